@@ -1,0 +1,1 @@
+"""Questions: sources, task formats, resumable streams."""

@@ -1,0 +1,35 @@
+"""Every error that Yonder raises on purpose.
+
+A `YonderError` is one sentence for the user: what is wrong, where (key, file or line), and how to mend it. The command line prints it
+and exits with `exit_code`; anything else that escapes is a defect of ours.
+"""
+
+
+class YonderError(Exception):
+    """Base of all errors that a user can mend."""
+
+    exit_code = 2
+
+
+class RecipeError(YonderError):
+    """A recipe key is unknown, missing, of the wrong type, or contradicts another."""
+
+
+class DataError(YonderError):
+    """A data set cannot be found or read, or one of its lines is unusable."""
+
+
+class ModelError(YonderError):
+    """A model or tokenizer cannot be found, loaded, or used for what the recipe asks."""
+
+
+class SandboxError(YonderError):
+    """No program can be run here at all: an infrastructure failure, never the program's fault."""
+
+
+class StorageError(YonderError):
+    """A run directory cannot be read or written (disk full, read-only, damaged checkpoint)."""
+
+
+class TrainingError(YonderError):
+    """Training had to stop: non-finite loss, no usable reward, or a tripped guard."""

@@ -1,0 +1,1 @@
+"""Benchmarks for policies and the check of a judge."""

@@ -1,0 +1,1 @@
+"""Neural networks: loading, sampling, log-probs, judge and classifier forwards."""

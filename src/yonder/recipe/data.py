@@ -1,0 +1,71 @@
+"""Recipe sections about questions: task formats, data sets, benchmarks."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from yonder.recipe.base import Section
+
+
+class TaskSettings(Section):
+    """How a question becomes a prompt and a completion becomes an answer."""
+
+    format: Literal["program", "text", "choice", "open"] = "program"
+    """program: the completion is the body of a Python function; text: reasoning in words; choice: a letter; open: free text."""
+    docstring: bool = True
+    """program only: repeat the question as the docstring of the function ([J], [ReFT])."""
+    instruction: str = ""
+    """program: appended to the docstring ([J] B.3's patch); other formats: appended to the question."""
+    chat: bool = False
+    """Put the prompt into the policy's own chat template."""
+    system: str = ""
+    """System message, with `chat` only."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion, besides the model's end tokens."""
+    tolerance: float = Field(1e-2, ge=0)
+    """Largest |answer - label| that counts as equal, absolute ([ReFT])."""
+
+
+class DataSettings(Section):
+    """One data set: where its questions come from. Used by name as a stream, a training set or a benchmark."""
+
+    source: str | None = None
+    """`svamp`, `gsm8k`, `word-problems` (embedded); `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic` or `hub:OWNER/NAME` (hub);
+    or a path to a .jsonl, .jsonl.gz, .parquet or .csv file."""
+    split: str = "train"
+    """Split of the source."""
+    options: dict[str, Any] = {}
+    """What the source takes besides: `config` for hub data sets; `count`, `seed`, `templates` for word-problems."""
+    columns: dict[str, str] = {}
+    """For files and `hub:` sources: our field (question, answer, solution, id, category, options) -> their column."""
+    limit: int | None = Field(None, gt=0)
+    """Keep this many questions, drawn by the recipe's seed."""
+    labeled: bool = True
+    """False hides the answers from every reward: an unlabeled stream."""
+    development: int = Field(0, ge=0)
+    """Questions set apart by the recipe's seed; used by the name `<this data set>.development`, never trained on."""
+    mixture: dict[str, float] | None = None
+    """Instead of a source: other data sets and their shares in every pass; shares sum to one."""
+    task: TaskSettings | None = None
+    """Task format of this data set; default: the recipe's `task`."""
+    augment: Literal["none", "resample-numbers"] = "none"
+    """resample-numbers: SFT sees each question with new numbers in every epoch, the program changed alike."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "DataSettings":
+        if (self.source is None) == (self.mixture is None):
+            raise ValueError("give either `source` or `mixture`")
+        if self.mixture is not None and abs(sum(self.mixture.values()) - 1) > 1e-6:
+            raise ValueError(f"shares of `mixture` sum to {sum(self.mixture.values()):g}; make them sum to 1")
+        return self
+
+
+class BenchmarkSettings(Section):
+    """One table column: a labeled data set and how it is answered."""
+
+    data: str
+    """Name of the data set."""
+    votes: int = Field(0, ge=0)
+    """Samples a question for the majority vote at temperature `vote_temperature`; 0: greedy only. [J] uses 100."""
+    vote_temperature: float = Field(1.0, gt=0)
+    """Temperature of those samples."""

@@ -1,0 +1,188 @@
+"""From a YAML file and overrides to a checked `Recipe`; every mistake becomes one sentence that names the key."""
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from yonder.errors import RecipeError
+from yonder.recipe.recipe import Recipe
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes inside the package."""
+    folder = Path(str(resources.files("yonder") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The file of a shipped recipe's name or of a path; RecipeError with near names when there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    near = difflib.get_close_matches(str(name), list(shipped), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"shipped recipes: {', '.join(shipped)}"
+    raise RecipeError(f"there is no recipe file or shipped recipe `{name}`; {hint}")
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by shipped name or path, apply `key.sub=value` overrides, check it.
+
+    Raises RecipeError with one sentence that names the key and the mend.
+    """
+    path = find_recipe(name)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise RecipeError(f"{path}, line {line}: not valid YAML: {error.problem}; check indentation and colons") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys; this file holds {type(tree).__name__}")
+    for override in overrides:
+        apply_override(tree, override)
+    tree.setdefault("output_dir", f"runs/{path.stem}")
+    return parse_recipe(tree, str(path))
+
+
+def parse_recipe(tree: dict[str, Any], origin: str) -> Recipe:
+    """Check a tree of plain values; `origin` is named in the error."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{origin}: {_sentence(error, tree)}") from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set `key.sub=value` in place; a stage is reached by its name, or by its kind where only one stage has it."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override `{override}`: write key.sub=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override `{override}`: the value is not valid YAML; quote it") from error
+    if isinstance(value, str):
+        value = _number(value)
+    node: Any = tree
+    parts = _stage_path(tree, key.split("."))
+    for part in parts[:-1]:
+        node = _descend(node, part, override)
+    if isinstance(node, list):
+        node[_index(node, parts[-1], override)] = value
+    elif isinstance(node, dict):
+        node[parts[-1]] = value
+    else:
+        raise RecipeError(f"override `{override}`: `{'.'.join(parts[:-1])}` is a value, not a section")
+
+
+def _number(text: str) -> Any:
+    """YAML reads 1e-4 as a string; people mean a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _stage_path(tree: dict[str, Any], parts: list[str]) -> list[str]:
+    """Put `stages.NAME` before a path that begins with a stage's name or with the kind of exactly one stage."""
+    stages = [stage for stage in tree.get("stages") or [] if isinstance(stage, dict)]
+    if parts[0] in Recipe.model_fields or len(parts) < 2:
+        return parts
+    named = [stage["name"] for stage in stages if stage.get("name") == parts[0]]
+    kinds = [str(stage.get("name")) for stage in stages if stage.get("kind") == parts[0]]
+    if not named and len(kinds) > 1:
+        raise RecipeError(f"override `{'.'.join(parts)}`: {len(kinds)} stages are of kind {parts[0]}; use the name: {kinds}")
+    target = named or kinds
+    return ["stages", str(target[0]), *parts[1:]] if target else parts
+
+
+def _descend(node: Any, part: str, override: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, part, override)]
+    if isinstance(node, dict):
+        if node.get(part) is None:
+            node[part] = {}
+        return node[part]
+    raise RecipeError(f"override `{override}`: `{part}` is inside a value, not a section")
+
+
+def _index(node: list[Any], part: str, override: str) -> int:
+    for i, item in enumerate(node):
+        if isinstance(item, dict) and item.get("name") == part:
+            return i
+    if part.isdigit() and int(part) < len(node):
+        return int(part)
+    names = [item.get("name") for item in node if isinstance(item, dict) and "name" in item]
+    raise RecipeError(f"override `{override}`: no entry `{part}`; there is: {names or f'0 to {len(node) - 1}'}")
+
+
+def _sentence(error: ValidationError, tree: dict[str, Any]) -> str:
+    """The first mistake as `key: what is wrong; how to mend it`."""
+    first = error.errors(include_url=False)[0]
+    location = list(first["loc"])
+    key = _key(location, tree)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), sorted(_field_names()), n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "remove it"
+        return f"unknown key `{key}`; {hint}{more}"
+    if first["type"] == "missing":
+        return f"missing key `{key}`; add it{more}"
+    if first["type"] == "value_error":
+        message = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
+        return f"{key}: {message}{more}" if key else f"{message}{more}"
+    given = first.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}"
+
+
+def _key(location: list[str | int], tree: dict[str, Any]) -> str:
+    """A dotted key as a user writes it: stages by name, no union tags."""
+    parts: list[str] = []
+    node: Any = tree
+    for part in location:
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+            part = node.get("name", part) if isinstance(node, dict) else part
+        elif isinstance(node, dict) and part == node.get("kind"):
+            continue
+        elif part in ("str", "FreshModel") or str(part).startswith("function-"):
+            continue
+        else:
+            node = None
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _field_names() -> set[str]:
+    """All keys that any section knows, for near-miss hints."""
+    names: set[str] = set()
+    waiting: list[Any] = [Recipe]
+    visited: set[Any] = set()
+    while waiting:
+        item = waiting.pop()
+        if item in visited:
+            continue
+        visited.add(item)
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            names.update(item.model_fields)
+            waiting += [field.annotation for field in item.model_fields.values()]
+        else:
+            waiting += [argument for argument in get_args(item) if not isinstance(argument, str)]
+    return names

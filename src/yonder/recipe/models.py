@@ -1,0 +1,63 @@
+"""Recipe sections about models: where weights come from, and how the policy reads and samples."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from yonder.recipe.base import Section
+
+Family = Literal["llama", "qwen3", "gemma", "opt", "codegen", "gpt2"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class FreshModel(Section):
+    """A new model with random weights: for small students trained from nothing, and for trying a recipe without weights."""
+
+    family: Family = "llama"
+    """Architecture, by its transformers family."""
+    hidden_size: int = Field(128, gt=0)
+    """Width of the residual stream."""
+    layers: int = Field(4, gt=0)
+    """Number of transformer blocks."""
+    heads: int = Field(4, gt=0)
+    """Attention heads; must divide hidden_size."""
+    context: int = Field(512, gt=0)
+    """Longest sequence, tokens."""
+    seed: int = 0
+    """Seed of the random weights."""
+
+
+ModelReference = str | FreshModel
+"""`stage:NAME` (that stage's checkpoint), `yonder:NAME` (shipped weights), a local folder, a hub name, or a fresh model."""
+
+
+class SamplingSettings(Section):
+    """How completions are sampled. Nothing is inherited from a model's own generation settings."""
+
+    temperature: float = Field(1.0, gt=0)
+    """Softmax temperature of sampling; log-probs are taken at it too."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus mass; 1 switches it off."""
+    top_k: int = Field(0, ge=0)
+    """Number of most probable tokens kept; 0 switches it off."""
+
+
+class PolicySettings(Section):
+    """The student."""
+
+    model: ModelReference
+    """Where its weights come from."""
+    tokenizer: str | None = None
+    """Tokenizer to use instead of the model's own: a folder, a hub name or `yonder:tokenizer`. Needed for a fresh model."""
+    dtype: Dtype = "float32"
+    """Type of the weights in training."""
+    autocast: Literal["off", "bfloat16", "float16"] = "off"
+    """Mixed precision: type of the matrix products while weights stay in `dtype`."""
+    device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    max_prompt_tokens: int = Field(300, gt=0)
+    """Prompts longer than this are refused by name, not cut, tokens."""
+    max_completion_tokens: int = Field(400, gt=0)
+    """Longest completion, tokens."""
+    generation_batch: int = Field(256, gt=0)
+    """Most sequences sampled at once."""

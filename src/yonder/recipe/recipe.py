@@ -1,0 +1,170 @@
+"""The root of a recipe and the checks that need more than one section."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from yonder.recipe.base import Section
+from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
+from yonder.recipe.models import PolicySettings
+from yonder.recipe.rewards import RewardSettings, ShuffledSettings
+from yonder.recipe.stages import (
+    CheckJudgeStage,
+    CollectStage,
+    DistillStage,
+    EvaluateStage,
+    FitJudgeStage,
+    StageSettings,
+    WarmupStage,
+)
+
+
+class SandboxSettings(Section):
+    """Limits for every program that a model writes."""
+
+    timeout_s: float = Field(1.0, gt=0)
+    """Longest run of one program, seconds."""
+    memory_mb: int = Field(64, gt=0)
+    """Memory of one program, MiB."""
+    workers: int | None = Field(None, gt=0)
+    """Processes that run programs; default: one per core."""
+    fallback: bool = True
+    """Run what Monty lacks in a kernel-confined CPython, where the kernel allows it."""
+
+
+class Recipe(Section):
+    """One run, whole: everything that decides its numbers."""
+
+    title: str = ""
+    """One line for tables and the page."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the results must know (data that differ from a paper's, contamination); printed beside the results."""
+    seed: int = 0
+    """Seed of everything random in this run."""
+    output_dir: Path = Path("runs/unnamed")
+    """The run directory."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of the tensor library; 0: its default. Part of what makes two runs bit-identical."""
+    policy: PolicySettings
+    task: TaskSettings = TaskSettings()
+    data: dict[str, DataSettings]
+    benchmarks: dict[str, BenchmarkSettings] = {}
+    rewards: dict[str, RewardSettings] = {}
+    sandbox: SandboxSettings = SandboxSettings()
+    stages: tuple[StageSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _references(self) -> "Recipe":
+        check_references(self)
+        return self
+
+    def stage(self, name: str) -> StageSettings:
+        """The stage of that name; the recipe was checked, so it exists."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+
+def stage_inputs(recipe: Recipe, stage: StageSettings) -> tuple[str, ...]:
+    """Names of the stages whose results this stage reads, in recipe order."""
+    names: set[str] = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
+    if isinstance(stage, FitJudgeStage | CheckJudgeStage):
+        names.update(stage.responses)
+    if isinstance(stage, EvaluateStage):
+        names.update(stage.checkpoints)
+    return tuple(other.name for other in recipe.stages if other.name in names)
+
+
+def model_references(recipe: Recipe, stage: StageSettings) -> set[str]:
+    """Every `stage:NAME` that this stage's models refer to, through its rewards too."""
+    models: list[object] = []
+    if isinstance(stage, WarmupStage | CollectStage | DistillStage):
+        models.append(stage.policy)
+    if isinstance(stage, DistillStage):
+        models.append(stage.reference)
+    if isinstance(stage, FitJudgeStage):
+        models.append(stage.model)
+    models += [getattr(recipe.rewards.get(name), "model", None) for name in rewards_of(recipe, stage)]
+    return {model for model in models if isinstance(model, str) and model.startswith("stage:")}
+
+
+def rewards_of(recipe: Recipe, stage: StageSettings) -> tuple[str, ...]:
+    """Names of the recipe's rewards that a stage uses, in order of first use; shuffled ones bring the reward they shuffle."""
+    names: list[str] = []
+    if isinstance(stage, DistillStage):
+        names = [term.reward for term in stage.terms] + list(stage.monitor.probe)
+    if isinstance(stage, CheckJudgeStage):
+        names = [stage.reward]
+    for name in list(names):
+        settings = recipe.rewards.get(name)
+        if isinstance(settings, ShuffledSettings):
+            names.append(settings.reward)
+    return tuple(dict.fromkeys(name for name in names if ":" not in name))
+
+
+def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
+    """(recipe key, data set name) for every data set that a stage reads."""
+    if isinstance(stage, WarmupStage):
+        return (("data", stage.data), *_development(stage.evaluate.data))
+    if isinstance(stage, CollectStage):
+        return (("data", stage.data),)
+    if isinstance(stage, FitJudgeStage):
+        return tuple((f"data.{i}", name) for i, name in enumerate(stage.data))
+    if isinstance(stage, DistillStage):
+        return (*((f"terms.{i}.data", term.data) for i, term in enumerate(stage.terms)), *_development(stage.evaluate.data))
+    return ()
+
+
+def _development(name: str | None) -> tuple[tuple[str, str], ...]:
+    return () if name is None else (("evaluate.data", name),)
+
+
+def check_references(recipe: Recipe) -> None:
+    """Raise ValueError where a name in the recipe points at nothing; the message begins with the key."""
+    _check_data(recipe)
+    seen: set[str] = set()
+    for stage in recipe.stages:
+        key = f"stages.{stage.name}"
+        if stage.name in seen:
+            raise ValueError(f"{key}: two stages have this name; rename one")
+        for data_key, name in data_of(stage):
+            _known(f"{key}.{data_key}", "data set", name, data_names(recipe))
+        rewards = [term.reward for term in stage.terms if ":" not in term.reward] if isinstance(stage, DistillStage) else []
+        for name in [*rewards, *rewards_of(recipe, stage)]:
+            _known(f"{key}", "reward", name, recipe.rewards)
+        if isinstance(stage, EvaluateStage):
+            for name in stage.benchmarks:
+                _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
+        _check_inputs(recipe, stage, key, seen)
+        seen.add(stage.name)
+
+
+def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]) -> None:
+    """Every stage that this one reads must stand before it."""
+    references = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
+    if isinstance(stage, FitJudgeStage | CheckJudgeStage):
+        references.update(stage.responses)
+    if isinstance(stage, EvaluateStage):
+        references.update(stage.checkpoints)
+    for name in sorted(references):
+        _known(key, "earlier stage", name, seen)
+
+
+def _check_data(recipe: Recipe) -> None:
+    for name, settings in recipe.data.items():
+        if "." in name:
+            raise ValueError(f"data.{name}: a data set's name has no dot; `.development` is added by Yonder")
+        for other in settings.mixture or {}:
+            _known(f"data.{name}.mixture", "data set", other, data_names(recipe))
+    for name, benchmark in recipe.benchmarks.items():
+        _known(f"benchmarks.{name}.data", "data set", benchmark.data, data_names(recipe))
+
+
+def data_names(recipe: Recipe) -> set[str]:
+    """Names that may be used as data: every data set, and its development split where it has one."""
+    return set(recipe.data) | {f"{name}.development" for name, settings in recipe.data.items() if settings.development}
+
+
+def _known(key: str, what: str, name: str, names: Any) -> None:
+    if name not in names:
+        have = ", ".join(sorted(names)) or "none"
+        raise ValueError(f"{key}: there is no {what} `{name}`; there is: {have}")

@@ -1,0 +1,83 @@
+"""Recipe sections about rewards."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from yonder.recipe.base import Section
+from yonder.recipe.models import Dtype, ModelReference
+
+
+class VerifiableSettings(Section):
+    """Eq. 1 of [J]: 1 for the right answer, `partial` for a wrong one of the right kind, 0 for none."""
+
+    kind: Literal["verifiable"]
+    partial: float = Field(0.1, ge=0, le=1)
+    """Reward of a program that runs, or a text with a number, whose answer is wrong."""
+
+
+class JudgeSettings(Section):
+    """Eq. 2 of [J]: sigmoid((z_yes - z_no) / tau), and 0 below delta, from one forward of a judge."""
+
+    kind: Literal["judge"] = "judge"
+    model: ModelReference
+    """The judge: a causal language model."""
+    prompt: str = "program"
+    """Judge prompt: `program`, `text`, `open` (shipped) or the path of a text file with {question} and {response}."""
+    tau: float = Field(1.0, gt=0)
+    """Temperature of the sigmoid."""
+    delta: float = Field(0.5, ge=0, le=1)
+    """Scores below this become 0."""
+    yes: str = "Yes"
+    """The word that means correct; its first token is read."""
+    no: str = "No"
+    """The word that means wrong."""
+    chat: Literal["auto", "on", "off"] = "auto"
+    """Use the judge's chat template: auto = if its tokenizer has one. Thinking is switched off where it exists."""
+    mass_floor: float = Field(0.1, ge=0, le=1)
+    """Below this P(yes) + P(no) a verdict is noise: the rollout is unscored."""
+    dtype: Dtype = "float32"
+    """Type of the judge's weights; the last product is float32 in any case."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda:1`..."""
+    max_tokens: int = Field(1024, gt=0)
+    """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
+    batch_tokens: int = Field(16384, gt=0)
+    """Token budget of one forward, padding included."""
+    keep_docstring: bool = False
+    """program only: leave the docstring and comments in the program that the judge reads."""
+    min_code_lines: int = Field(0, ge=0)
+    """[J] B.3's patch: programs with fewer lines score 0; 4 in [J], off by default."""
+
+
+class ClassifierSettings(Section):
+    """A reranker ([J], [ReFT]) or reward model ([R]): P(correct) of a 2-label sequence classifier, read at the last token."""
+
+    kind: Literal["classifier"]
+    model: ModelReference
+    """A sequence classifier."""
+    correct_label: int = Field(1, ge=0, le=1)
+    """Index of the label that means correct."""
+    delta: float = Field(0.0, ge=0, le=1)
+    """Scores below this become 0."""
+    dtype: Dtype = "float32"
+    """Type of the weights."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda:1`..."""
+    max_tokens: int = Field(700, gt=0)
+    """Longest text, tokens; longer ones are unscored."""
+    batch_tokens: int = Field(16384, gt=0)
+    """Token budget of one forward, padding included."""
+
+
+class ShuffledSettings(Section):
+    """A control: another reward's scores, permuted among the rollouts of a batch. A student must not gain from it."""
+
+    kind: Literal["shuffled"]
+    reward: str
+    """Name of the reward to shuffle."""
+
+
+RewardSettings = Annotated[
+    VerifiableSettings | JudgeSettings | ClassifierSettings | ShuffledSettings, Field(discriminator="kind")
+]

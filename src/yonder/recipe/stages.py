@@ -1,0 +1,261 @@
+"""Recipe sections for the stages of a run, in the order in which a run needs them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from yonder.recipe.base import Section
+from yonder.recipe.models import ModelReference, SamplingSettings
+
+Schedule = Literal["constant", "linear", "cosine"]
+Negative = Literal[
+    "wrong-operator", "wrong-number", "swapped", "dropped-line", "truncated", "other-question", "bare-number", "empty"
+]
+
+
+class OptimizerSettings(Section):
+    """AdamW and its schedule."""
+
+    lr: float = Field(3e-6, gt=0)
+    """Peak learning rate."""
+    schedule: Schedule = "constant"
+    """Shape after the warm-up: constant, or down to zero at the last step."""
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)
+    """Share of all steps over which the learning rate rises from zero."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    grad_clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    micro_batch_tokens: int = Field(16384, gt=0)
+    """Token budget of one forward and backward, padding included; gradients accumulate over as many as a step needs."""
+
+
+class SFTOptimizerSettings(OptimizerSettings):
+    """[ReFT]: 10 % linear warm-up, then linear decay; lr 2e-5 [J]."""
+
+    lr: float = Field(2e-5, gt=0)
+    """Peak learning rate."""
+    schedule: Schedule = "linear"
+    """Shape after the warm-up."""
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of all steps over which the learning rate rises from zero."""
+
+
+class JudgeOptimizerSettings(SFTOptimizerSettings):
+    """[ReFT]'s reranker: lr 1e-6."""
+
+    lr: float = Field(1e-6, gt=0)
+    """Peak learning rate."""
+
+
+class StageBase(Section):
+    """What every stage has."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Name of its directory and of its row in tables; others refer to its checkpoint as `stage:NAME`."""
+
+
+class EvaluationSchedule(Section):
+    """Checkpoint choice on a development split, never on a test set."""
+
+    data: str | None = None
+    """Development data set (`NAME.development`); None: keep the last checkpoint."""
+    every: int = Field(0, ge=0)
+    """Evaluate after this many steps (warm-up: epochs); 0: never."""
+    patience: int = Field(0, ge=0)
+    """Stop after this many evaluations without a new best; 0: never."""
+    limit: int | None = Field(None, gt=0)
+    """Evaluate on this many questions of the split."""
+
+
+class WarmupStage(StageBase):
+    """SFT on reference solutions; the loss covers the completion only."""
+
+    kind: Literal["warmup"]
+    data: str
+    """Labeled data set with solutions."""
+    policy: ModelReference | None = None
+    """What to start from; default: the recipe's policy.model."""
+    epochs: int = Field(10, gt=0)
+    """Passes over the data. [J]: 10 for the warm-up, 40 for complete SFT."""
+    batch_size: int = Field(24, gt=0)
+    """Sequences a step."""
+    prompt_loss: float = Field(0.0, ge=0)
+    """Weight of the loss on prompt tokens; 0: completion only [J]. A student from scratch learns the language from it."""
+    optimizer: SFTOptimizerSettings = SFTOptimizerSettings()
+    evaluate: EvaluationSchedule = EvaluationSchedule()
+
+
+class CollectStage(StageBase):
+    """Sample responses and label them with the verifier."""
+
+    kind: Literal["collect"]
+    data: str
+    """Labeled data set."""
+    policy: ModelReference | None = None
+    """Who answers; default: the recipe's policy.model."""
+    samples: int = Field(8, gt=0)
+    """Responses a question, spread evenly over the temperatures."""
+    temperatures: tuple[float, ...] = (1.0,)
+    """Sampling temperatures."""
+
+
+class FitJudgeStage(StageBase):
+    """Train a judge or a classifier on labeled responses and on negatives made from right ones."""
+
+    kind: Literal["fit-judge"]
+    model: ModelReference
+    """What to start from."""
+    tokenizer: str | None = None
+    """Tokenizer, where the model has none of its own (a fresh one)."""
+    output: Literal["yes-no", "classifier"] = "yes-no"
+    """yes-no: a causal LM that answers Yes or No after the judge prompt; classifier: 2-class cross-entropy at the last token."""
+    responses: tuple[str, ...] = ()
+    """Names of collect stages."""
+    data: tuple[str, ...] = ()
+    """Data sets whose reference solutions are taken as right responses."""
+    negatives: dict[Negative, float] = {}
+    """Negatives made from right responses: kind -> share of right responses that get one."""
+    prompt: str = "program"
+    """Judge prompt, as in a judge reward."""
+    solve_loss: float = Field(0.0, ge=0)
+    """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve judges better."""
+    held_out: float = Field(0.1, gt=0, lt=1)
+    """Share of questions kept for measuring accuracy; never trained on."""
+    epochs: int = Field(3, gt=0)
+    """Passes over the responses. [ReFT]: 3."""
+    batch_size: int = Field(24, gt=0)
+    """Sequences a step."""
+    optimizer: JudgeOptimizerSettings = JudgeOptimizerSettings()
+
+
+class CheckJudgeStage(StageBase):
+    """Measure a judge or classifier on labeled responses before it may train anything."""
+
+    kind: Literal["check-judge"]
+    reward: str
+    """Name of the reward to check."""
+    responses: tuple[str, ...]
+    """Names of collect stages; the questions should be new to the judge."""
+    floor: float = Field(0.0, ge=0, le=1)
+    """Least pairwise accuracy; below it the run stops."""
+
+
+class TermSettings(Section):
+    """One term of the loss: weight * L(reward, data)."""
+
+    reward: str
+    """Name of a reward, or `module:function` of your own."""
+    data: str
+    """Name of the data set that is its prompt stream."""
+    weight: float = Field(ge=0, le=1)
+    """Lambda, mu or rho; the weights of a stage sum to one."""
+
+
+class KLSettings(Section):
+    """How far the policy may move from the reference."""
+
+    beta: float = Field(0.01, ge=0)
+    """Coefficient; 0.01 for programs [J], 0.05 for text [ReFT]."""
+    place: Literal["auto", "reward", "loss"] = "auto"
+    """reward: per-token penalty (k1), PPO's default; loss: k3, GRPO's default."""
+
+
+class PPOSettings(Section):
+    """PPO with a value head on the policy's trunk, as [J] and [ReFT]."""
+
+    gamma: float = Field(1.0, ge=0, le=1)
+    """Discount."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """Lambda of GAE."""
+    value_clip: float = Field(0.2, gt=0)
+    """Clip range of the value."""
+    value_coef: float = Field(5.0, ge=0)
+    """Weight of the value loss: 5 Galactica-125M, 0.1 CodeGen-350M [J]."""
+    value_per_term: bool = True
+    """One output of the value head for each term; false: one for all, as in [J]."""
+
+
+class MonitorSettings(Section):
+    """Guards against reward hacking, measured on the labeled stream."""
+
+    probe: tuple[str, ...] = ()
+    """Rewards that also score the labeled rollouts of every iteration, beside the verifier, without training on it."""
+    window: int = Field(20, gt=0)
+    """Iterations over which figures are averaged."""
+    max_gap_growth: float = Field(0.25, gt=0)
+    """Warn when mean(probe) - mean(verified) on labeled rollouts has grown by this much since the first window."""
+    max_unscored: float = Field(0.5, gt=0, le=1)
+    """Stop when this share of a term's rollouts stays unscored for a whole window."""
+
+
+class DistillStage(StageBase):
+    """RL with weighted terms: L = sum over terms of weight * L(reward, data)."""
+
+    kind: Literal["distill"]
+    terms: tuple[TermSettings, ...] = Field(min_length=1)
+    """The weighted losses; weights sum to one."""
+    prompts: dict[str, int]
+    """Data set -> prompts an iteration."""
+    policy: ModelReference | None = None
+    """What to start from; default: the recipe's policy.model."""
+    reference: ModelReference | None = None
+    """Frozen model for the KL; default: the starting policy."""
+    algorithm: Literal["ppo", "grpo"] = "ppo"
+    """[J] trains with PPO and compares with GRPO."""
+    steps: int = Field(gt=0)
+    """Optimizer updates, as [J] counts; an iteration makes `epochs` of them."""
+    epochs: int = Field(2, gt=0)
+    """Passes over each rollout batch; [J]: 2."""
+    group_size: int = Field(1, gt=0)
+    """Completions a prompt; GRPO needs at least 2, [J] uses 8."""
+    group_std: bool = True
+    """GRPO: divide by the group's standard deviation ([J] appendix A)."""
+    clip: float = Field(0.2, gt=0)
+    """Clip range of the probability ratio."""
+    kl: KLSettings = KLSettings()
+    ppo: PPOSettings = PPOSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    evaluate: EvaluationSchedule = EvaluationSchedule()
+    monitor: MonitorSettings = MonitorSettings()
+    save_every: int = Field(0, ge=0)
+    """Write a resumable checkpoint after this many steps; 0: a tenth of the run."""
+    keep: int = Field(2, gt=0)
+    """Resumable checkpoints kept, besides the best."""
+    log_rollouts: int = Field(16, ge=0)
+    """Rollouts of each stream written to the log an iteration."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DistillStage":
+        total = sum(term.weight for term in self.terms)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the weights of `terms` sum to {total:g}; make them sum to 1")
+        streams = {term.data for term in self.terms}
+        if streams != set(self.prompts):
+            raise ValueError(
+                f"`prompts` names {sorted(self.prompts)} but the terms use {sorted(streams)}; give one number for each"
+            )
+        if any(count < 1 for count in self.prompts.values()):
+            raise ValueError("`prompts` needs at least 1 prompt for each data set")
+        if self.algorithm == "grpo" and self.group_size < 2:
+            raise ValueError("`algorithm: grpo` compares completions of one prompt; set `group_size` to 2 or more")
+        if self.steps % self.epochs:
+            raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")
+        return self
+
+
+class EvaluateStage(StageBase):
+    """Answer benchmarks with the checkpoints of other stages."""
+
+    kind: Literal["evaluate"]
+    checkpoints: tuple[str, ...] = Field(min_length=1)
+    """Stage names; each becomes a row of the table."""
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    """Benchmark names; each becomes a column."""
+
+
+StageSettings = Annotated[
+    WarmupStage | CollectStage | FitJudgeStage | CheckJudgeStage | DistillStage | EvaluateStage,
+    Field(discriminator="kind"),
+]

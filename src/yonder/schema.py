@@ -1,0 +1,113 @@
+"""The nouns of Yonder: what travels from a data set through the policy, the rewards and the update. No torch here.
+
+Shapes and letters used everywhere: B sequences, P prompts, G group size, T tokens, K terms, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question as the policy sees it.
+
+    The policy reads `text + prefix` (or the chat template around `text`, then `prefix`) and writes the completion;
+    `prefix + completion` is the whole response that verifier and judge read.
+    """
+
+    id: str  # unique within its data set
+    question: str  # the question alone, as a judge reads it
+    text: str  # what stands before the response
+    prefix: str = ""  # beginning of the response that is given, not generated ("def solution():\n...")
+    answer: str | None = None  # the label; None on unlabeled prompts
+    solution: str | None = None  # a reference completion for SFT (continues `prefix`)
+    options: tuple[str, ...] = ()  # multiple choice: option texts in order A, B, C...
+    category: str = ""  # the source's own grouping (template, perturbation type, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy wrote after one prompt."""
+
+    token_ids: tuple[int, ...]  # generated tokens, the end token included when there is one
+    logprobs: tuple[float, ...]  # `rollout_logprobs`: log-prob of each token when it was sampled, nats
+    text: str  # decoded, without end token or stop string
+    finished: bool  # ended by itself (end token or stop string), not cut at the length limit
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A prompt, the tokens that were fed for it, and one completion."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    completion: Completion
+    group: int = 0  # rollouts of one prompt share this number within an iteration and stream
+
+    @property
+    def response(self) -> str:
+        """The whole response: the given prefix and what the policy wrote."""
+        return self.prompt.prefix + self.completion.text
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a reward says of one rollout: a value, or None with the reason why there is none.
+
+    Unscored is not zero: a None is left out of the loss and counted.
+    """
+
+    value: float | None
+    reason: str = ""
+    details: Mapping[str, float | str | bool | None] = field(default_factory=dict[str, float | str | bool | None])
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeScore(Score):
+    """A judge's score with everything that decided it."""
+
+    logit_gap: float | None = None  # z_yes - z_no, nats
+    mass: float | None = None  # P(yes) + P(no) under the judge, 0 to 1
+    truncated: bool = False  # the student's text was cut to fit the judge's context
+    missing_yes: bool = False  # the back end did not return the Yes token: its bound was used
+    missing_no: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Anyone's answer in collected data, with its label."""
+
+    prompt_id: str
+    question: str
+    response: str  # prefix and completion
+    correct: bool | None  # None: not labeled
+    source: str  # the stage or model that wrote it, or the name of the negative
+    answer: str | None = None
+    temperature: float | None = None
+    finished: bool = True
+    detail: str = ""  # how the label came about ("returned 12", "ZeroDivisionError")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary, one line of `responses.jsonl`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What the monitor says after an iteration."""
+
+    action: str  # "none", "warn" or "stop"
+    message: str = ""

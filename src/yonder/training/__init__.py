@@ -1,0 +1,1 @@
+"""The loops: warm-up, fitting a judge, distillation; and what they share."""
