@@ -1,5 +1,6 @@
 """What a reward is."""
 
+import random
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol, cast
@@ -57,10 +58,16 @@ def load_function(name: str) -> FunctionReward:
     return FunctionReward(name, cast(UserFunction, function))
 
 
-def shuffled(scores: list[Score], seed: int) -> list[Score]:
-    """The same scores, permuted: the control of a reward that says nothing about its rollout."""
-    import random
+class ShuffledReward:
+    """Another reward's scores, permuted within each batch: the control that says nothing about its rollout."""
 
-    order = list(range(len(scores)))
-    random.Random(seed).shuffle(order)
-    return [scores[i] for i in order]
+    def __init__(self, reward: Reward, seed: int) -> None:
+        self.reward = reward
+        self.seed = seed
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Score a batch, then permute; the order is a function of the seed and the batch's texts, so a resumed run repeats it."""
+        scores = self.reward.score(rollouts)
+        order = list(range(len(scores)))
+        random.Random(f"{self.seed}/{[rollout.response for rollout in rollouts]}").shuffle(order)
+        return [scores[i] for i in order]

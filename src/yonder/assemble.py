@@ -1,0 +1,185 @@
+"""From a recipe to objects: the only file that knows every class."""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from yonder.data.augmentation import resample_numbers
+from yonder.data.datasets import load_data
+from yonder.data.streams import build_stream
+from yonder.errors import ModelError, RecipeError
+from yonder.models.classifier import LocalClassifier
+from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
+from yonder.models.judge import JudgePrompt, LocalJudge, read_judge_prompt
+from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer, pick_device
+from yonder.models.policy import Policy
+from yonder.recipe.data import TaskSettings
+from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RewardSettings, ShuffledSettings, VerifiableSettings
+from yonder.rewards.base import Reward, ShuffledReward, load_function
+from yonder.rewards.classifier import ClassifierReward
+from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
+from yonder.rewards.verifiable import VerifiableReward
+from yonder.sandbox import ProgramResult, Sandbox
+from yonder.schema import Prompt
+from yonder.training.rollout import Stream
+
+
+class Workshop:
+    """Builds what one stage needs; every model is loaded once."""
+
+    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Path], sandbox_log: Path | None = None) -> None:
+        """`checkpoints`: stage name -> the folder it hands on; `sandbox_log`: where results that a clock decided are kept."""
+        self.recipe = recipe
+        self.checkpoints = checkpoints
+        limits = recipe.sandbox
+        self.sandbox = Sandbox(
+            workers=limits.workers,
+            timeout_s=limits.timeout_s,
+            memory_mb=limits.memory_mb,
+            fallback="confined" if limits.fallback else "none",
+            log=sandbox_log,
+        )
+        self._rewards: dict[str, Reward] = {}
+
+    def close(self) -> None:
+        """End the sandbox's processes."""
+        self.sandbox.close()
+
+    def run_programs(self, programs: Any) -> list[ProgramResult]:
+        """Run programs in the sandbox."""
+        return self.sandbox.run(programs)
+
+    # --- models
+
+    def resolve(self, reference: ModelReference) -> ModelReference:
+        """`stage:NAME` as that stage's folder; anything else unchanged."""
+        if isinstance(reference, str) and reference.startswith("stage:"):
+            name = reference.removeprefix("stage:")
+            if name not in self.checkpoints:
+                raise ModelError(f"stage `{name}` has no checkpoint yet; run it first")
+            return str(self.checkpoints[name])
+        return reference
+
+    def policy(self, reference: ModelReference | None, value_outputs: int = 0) -> Policy:
+        """A policy with its tokenizer, on its device."""
+        settings = self.recipe.policy
+        origin = self.resolve(settings.model if reference is None else reference)
+        named = settings.tokenizer if isinstance(origin, FreshModel) or reference is None else None
+        tokenizer = load_tokenizer(origin, named)
+        model = load_causal_lm(origin, tokenizer, settings.dtype, pick_device(settings.device))
+        policy = Policy(model, tokenizer, value_outputs)
+        policy.autocast = None if settings.autocast == "off" else cast(torch.dtype, getattr(torch, settings.autocast))
+        return policy
+
+    def encoder(self, policy: Policy, task: TaskSettings) -> PromptEncoder:
+        """How this policy reads prompts of a task."""
+        if task.chat and not policy.tokenizer.chat_template:
+            raise ModelError("task.chat is on but the policy's tokenizer has no chat template; switch it off")
+        return PromptEncoder(policy.tokenizer, self.recipe.policy.max_prompt_tokens, task.chat, task.system, task.stop)
+
+    def sampler(self, policy: Policy, task: TaskSettings) -> PolicySampler:
+        """The in-process sampler over the live policy."""
+        settings: PolicySettings = self.recipe.policy
+        return PolicySampler(policy, self.encoder(policy, task), settings.max_completion_tokens, settings.generation_batch)
+
+    # --- data
+
+    def task(self, data: str) -> TaskSettings:
+        """The task format of a data set."""
+        return self.recipe.data[data.partition(".")[0]].task or self.recipe.task
+
+    def data(self, name: str) -> list[Prompt]:
+        """The prompts of a data set or of its development split."""
+        return load_data(name, self.recipe.data, self.recipe.task, self.recipe.seed)
+
+    def stream(self, name: str) -> Stream:
+        """An endless stream over a data set."""
+        return cast(Stream, build_stream(name, self.recipe.data, self.recipe.task, self.recipe.seed))
+
+    def augment(self, name: str) -> Callable[[Prompt, random.Random], Prompt] | None:
+        """The augmentation of a data set, if it has one."""
+        if self.recipe.data[name.partition(".")[0]].augment == "none":
+            return None
+        return resampled
+
+    # --- rewards
+
+    def verifier(self, task: TaskSettings) -> VerifiableReward:
+        """The verifiable reward with the paper's partial credit, for evaluation and labels."""
+        return VerifiableReward(VerifiableSettings(kind="verifiable"), task, self.run_programs)
+
+    def reward(self, name: str, task: TaskSettings) -> Reward:
+        """A reward by its recipe name, or a user's `module:function`; each is built once."""
+        if name not in self._rewards:
+            self._rewards[name] = load_function(name) if ":" in name else self._build(self.recipe.rewards[name], task)
+        return self._rewards[name]
+
+    def _build(self, settings: RewardSettings, task: TaskSettings) -> Reward:
+        if isinstance(settings, VerifiableSettings):
+            return VerifiableReward(settings, task, self.run_programs)
+        if isinstance(settings, ShuffledSettings):
+            return ShuffledReward(self.reward(settings.reward, task), self.recipe.seed)
+        if isinstance(settings, JudgeSettings):
+            judge = build_judge(settings, self.resolve(settings.model), task.format == "program")
+            return JudgeRolloutReward(judge)
+        return build_classifier(settings, self.resolve(settings.model))
+
+
+def build_judge(settings: JudgeSettings, model: ModelReference, program: bool) -> JudgeReward:
+    """A local judge with its prompt and rules."""
+    tokenizer = load_tokenizer(model)
+    prompt = JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no))
+    network = load_causal_lm(model, tokenizer, settings.dtype, pick_device(settings.device))
+    rules = JudgeRules(
+        tau=settings.tau,
+        delta=settings.delta,
+        mass_floor=settings.mass_floor,
+        program=program,
+        keep_docstring=settings.keep_docstring,
+        min_code_lines=settings.min_code_lines,
+    )
+    return JudgeReward(LocalJudge(network, prompt, settings.max_tokens, settings.batch_tokens), rules)
+
+
+def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:
+    """A local reranker or reward model."""
+    tokenizer = load_tokenizer(model)
+    network = load_classifier(model, tokenizer, settings.dtype, pick_device(settings.device))
+    back_end = LocalClassifier(network, tokenizer, settings.correct_label, settings.max_tokens, settings.batch_tokens)
+    return ClassifierReward(back_end, settings.delta)
+
+
+def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
+    """A judge from settings or a plain mapping of them: `load_judge({"model": "yonder:judge"}).score([(question, response)])`.
+
+    Raises RecipeError for wrong settings, ModelError when the model cannot be had.
+    """
+    from pydantic import ValidationError
+
+    try:
+        checked = settings if isinstance(settings, JudgeSettings) else JudgeSettings.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RecipeError(f"judge settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return build_judge(checked, checked.model, checked.prompt == "program")
+
+
+def resampled(prompt: Prompt, rng: random.Random) -> Prompt:
+    """A program prompt with new numbers in question and program; unchanged where they cannot be linked."""
+    from dataclasses import replace
+
+    found = resample_numbers(prompt.question, prompt.prefix + (prompt.solution or ""), rng)
+    if found is None:
+        return prompt
+    question, program = found
+    text = prompt.text.replace(prompt.question, question)
+    prefix = prompt.prefix.replace(prompt.question, question)
+    if not program.startswith(prefix):
+        return prompt
+    return replace(prompt, question=question, text=text, prefix=prefix, solution=program.removeprefix(prefix), answer=None)

@@ -1,0 +1,72 @@
+"""The run card: everything that decides a number and is not in the recipe."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import yonder
+from yonder.errors import StorageError, YonderError
+from yonder.models.judge import JudgePrompt, read_judge_prompt
+from yonder.models.loading import load_tokenizer
+from yonder.recipe import Recipe
+from yonder.recipe.models import ModelReference
+from yonder.recipe.rewards import JudgeSettings
+from yonder.reporting.redaction import redact
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pydantic", "pydantic-monty", "math-verify", "numpy", "safetensors")
+
+
+def write_card(path: Path, recipe: Recipe, checkpoints: Mapping[str, Path] | None = None) -> None:
+    """Write `card.json`. Judges that are not fitted yet are described once they are."""
+    card = {
+        "yonder": yonder.__version__,
+        "seed": recipe.seed,
+        "notes": list(recipe.notes),
+        "packages": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "judges": {
+            name: describe_judge(settings, checkpoints or {})
+            for name, settings in recipe.rewards.items()
+            if isinstance(settings, JudgeSettings)
+        },
+    }
+    try:
+        path.write_text(json.dumps(redact(card), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+
+
+def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> dict[str, Any]:
+    """The prompt as rendered, the label tokens as resolved, tau, delta and dtype."""
+    model: ModelReference = settings.model
+    if isinstance(model, str) and model.startswith("stage:"):
+        found = checkpoints.get(model.removeprefix("stage:"))
+        if found is None:
+            return {"model": model, "state": "not fitted yet"}
+        model = str(found)
+    facts: dict[str, Any] = {"model": str(settings.model), "tau": settings.tau, "delta": settings.delta, "dtype": settings.dtype}
+    try:
+        prompt = JudgePrompt(load_tokenizer(model), read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no))
+    except YonderError as error:
+        return facts | {"state": str(error)}
+    labels = prompt.labels
+    tokens = {"yes": [labels.yes_id, labels.yes_text], "no": [labels.no_id, labels.no_text]}
+    return facts | {"prompt": prompt.rendered, "chat_template": prompt.chat, "label_tokens": tokens}
+
+
+def version(package: str) -> str:
+    """Installed version, or `missing`."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,82 @@
+"""Intervals and tests for the numbers in a table: shares, means, spread over seeds, paired comparisons."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from yonder.schema import Interval
+
+_Z = NormalDist().inv_cdf(0.975)  # 1.95996: 95 % of a normal lies within +- this
+
+
+class MeanStd(NamedTuple):
+    """A mean and its spread; the standard deviation is the sample's (n - 1), None below two values."""
+
+    mean: float | None  # None without values
+    std: float | None
+    n: int
+
+
+def wilson(successes: float, n: int) -> Interval:
+    """95 % score interval of a share (Wilson 1927, eq. 4; Brown, Cai, DasGupta 2001 recommend it).
+
+    `successes` may be fractional (a tie counts 1/2); the interval is then a little too wide. Without trials (n = 0) the
+    value is NaN and the interval [0, 1]: nothing is known. ValueError when `successes` is outside [0, n].
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes in {n} trials")
+    if n == 0:
+        return Interval(math.nan, 0.0, 1.0, 0)
+    share = successes / n
+    scale = 1 + _Z**2 / n
+    centre = (share + _Z**2 / (2 * n)) / scale
+    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / scale
+    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), n)
+
+
+def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 2000) -> Interval:
+    """95 % percentile bootstrap interval of a mean (Efron and Tibshirani 1993, ch. 13). Same seed, same interval.
+
+    Equal values give an interval of width zero, so for shares take `wilson`. No values: NaN throughout, n = 0.
+    """
+    if not len(values):
+        return Interval(math.nan, math.nan, math.nan, 0)
+    data = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    means = [data[generator.integers(0, len(data), len(data))].mean() for _ in range(resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(data.mean()), float(low), float(high), len(data))
+
+
+def mean_std(values: Sequence[float]) -> MeanStd:
+    """Mean and sample standard deviation (Bessel's n - 1), the spread over seeds that a table shows."""
+    n = len(values)
+    mean = float(np.mean(values)) if n else None
+    return MeanStd(mean, float(np.std(values, ddof=1)) if n > 1 else None, n)
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Chance that k of n samples, c of them right, hold a right one: 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, eq. 1).
+
+    ValueError unless 0 <= c <= n and 1 <= k <= n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise ValueError(f"pass@{k} of {n} samples with {c} right")
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Two-sided p-value that two systems answer the same questions equally well (McNemar 1947, exact binomial form).
+
+    Only questions on which they differ count; 1.0 where there are none. ValueError when the lists differ in length.
+    """
+    from scipy.stats import binomtest  # a dependency of scikit-learn; slow to import
+
+    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    if only_a + only_b == 0:
+        return 1.0
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)

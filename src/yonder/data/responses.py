@@ -1,0 +1,71 @@
+"""Collected responses: one JSON object a line, and how rollouts and reference solutions become responses."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from yonder.errors import StorageError
+from yonder.schema import Completion, Prompt, Response, Rollout, Score
+
+
+def label(rollout: Rollout, score: Score, source: str, temperature: float) -> Response:
+    """A rollout with the verifier's verdict."""
+    correct = None if score.value is None else bool(score.details.get("correct"))
+    prompt, completion = rollout.prompt, rollout.completion
+    return Response(
+        prompt.id, prompt.question, rollout.response, correct, source, prompt.answer, temperature, completion.finished, score.reason
+    )
+
+
+def reference_response(prompt: Prompt, source: str) -> Response:
+    """A data set's own solution as a right response."""
+    return Response(prompt.id, prompt.question, prompt.prefix + (prompt.solution or ""), True, f"{source} (reference)", prompt.answer)
+
+
+def as_rollout(response: Response) -> Rollout:
+    """A collected response in the form that rewards read."""
+    prompt = Prompt(response.prompt_id, response.question, "", "", response.answer)
+    return Rollout(prompt, (), Completion((), (), response.response, response.finished))
+
+
+def read_responses(path: Path) -> list[Response]:
+    """Responses of a collect stage; a half-written last line is left out."""
+    if not path.is_file():
+        return []
+    found: list[Response] = []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(Response(**cast(dict[str, Any], json.loads(line))))
+        except (ValueError, TypeError) as error:
+            if number < len(lines):
+                raise StorageError(f"{path}, line {number}: not a response ({error}); delete the line") from error
+    return found
+
+
+def keep_complete(path: Path, samples: int, chunk: int) -> int:
+    """Drop what an interruption left half-written; returns how many questions are complete, a multiple of `chunk`.
+
+    Questions were written `chunk` at a time, `samples` responses each, in the data set's order.
+    """
+    responses = read_responses(path)
+    questions = len(responses) // samples // chunk * chunk
+    if path.is_file() and len(responses) != questions * samples:
+        path.unlink()
+        append_responses(path, responses[: questions * samples])
+    return questions
+
+
+def append_responses(path: Path, responses: Sequence[Response]) -> None:
+    """Add responses to a file."""
+    append_lines(path, [response.to_json() for response in responses])
+
+
+def append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows to a JSONL file in one write."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error

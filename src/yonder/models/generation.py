@@ -1,0 +1,150 @@
+"""The in-process sampler: group prompts prefilled once, a key-value cache, rows dropped as sequences end.
+
+Every sampling setting is an argument; nothing comes from a model's generation settings. The completion mask is born here: the tokens
+of a `Completion` are exactly those that were sampled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from yonder.core.logprobs import keep_top
+from yonder.errors import ModelError
+from yonder.models.encoding import PromptEncoder
+from yonder.models.policy import Policy
+from yonder.schema import Completion, Prompt, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Settings of one call. `temperature` None is greedy."""
+
+    temperature: float | None
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(slots=True)
+class _Row:
+    """One sequence while it grows."""
+
+    prompt: int
+    ids: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    finished: bool = False
+
+
+class PolicySampler:
+    """Samples completions from the live policy; the weights are shared with training."""
+
+    def __init__(self, policy: Policy, encoder: PromptEncoder, max_completion_tokens: int, batch: int) -> None:
+        if not policy.trunk.takes_positions:
+            raise ModelError(f"{type(policy.model).__name__} takes no position_ids; batches of unequal prompts would be wrong")
+        self.policy = policy
+        self.encoder = encoder
+        self.max_completion_tokens = max_completion_tokens
+        self.batch = batch
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float | None,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> list[Rollout]:
+        """`samples` completions of each prompt, prompt by prompt; a pure function of weights, prompts, settings and seed.
+
+        Prompts are batched by length. Raises DataError for a prompt that is too long.
+        """
+        encoded = [self.encoder.encode(prompt) for prompt in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
+        each = max(1, self.batch // samples)
+        settings = Sampling(temperature, top_p, top_k)
+        generator = torch.Generator(device=self.policy.device).manual_seed(seed)
+        done: dict[int, list[_Row]] = {}
+        for start in range(0, len(order), each):
+            part = order[start : start + each]
+            rows = self._generate([encoded[i] for i in part], samples, settings, generator)
+            for row in rows:
+                done.setdefault(part[row.prompt], []).append(row)
+        return [
+            Rollout(prompts[i], encoded[i], self._completion(row), group=i) for i in range(len(prompts)) for row in done[i]
+        ]
+
+    def _completion(self, row: _Row) -> Completion:
+        return Completion(tuple(row.ids), tuple(row.logprobs), self.encoder.decode(row.ids), row.finished)
+
+    @torch.no_grad()
+    def _generate(
+        self, prompts: list[tuple[int, ...]], samples: int, settings: Sampling, generator: torch.Generator
+    ) -> list[_Row]:
+        """One batch to the end. The cache is left-padded; a row that ended stays until a quarter of the rows did."""
+        rows = [_Row(prompt) for prompt in range(len(prompts)) for _ in range(samples)]
+        with self.policy.mixed_precision():
+            cache, logits, mask = self._prefill(prompts, samples)
+            live = list(range(len(rows)))  # rows in the cache, in its order
+            for _ in range(self.max_completion_tokens):
+                ids, logprobs = choose(logits.float(), settings, generator)
+                self._append(rows, live, ids.tolist(), logprobs.tolist())
+                going = [i for i, row in enumerate(live) if not rows[row].finished]
+                if not going:
+                    break
+                if len(going) <= 0.75 * len(live):
+                    index = torch.tensor(going, device=ids.device)
+                    cache.batch_select_indices(index)
+                    mask, ids = mask[index], ids[index]
+                    live = [live[i] for i in going]
+                mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
+                logits = self._step(ids, mask, cache)
+        return rows
+
+    def _prefill(self, prompts: list[tuple[int, ...]], samples: int) -> tuple[DynamicCache, Tensor, Tensor]:
+        """Run each prompt once, left-padded, then expand the cache to the group."""
+        width = max(len(ids) for ids in prompts)
+        device = self.policy.device
+        tokens = torch.zeros(len(prompts), width, dtype=torch.long)
+        mask = torch.zeros(len(prompts), width, dtype=torch.long)
+        for i, ids in enumerate(prompts):
+            tokens[i, width - len(ids) :] = torch.tensor(ids)
+            mask[i, width - len(ids) :] = 1
+        tokens, mask = tokens.to(device), mask.to(device)
+        cache = DynamicCache()
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        hidden = self.policy.trunk.hidden(tokens, mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        logits = self.policy.trunk.head(hidden[:, -1])
+        if samples > 1:
+            cache.batch_repeat_interleave(samples)
+            logits, mask = logits.repeat_interleave(samples, 0), mask.repeat_interleave(samples, 0)
+        return cache, logits, mask
+
+    def _step(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        positions = mask.sum(-1, keepdim=True) - 1
+        hidden = self.policy.trunk.hidden(
+            ids.unsqueeze(-1), mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        return self.policy.trunk.head(hidden[:, -1])
+
+    def _append(self, rows: list[_Row], live: list[int], ids: list[int], logprobs: list[float]) -> None:
+        for row_index, token, logprob in zip(live, ids, logprobs, strict=True):
+            row = rows[row_index]
+            if row.finished:
+                continue
+            row.ids.append(token)
+            row.logprobs.append(logprob)
+            row.finished = token in self.encoder.end_ids or self.encoder.stopped(row.ids)
+
+
+def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The next token of each row and its log-prob at the sampling temperature (before top-p and top-k). (N, V) -> (N,), (N,)."""
+    if settings.temperature is None:
+        ids = logits.argmax(-1)
+        return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    logits = logits / settings.temperature
+    kept = keep_top(logits, settings.top_k, settings.top_p)
+    ids = torch.multinomial(kept.softmax(-1), 1, generator=generator)
+    return ids.squeeze(-1), torch.log_softmax(logits, -1).gather(-1, ids).squeeze(-1)

@@ -1,0 +1,138 @@
+"""The local judge: one forward, the last real position, the fp32 difference of two rows of the output head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from importlib import resources
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from yonder.errors import ModelError, RecipeError
+from yonder.models.encoding import chat_text
+from yonder.models.padding import right_pad, token_batches
+from yonder.models.trunk import Trunk
+from yonder.rewards.judge import Verdict
+
+SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
+
+
+def read_judge_prompt(name: str) -> str:
+    """The template of a shipped judge prompt or of a file; RecipeError when it lacks {question} or {response}."""
+    shipped = Path(str(resources.files("yonder") / "prompts" / f"{name}.txt"))
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        have = ", ".join(sorted(p.stem for p in shipped.parent.glob("*.txt")))
+        raise RecipeError(f"there is no judge prompt `{name}`; give a path, or one of: {have}")
+    template = path.read_text(encoding="utf-8")
+    for place in ("{question}", "{response}"):
+        if template.count(place) != 1:
+            raise RecipeError(f"judge prompt {path} must contain {place} exactly once")
+    if template.index("{question}") > template.index("{response}"):
+        raise RecipeError(f"judge prompt {path} must show {{question}} before {{response}}")
+    return template
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTokens:
+    """The two tokens that are read, as resolved through the real tokenizer and prompt."""
+
+    yes_id: int
+    no_id: int
+    yes_text: str
+    no_text: str
+
+
+class JudgePrompt:
+    """A judge prompt for one tokenizer: fixed pieces of text around the question and the response.
+
+    The student's text is encoded on its own, with control tokens as plain text, so it cannot end its turn or speak for the judge.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, chat: str, labels: tuple[str, str]) -> None:
+        self.tokenizer = tokenizer
+        has_template = bool(tokenizer.chat_template)
+        if chat == "on" and not has_template:
+            raise ModelError("the judge's tokenizer has no chat template; set the reward's `chat: off`")
+        self.chat = has_template and chat != "off"
+        text = template.replace("{question}", SENTINELS[0]).replace("{response}", SENTINELS[1])
+        if self.chat:
+            text = chat_text(tokenizer, [{"role": "user", "content": text}])
+            if text.rstrip().endswith("<think>"):
+                raise ModelError("the judge's chat template opens a think tag that cannot be switched off; use another judge")
+        head, rest = text.split(SENTINELS[0])
+        middle, tail = rest.split(SENTINELS[1])
+        self.rendered = head + "{question}" + middle + "{response}" + tail
+        self.head = self._encode(head, special=not self.chat)
+        self.middle = self._encode(middle)
+        self.tail = self._encode(tail)
+        self.labels = self._labels(tail, labels)
+
+    def tokens(self, question: str, response: str, limit: int) -> tuple[list[int], bool]:
+        """The prompt's tokens, and whether the response was cut so that they fit `limit`."""
+        fixed = self.head + self._plain(question) + self.middle
+        response_ids = self._plain(response)
+        room = max(0, limit - len(fixed) - len(self.tail))
+        return fixed + response_ids[:room] + self.tail, len(response_ids) > room
+
+    def solved(self, question: str, response: str) -> list[int]:
+        """Question and response alone, for a judge that also learns to solve."""
+        return self.head + self._plain(question) + self.middle + self._plain(response)
+
+    def _encode(self, text: str, special: bool = False) -> list[int]:
+        ids = cast(list[int], self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        return ids[:-1] if special and ids and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def _plain(self, text: str) -> list[int]:
+        return cast(list[int], self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _labels(self, tail: str, labels: tuple[str, str]) -> LabelTokens:
+        """The first token of each label as it follows the tail (with a space in plain prompts, without in a chat turn)."""
+        found: list[int] = []
+        for label in labels:
+            spelled = label if self.chat or tail[-1:].isspace() else " " + label
+            found.append(self._encode(spelled)[0])
+        if found[0] == found[1]:
+            raise ModelError(f"the judge's tokenizer begins `{labels[0]}` and `{labels[1]}` with one token; choose other labels")
+        yes_text, no_text = (cast(str, self.tokenizer.decode([i])) for i in found)
+        return LabelTokens(found[0], found[1], yes_text, no_text)
+
+
+class LocalJudge:
+    """Scores (question, response) pairs with a causal language model in this process."""
+
+    def __init__(self, model: PreTrainedModel, prompt: JudgePrompt, max_tokens: int, batch_tokens: int) -> None:
+        self.trunk = Trunk(model)
+        self.prompt = prompt
+        self.max_tokens = max_tokens
+        self.batch_tokens = batch_tokens
+        self.device = next(model.parameters()).device
+
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
+        encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
+        out: list[Verdict | None] = [None] * len(pairs)
+        for batch in token_batches([len(ids) for ids, _ in encoded], self.batch_tokens):
+            gaps, mass = self._forward([encoded[i][0] for i in batch])
+            for i, gap, share in zip(batch, gaps.tolist(), mass.tolist(), strict=True):
+                out[i] = Verdict(logit_gap=gap, mass=share, truncated=encoded[i][1])
+        return cast(list[Verdict], out)
+
+    @torch.no_grad()
+    def _forward(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """z_yes - z_no in fp32 and P(yes) + P(no), at the last real position of right-padded sequences."""
+        tokens, mask = right_pad(sequences, self.device)
+        hidden = self.trunk.hidden(tokens, mask)
+        last = hidden[torch.arange(len(sequences), device=self.device), mask.sum(-1) - 1]
+        labels = self.prompt.labels
+        weight = self.trunk.head.weight
+        gap = last.float() @ (weight[labels.yes_id].float() - weight[labels.no_id].float())
+        bias = self.trunk.head.bias
+        if bias is not None:
+            gap = gap + (bias[labels.yes_id] - bias[labels.no_id]).float()
+        logits = self.trunk.head(last).float()
+        pair = torch.stack([logits[:, labels.yes_id], logits[:, labels.no_id]], -1)
+        return gap, (pair.logsumexp(-1) - logits.logsumexp(-1)).exp()
+

@@ -1,0 +1,110 @@
+"""From a model reference to weights and tokenizer. Nothing from a hub is ever executed: `trust_remote_code` stays off."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from yonder.errors import ModelError
+from yonder.models.fresh import fresh_model
+from yonder.recipe.models import FreshModel, ModelReference
+
+transformers.utils.logging.disable_progress_bar()  # ours show what matters
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU if there is one; any other name is taken as written. ModelError when it is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device `{name}` is not usable here: {str(error).splitlines()[0]}; use auto or cpu") from error
+    return device
+
+
+def locate(reference: str) -> str:
+    """The folder or hub name behind a reference; `yonder:NAME` is a folder inside the package."""
+    if not reference.startswith("yonder:"):
+        return reference
+    name = reference.removeprefix("yonder:")
+    folder = Path(str(resources.files("yonder") / "assets" / name))
+    if not folder.is_dir():
+        have = sorted(path.name for path in folder.parent.iterdir() if (path / "tokenizer_config.json").is_file())
+        raise ModelError(f"there are no shipped weights `{reference}`; there is: {', '.join('yonder:' + n for n in have)}")
+    return str(folder)
+
+
+def load_tokenizer(reference: ModelReference, tokenizer: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, or the one named instead. ModelError when it cannot be had, or has no end token."""
+    if tokenizer is None and isinstance(reference, FreshModel):
+        raise ModelError("a fresh model has no tokenizer of its own; set `tokenizer` (for example yonder:tokenizer)")
+    source = locate(tokenizer if tokenizer is not None else cast(str, reference))
+    try:
+        loaded = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source, trust_remote_code=False))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(_unavailable("tokenizer", source, error)) from error
+    if loaded.eos_token_id is None:
+        raise ModelError(f"the tokenizer of `{source}` has no end-of-sequence token; set one in its tokenizer_config.json")
+    if loaded.pad_token_id is None:
+        loaded.pad_token = loaded.eos_token  # padding is masked everywhere; its id never decides anything
+    return loaded
+
+
+def load_causal_lm(
+    reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device
+) -> PreTrainedModel:
+    """A causal language model in evaluation mode (dropout off). ModelError when it cannot be had or does not fit the tokenizer."""
+    if isinstance(reference, FreshModel):
+        model = fresh_model(reference, tokenizer).to(getattr(torch, dtype))
+    else:
+        model = _from_pretrained(AutoModelForCausalLM, locate(reference), dtype)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model {rows} embeddings; they do not belong together"
+        )
+    return model.to(device).eval()
+
+
+def load_classifier(
+    reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device
+) -> PreTrainedModel:
+    """A 2-label sequence classifier in evaluation mode. A fresh model gets a new classification head on its trunk."""
+    if isinstance(reference, FreshModel):
+        trunk = fresh_model(reference, tokenizer)
+        trunk.config.num_labels = 2
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(reference.seed)
+            model = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(trunk.config))
+        model = model.to(getattr(torch, dtype))
+    else:
+        model = _from_pretrained(AutoModelForSequenceClassification, locate(reference), dtype, num_labels=2)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model.to(device).eval()
+
+
+def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> PreTrainedModel:
+    try:
+        return kind.from_pretrained(source, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(_unavailable("model", source, error)) from error
+
+
+def _unavailable(what: str, source: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(source).exists():
+        return f"the {what} in folder `{source}` cannot be loaded: {first}"
+    return f"the {what} `{source}` is neither a folder here nor to be had from the hub ({first}); check the name or the connection"

@@ -1,0 +1,85 @@
+"""The policy in training: a causal LM, and for PPO a value head on the same trunk."""
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from yonder.core.logprobs import token_statistics
+from yonder.models.trunk import Trunk
+
+LOGITS_AT_ONCE = 32 * 1024 * 1024  # elements of one chunk of logits
+
+
+class SequenceOutputs(NamedTuple):
+    """What one forward says of every completion token; zero outside the mask."""
+
+    logprobs: Tensor  # (B, T) policy_logprobs, nats
+    entropy: Tensor  # (B, T) nats
+    values: Tensor | None  # (B, T, K) when the policy has a value head
+
+
+class Policy(nn.Module):
+    """Log-probs, entropies and values of completions from ONE forward of the shared trunk ([J] section 2.1)."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, value_outputs: int = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.trunk = Trunk(model)
+        self.autocast: torch.dtype | None = None
+        width = self.trunk.head.in_features
+        self.value_head = nn.Linear(width, value_outputs, device=self.device) if value_outputs else None
+        if self.value_head is not None:
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def mixed_precision(self) -> torch.autocast | nullcontext[None]:
+        """The context of every forward: autocast to the recipe's type, or nothing."""
+        return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, completion_starts: Tensor, completion_mask: Tensor, temperature: float
+    ) -> SequenceOutputs:
+        """Statistics of the completion tokens of right-padded sequences.
+
+        input_ids, attention_mask: (B, S) prompt then completion; completion_starts: (B,) index of the first completion token;
+        completion_mask: (B, T). Only completion positions pass through the output head.
+        """
+        with self.mixed_precision():
+            hidden = self.trunk.hidden(input_ids, attention_mask)
+            offsets = torch.arange(completion_mask.shape[1], device=input_ids.device)
+            targets = (completion_starts.unsqueeze(-1) + offsets).clamp(max=input_ids.shape[1] - 1)  # (B, T)
+            kept = completion_mask.bool()
+            sources = (targets - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+            states = hidden.gather(1, sources)[kept]  # (N, D): the state from which each completion token was sampled
+            logprobs, entropy = self._statistics(states, input_ids.gather(1, targets)[kept], temperature)
+        values = None
+        if self.value_head is not None:
+            flat = self.value_head(states.float())
+            values = flat.new_zeros(*kept.shape, flat.shape[-1]).masked_scatter(kept.unsqueeze(-1), flat)
+        spread = completion_mask.new_zeros(kept.shape, dtype=torch.float32)
+        return SequenceOutputs(spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy), values)
+
+    def _statistics(self, states: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies in chunks, so that no (N, V) tensor of the whole batch exists."""
+        size = max(1, LOGITS_AT_ONCE // self.trunk.head.out_features)
+        if states.shape[0] <= size:
+            return token_statistics(self.trunk.head(states), ids, temperature)
+
+        def chunk(part: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+            return token_statistics(self.trunk.head(part), targets, temperature)
+
+        parts = [
+            checkpoint(chunk, part, targets, use_reentrant=False)
+            for part, targets in zip(states.split(size), ids.split(size), strict=True)
+        ]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])

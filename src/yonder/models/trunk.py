@@ -1,0 +1,52 @@
+"""A causal language model taken apart into trunk (tokens to last hidden states) and head (hidden states to logits)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from yonder.errors import ModelError
+
+
+class Trunk:
+    """Trunk and head of one model, checked once to give the model's own logits."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.body: nn.Module = getattr(model, model.base_model_prefix)
+        head = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear):
+            raise ModelError(f"{type(model).__name__} has no linear output head; Yonder needs a causal language model with one")
+        self.head: nn.Linear = head
+        self._check()
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Tensor:
+        """Last hidden states. input_ids, attention_mask: (B, S) -> (B, S, D)."""
+        return self.body(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether the trunk can be told each token's position (needed for left padding)."""
+        return "position_ids" in _parameters(self.body.forward)
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """Models that scale or cap logits after the head are refused rather than trained on other numbers than they sample from."""
+        device = next(self.model.parameters()).device
+        ids = torch.arange(1, 9, device=device).unsqueeze(0)
+        mask = torch.ones_like(ids)
+        ours = self.head(self.hidden(ids, mask)).float()
+        theirs = self.model(input_ids=ids, attention_mask=mask).logits.float()
+        if (ours - theirs).abs().max() > 1e-2 * theirs.abs().max().clamp(min=1.0):
+            raise ModelError(
+                f"{type(self.model).__name__} changes its logits after the output head (scaling or soft capping), "
+                "which Yonder does not support; choose another model"
+            )
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    import inspect
+
+    return set(inspect.signature(function).parameters)

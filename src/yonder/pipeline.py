@@ -1,0 +1,216 @@
+"""Runs a recipe: which stages are due, which are already done for the same inputs, and what the run directory holds."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import yonder
+from yonder.assemble import Workshop
+from yonder.card import write_card
+from yonder.data.sources import fingerprint
+from yonder.errors import RecipeError, StorageError
+from yonder.recipe import Recipe, dump_recipe
+from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
+from yonder.recipe.stages import EvaluateStage, StageSettings
+from yonder.reporting.page import write_report
+from yonder.stages import StageContext, run_stage
+from yonder.training.progress import Progress, Silent
+
+log = logging.getLogger("yonder")
+
+
+def run(recipe: Recipe, stages: Collection[str] | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Run a recipe's stages in order and return the summary (also written as `summary.json`).
+
+    `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not changed are
+    skipped; an unfinished one continues where it was. Raises YonderError subclasses for everything a user can mend.
+    """
+    runner = Runner(recipe, progress or Silent())
+    wanted = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
+    for stage in recipe.stages:
+        if stage.name in wanted:
+            runner.run(stage)
+    return runner.finish()
+
+
+def closure(recipe: Recipe, names: Collection[str]) -> set[str]:
+    """The named stages and all that they read, directly or not."""
+    wanted: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += stage_inputs(recipe, recipe.stage(name))
+    return wanted
+
+
+@dataclass(slots=True)
+class Runner:
+    """One run directory while its stages run."""
+
+    recipe: Recipe
+    progress: Progress
+    records: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+    def __post_init__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"the run directory {self.folder} cannot be written ({error}); change output_dir") from error
+        if self.recipe.threads:
+            torch.set_num_threads(self.recipe.threads)
+        write_card(self.folder / "card.json", self.recipe)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.recipe.output_dir
+
+    def stage_folder(self, name: str) -> Path:
+        """A stage's own folder."""
+        return self.folder / "stages" / name
+
+    def run(self, stage: StageSettings) -> None:
+        """Run one stage, or skip it when it is done for the same inputs."""
+        folder = self.stage_folder(stage.name)
+        key = self.key(stage)
+        known = read_json(folder / "stage.json")
+        if known.get("status") == "done" and known.get("hash") == key:
+            self.records[stage.name] = known | {"status": "skipped"}
+            self.progress.say(f"{stage.name}: unchanged, skipped")
+            return
+        if known and known.get("hash") != key:
+            self._set_aside(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"name": stage.name, "kind": stage.kind, "hash": key, "status": "unfinished"}
+        write_json(folder / "stage.json", record)
+        seconds = float(known.get("seconds", 0.0)) if known.get("hash") == key else 0.0
+        start = time.perf_counter()
+        shop = Workshop(self.recipe, self.checkpoints(), folder / "program_results.jsonl")
+        try:
+            context = StageContext(
+                self.recipe, shop, folder, {name: self.stage_folder(name) for name in self.records}, self.progress
+            )
+            result = run_stage(stage, context)
+        finally:
+            write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start})
+            shop.close()
+        record |= {"status": "done", "seconds": seconds + time.perf_counter() - start, "result": result}
+        write_json(folder / "stage.json", record)
+        self.records[stage.name] = record
+
+    def key(self, stage: StageSettings) -> str:
+        """Hash of everything that decides a stage's outcome: its settings, what it uses of the recipe, and its inputs' hashes."""
+        recipe = self.recipe
+        names = [name for _, name in data_of(stage)]
+        if isinstance(stage, EvaluateStage):
+            names += [recipe.benchmarks[name].data for name in stage.benchmarks]
+        sources = {name: self._data_key(name.partition(".")[0]) for name in names}
+        parts: dict[str, Any] = {
+            "version": yonder.__version__,
+            "stage": stage.model_dump(mode="json"),
+            "seed": recipe.seed,
+            "threads": recipe.threads,
+            "policy": recipe.policy.model_dump(mode="json"),
+            "task": recipe.task.model_dump(mode="json"),
+            "sandbox": recipe.sandbox.model_dump(mode="json"),
+            "data": sources,
+            "rewards": {name: recipe.rewards[name].model_dump(mode="json") for name in rewards_of(recipe, stage)},
+            "inputs": {name: self.records[name]["hash"] for name in stage_inputs(recipe, stage)},
+        }
+        if isinstance(stage, EvaluateStage):
+            parts["benchmarks"] = {name: recipe.benchmarks[name].model_dump(mode="json") for name in stage.benchmarks}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _data_key(self, name: str) -> Any:
+        settings = self.recipe.data[name]
+        if settings.mixture is not None:
+            return [settings.model_dump(mode="json"), {other: self._data_key(other.partition(".")[0]) for other in settings.mixture}]
+        return [settings.model_dump(mode="json"), fingerprint(settings)]
+
+    def checkpoints(self) -> dict[str, Path]:
+        """Stage name -> the model folder it hands on."""
+        found: dict[str, Path] = {}
+        for name, record in self.records.items():
+            relative = record.get("result", {}).get("checkpoint")
+            if relative:
+                found[name] = self.stage_folder(name) / relative
+        return found
+
+    def finish(self) -> dict[str, Any]:
+        """Write summary, card and page."""
+        summary = self.summary()
+        write_json(self.folder / "summary.json", summary)
+        evaluations = [
+            {"stage": stage, "benchmark": benchmark} | figures
+            for stage, row in summary["results"].items()
+            for benchmark, figures in row.items()
+        ]
+        (self.folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evaluations))
+        write_card(self.folder / "card.json", self.recipe, self.checkpoints())
+        write_report([self.folder])
+        return summary
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        results: dict[str, dict[str, Any]] = {}
+        stages: dict[str, Any] = {}
+        for name, record in self.records.items():
+            result = dict(record.get("result", {}))
+            for row, cells in result.pop("results", {}).items():
+                results.setdefault(row, {}).update(cells)
+            stages[name] = {key: record[key] for key in ("kind", "status", "seconds") if key in record} | result
+        return {
+            "run_dir": str(self.folder),
+            "title": self.recipe.title,
+            "notes": list(self.recipe.notes),
+            "seed": self.recipe.seed,
+            "stages": stages,
+            "results": results,
+        }
+
+    def _set_aside(self, folder: Path) -> None:
+        """Keep what an earlier configuration made, out of the way."""
+        kept = folder.parent / ".replaced" / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        kept.parent.mkdir(exist_ok=True)
+        os.replace(folder, kept)
+        self.progress.say(f"{folder.name}: configuration or inputs changed; the earlier results are kept in {kept}")
+
+
+def names_of_kind(recipe: Recipe, kind: str, name: str | None) -> list[str]:
+    """Stages that a command such as `yonder distill` runs; RecipeError when there is none."""
+    found = [stage.name for stage in recipe.stages if stage.kind == kind and name in (None, stage.name)]
+    if not found:
+        have = ", ".join(f"{stage.name} ({stage.kind})" for stage in recipe.stages)
+        raise RecipeError(f"the recipe has no {kind} stage{f' named {name}' if name else ''}; it has: {have}")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty when the file is missing or half-written."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object aside and rename it, so that it is whole or not there."""
+    aside = path.with_name(f".{path.name}.unfinished")
+    try:
+        aside.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error

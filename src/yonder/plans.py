@@ -1,0 +1,70 @@
+"""Recipe sections to the plain numbers that the training loops take."""
+
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
+from yonder.training.advantages import Estimator
+from yonder.training.distill import Plan
+from yonder.training.supervised import SupervisedPlan
+from yonder.training.update import LossSettings
+
+
+def supervised_plan(name: str, seed: int, stage: WarmupStage | FitJudgeStage, every: int, patience: int) -> SupervisedPlan:
+    """The numbers of a supervised run."""
+    o: OptimizerSettings = stage.optimizer
+    return SupervisedPlan(
+        name, seed, stage.epochs, stage.batch_size, o.lr, o.schedule, o.warmup_fraction, o.weight_decay, o.grad_clip,
+        o.micro_batch_tokens, every, patience,
+    )  # fmt: skip
+
+
+def distill_plan(stage: DistillStage, recipe: Recipe) -> Plan:
+    """The numbers of a distillation."""
+    o, s = stage.optimizer, stage.sampling
+    return Plan(
+        name=stage.name,
+        seed=recipe.seed,
+        steps=stage.steps,
+        epochs=stage.epochs,
+        group_size=stage.group_size,
+        prompts=stage.prompts,
+        temperature=s.temperature,
+        top_p=s.top_p,
+        top_k=s.top_k,
+        lr=o.lr,
+        schedule=o.schedule,
+        warmup_fraction=o.warmup_fraction,
+        weight_decay=o.weight_decay,
+        save_every=stage.save_every or max(1, stage.steps // 10),
+        evaluate_every=stage.evaluate.every,
+        patience=stage.evaluate.patience,
+    )
+
+
+def kl_in_loss(stage: DistillStage) -> bool:
+    """Where the KL goes: PPO's default is the reward, GRPO's the loss."""
+    return stage.kl.place == "loss" or (stage.kl.place == "auto" and stage.algorithm == "grpo")
+
+
+def estimator(stage: DistillStage) -> Estimator:
+    """How advantages are made."""
+    beta = 0.0 if kl_in_loss(stage) else stage.kl.beta
+    return Estimator(stage.algorithm, beta, stage.ppo.gamma, stage.ppo.gae_lambda, stage.group_std)
+
+
+def loss_settings(stage: DistillStage) -> LossSettings:
+    """The numbers of the loss."""
+    ppo = stage.algorithm == "ppo"
+    return LossSettings(
+        clip=stage.clip,
+        kl_in_loss=stage.kl.beta if kl_in_loss(stage) else 0.0,
+        value_coef=stage.ppo.value_coef if ppo else 0.0,
+        value_clip=stage.ppo.value_clip,
+        temperature=stage.sampling.temperature,
+        grad_clip=stage.optimizer.grad_clip,
+        micro_batch_tokens=stage.optimizer.micro_batch_tokens,
+    )
+
+
+def completions_per_step(stage: DistillStage) -> float:
+    """Completions sampled for each optimizer update, over all streams."""
+    return sum(stage.prompts.values()) * stage.group_size / stage.epochs

@@ -1,0 +1,93 @@
+"""Figures that need no script: places on a track, in per cent of its width, for dots, intervals and bars drawn with CSS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yonder.reporting.records import Accuracy
+from yonder.reporting.tables import ResultRow, interval_text, percent
+
+_STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def interval_chart(rows: Sequence[ResultRow], benchmark: str) -> dict[str, Any]:
+    """Dots with their intervals, one line for each row and way of decoding, on one scale with round ticks."""
+    lines: list[tuple[ResultRow, str, Accuracy]] = []
+    for row in rows:
+        result = row.cells.get(benchmark)
+        if result is not None:
+            lines.append((row, "greedy", result.greedy))
+            if result.vote is not None:
+                lines.append((row, f"vote@{result.votes or '?'}", result.vote))
+    ends = [end for _, _, found in lines for end in (found.low, found.high, found.value) if end is not None]
+    low, high, ticks = scale(min(ends, default=0.0), max(ends, default=1.0))
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    best = max((found.value for _, way, found in lines if way == "greedy"), default=None)
+    return {
+        "benchmark": benchmark,
+        "ticks": [{"at": place(tick), "label": percent(tick, 0 if ticks[1] - ticks[0] >= 0.01 else 1)} for tick in ticks],
+        "first": place(lines[0][2].value) if lines else None,
+        "lines": [
+            {
+                "run": row.run,
+                "stage": row.stage,
+                "way": way,
+                "first_of_row": way == "greedy",
+                "best": way == "greedy" and found.value == best,
+                "dot": place(found.value),
+                "from": None if found.low is None else place(found.low),
+                "width": None if found.low is None or found.high is None else place(found.high) - place(found.low),
+                "text": percent(found.value),
+                "interval": interval_text(found),
+            }
+            for row, way, found in lines
+        ],
+    }
+
+
+def scale(low: float, high: float) -> tuple[float, float, tuple[float, ...]]:
+    """A range of shares that holds both, within 0 and 1, that begins and ends at a round tick; four to eight ticks."""
+    low, high = max(0.0, min(low, high)), min(1.0, max(low, high))
+    step = next((step for step in _STEPS if (high - low) / step <= 6), _STEPS[-1])
+    first, last = int(low / step + 1e-9), int(-(-high // step))
+    first, last = max(0, first - (low - first * step < 0.1 * step)), last + (last * step - high < 0.1 * step)
+    while last * step > 1 + 1e-9:
+        last -= 1
+    if last == first:
+        first -= 1
+    ticks = tuple(round(index * step, 6) for index in range(first, last + 1))
+    return ticks[0], ticks[-1], ticks
+
+
+def category_table(rows: Sequence[ResultRow], benchmark: str) -> dict[str, Any] | None:
+    """Accuracy of every row in every category, the largest categories first; None where there are no categories."""
+    have = [row for row in rows if benchmark in row.cells and row.cells[benchmark].categories]
+    sizes: dict[str, int] = {}
+    for row in have:
+        for name, found in (row.cells[benchmark].categories or {}).items():
+            sizes[name] = max(sizes.get(name, 0), found.n or 0)
+    if not sizes:
+        return None
+    names = sorted(sizes, key=lambda name: (-sizes[name], name))
+    return {
+        "benchmark": benchmark,
+        "rows": [f"{row.stage}" for row in have],
+        "runs": [row.run for row in have],
+        "lines": [
+            {
+                "name": name or "(none)",
+                "n": sizes[name],
+                "cells": [_category(row, benchmark, name) for row in have],
+            }
+            for name in names
+        ],
+    }
+
+
+def _category(row: ResultRow, benchmark: str, name: str) -> dict[str, Any]:
+    found = (row.cells[benchmark].categories or {}).get(name)
+    return {"text": percent(found.value if found else None), "width": round(100 * found.value, 1) if found else 0}

@@ -1,0 +1,248 @@
+"""A run directory read back into plain records. Whatever is missing or half written is left out and named, never fatal."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from yonder.errors import StorageError
+
+_MARKS = ("summary.json", "recipe.yaml", "card.json", "stages")
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A share of right answers with its 95 % interval, where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """One checkpoint on one benchmark."""
+
+    greedy: Accuracy
+    vote: Accuracy | None = None
+    votes: int | None = None  # k of the vote
+    categories: Mapping[str, Accuracy] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """What one stage left behind."""
+
+    name: str
+    kind: str
+    status: str
+    seconds: float | None
+    result: dict[str, Any]
+    metrics: tuple[dict[str, Any], ...] = ()
+    judge_check: dict[str, Any] | None = None
+    rollout_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run directory in memory; rollouts stay on disk."""
+
+    path: Path
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    recipe: str
+    card: dict[str, Any]
+    stages: tuple[StageRecord, ...]
+    results: dict[str, dict[str, BenchmarkResult]]  # stage -> benchmark -> result, in the order of the table
+    problems: tuple[str, ...]  # one sentence for each file that could not be read whole
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read the run in `path`; raises StorageError where that is no run directory."""
+    path = Path(path)
+    if not path.exists():
+        raise StorageError(f"there is no run directory {path}; give the output_dir of a recipe that was run")
+    if not path.is_dir() or not any((path / mark).exists() for mark in _MARKS):
+        raise StorageError(f"{path} is no run directory: it has none of {', '.join(_MARKS)}; give a recipe's output_dir")
+    problems: list[str] = []
+    summary = read_object(path / "summary.json", problems)
+    card = read_object(path / "card.json", problems)
+    stages = _read_stages(path / "stages", _mapping(summary.get("stages")), problems)
+    name = path.resolve().name
+    return RunRecord(
+        path=path,
+        name=name,
+        title=str(summary.get("title") or name),
+        notes=tuple(dict.fromkeys([*_texts(summary.get("notes")), *_texts(card.get("notes"))])),
+        recipe=_read_text(path / "recipe.yaml", problems),
+        card=card,
+        stages=stages,
+        results=_read_results(summary, stages),
+        problems=tuple(problems),
+    )
+
+
+def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
+    """A JSON object, or {} with a sentence in `problems` if the file is damaged; a missing file is just {}."""
+    text = _read_text(path, problems)
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        problems.append(f"{_short(path)} is not whole JSON and was left out.")
+        return {}
+    return _mapping(clean(value))
+
+
+def read_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a JSONL file, plain or zstd; unreadable lines are skipped and counted in `problems`."""
+    skipped = 0
+    try:
+        for number, line in enumerate(_text_lines(path)):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                skipped += 1
+                continue
+            if isinstance(value, dict):
+                yield number, clean(value)
+    except (OSError, zstandard.ZstdError) as error:
+        problems.append(f"{_short(path)} ends early ({error}).")
+    if skipped:
+        problems.append(f"{_short(path)}: {skipped} unreadable line{'s' if skipped > 1 else ''} left out.")
+
+
+def clean(value: Any) -> Any:
+    """JSON data with NaN and infinities as None (not measured) and lone surrogates replaced, so that UTF-8 can hold it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {str(clean(key)): clean(item) for key, item in value.items()}
+    return [clean(item) for item in value] if isinstance(value, list) else value
+
+
+def number(value: Any) -> float | None:
+    """The value as a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    if path.suffix != ".zst":
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from lines
+        return
+    with path.open("rb") as file:  # one frame for each iteration was appended, so read across them
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        with io.TextIOWrapper(reader, encoding="utf-8", errors="replace") as lines:
+            yield from lines
+
+
+def _read_stages(folder: Path, summary: Mapping[str, Any], problems: list[str]) -> tuple[StageRecord, ...]:
+    """Stages in the summary's order, then those that only left a directory, oldest first."""
+    found = [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+    rest = sorted((child for child in found if child.name not in summary), key=lambda child: (_age(child), child.name))
+    names = [*summary, *(child.name for child in rest)]
+    return tuple(_read_stage(folder / name, _mapping(summary.get(name)), problems) for name in names)
+
+
+def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -> StageRecord:
+    record = {**summary, **read_object(folder / "stage.json", problems)}
+    known = {"name", "kind", "status", "hash", "seconds", "result"}
+    extra = {key: value for key, value in summary.items() if key not in known}
+    metrics = tuple(row for _, row in read_lines(folder / "metrics.jsonl", problems)) if _is_file(folder, "metrics.jsonl") else ()
+    return StageRecord(
+        name=folder.name,
+        kind=str(record.get("kind") or "unknown"),
+        status=str(record.get("status") or "unfinished"),
+        seconds=number(record.get("seconds")),
+        result={**extra, **_mapping(record.get("result"))},
+        metrics=metrics,
+        judge_check=read_object(folder / "judge_check.json", problems) or None,
+        rollout_files=tuple(sorted(folder.glob("rollouts-*.jsonl*"))) if folder.is_dir() else (),
+    )
+
+
+def _read_results(summary: Mapping[str, Any], stages: tuple[StageRecord, ...]) -> dict[str, dict[str, BenchmarkResult]]:
+    """The summary's results; without a summary, what the evaluate stages say themselves."""
+    tables = [_mapping(summary.get("results"))]
+    if not tables[0]:
+        tables = [_mapping(stage.result.get("results")) or stage.result for stage in stages if stage.kind == "evaluate"]
+    results: dict[str, dict[str, BenchmarkResult]] = {}
+    for table in tables:
+        for stage, row in table.items():
+            for benchmark, value in _mapping(row).items():
+                result = _benchmark(_mapping(value))
+                if result is not None:
+                    results.setdefault(stage, {})[benchmark] = result
+    return results
+
+
+def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
+    greedy = _accuracy(value)
+    if greedy is None:
+        return None
+    vote = _mapping(value.get("vote"))
+    categories = {name: _accuracy(_mapping(item)) for name, item in _mapping(value.get("categories")).items()}
+    k = number(vote.get("k"))
+    return BenchmarkResult(
+        greedy=greedy,
+        vote=_accuracy(vote),
+        votes=None if k is None else int(k),
+        categories={name: item for name, item in categories.items() if item is not None} or None,
+    )
+
+
+def _accuracy(value: Mapping[str, Any]) -> Accuracy | None:
+    accuracy, n = number(value.get("accuracy")), number(value.get("n"))
+    if accuracy is None:
+        return None
+    return Accuracy(accuracy, number(value.get("low")), number(value.get("high")), None if n is None else int(n))
+
+
+def _read_text(path: Path, problems: list[str]) -> str:
+    if not path.is_file():
+        return ""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        problems.append(f"{_short(path)} cannot be read ({error.strerror or error}).")
+        return ""
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value.strip() else []
+    return [str(item) for item in value if str(item).strip()] if isinstance(value, list) else []
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
+
+
+def _age(folder: Path) -> float:
+    marker = folder / "stage.json"
+    return (marker if marker.exists() else folder).stat().st_mtime
+
+
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-3:]) if "stages" in path.parts else path.name

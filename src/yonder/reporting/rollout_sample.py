@@ -1,0 +1,241 @@
+"""Choose which logged rollouts the page shows: every step, disagreements first, within a budget of bytes.
+
+Two passes, so that a log of any length is never in memory: the first keeps a few words about every row, the second reads the chosen
+rows again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yonder.reporting.records import RunRecord, number, read_lines
+from yonder.reporting.redaction import redact_text
+
+LIMIT = 1500  # rollouts in a page
+BYTES = 2_100_000  # of JSON
+TEXT = 6_000  # characters of one text
+SAMPLES = 12  # liked wrongly, shown by name in the judge panel
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What is remembered of a row: where it is and how its scores stand to each other."""
+
+    run: int
+    stage: int
+    file: Path
+    line: int
+    step: float
+    stream: str
+    prompt: str
+    verdict: str  # right, wrong or unknown, by the verifier
+    opinion: str  # liked or disliked wrongly, by any other reward; else empty
+    unscored: bool
+    liking: float  # highest score of a reward that is not the verifier; -1: none
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rollouts for the page, and of how many they were chosen."""
+
+    rows: list[dict[str, Any]]
+    liked_wrongly: list[int]  # indices into rows, the best liked first
+    total: int
+    tally: dict[str, int]  # of ALL rows: right, wrong, unknown, liked wrongly, disliked wrongly, unscored
+
+
+def sample_rollouts(runs: Sequence[RunRecord], limit: int = LIMIT, budget: int = BYTES) -> tuple[Sample, tuple[str, ...]]:
+    """The sample, and a sentence for each log that could not be read whole."""
+    problems: list[str] = []
+    seen = [found for index, run in enumerate(runs) for found in _sightings(index, run, problems)]
+    top = _top_liked_wrongly(seen)
+    chosen = choose(seen, top, limit)
+    rows = _load(chosen, runs)
+    while len(rows) > max(50, len(top)) and (size := sum(len(_encode(row)) for _, row in rows)) > budget:
+        chosen = choose(chosen, top, min(len(chosen) - 1, int(0.95 * len(chosen) * budget / size)))
+        kept = set(chosen)
+        rows = [(found, row) for found, row in rows if found in kept]
+    places = {found: index for index, (found, _) in enumerate(rows)}
+    return Sample(
+        rows=[row for _, row in rows],
+        liked_wrongly=[places[found] for found in top if found in places],
+        total=len(seen),
+        tally=_tally(seen),
+    ), tuple(problems)
+
+
+def choose(seen: Sequence[Sighting], forced: Sequence[Sighting], limit: int) -> list[Sighting]:
+    """At most `limit` of them, shared evenly among streams and spread over their steps; the forced ones always."""
+    if len(seen) <= limit:
+        return list(seen)
+    groups: dict[tuple[int, int, str], list[Sighting]] = {}
+    for found in seen:
+        groups.setdefault((found.run, found.stage, found.stream), []).append(found)
+    taken = dict.fromkeys(forced)
+    left = max(0, limit - len(taken))
+    for order, group in enumerate(sorted(groups.values(), key=len)):  # small groups first: what they leave goes to the others
+        share = left // (len(groups) - order)
+        fresh = [found for found in group if found not in taken]
+        picked = dict.fromkeys(spread([found for found in fresh if found.opinion], share // 2))
+        picked |= dict.fromkeys(spread([found for found in fresh if found.unscored and found not in picked], share // 10))
+        picked |= dict.fromkeys(spread([found for found in fresh if found not in picked], share - len(picked)))
+        taken |= picked
+        left -= len(picked)
+    return [found for found in seen if found in taken]
+
+
+def spread(items: Sequence[Sighting], count: int) -> list[Sighting]:
+    """`count` of them at even distances, first and last included."""
+    if count >= len(items):
+        return list(items)
+    if count <= 0:
+        return []
+    if count == 1:
+        return [items[-1]]
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+
+
+def stand(scores: Mapping[str, Any], thresholds: Mapping[str, float]) -> tuple[str, str, bool, float]:
+    """(verdict, opinion, unscored, liking) of one row's scores.
+
+    The verifier is a score whose details say `correct`, or that is called so; every other score is an opinion, and likes the
+    response from its reward's threshold on (delta, or one half).
+    """
+    verdict, likes, liking, unscored = "unknown", list[bool](), -1.0, not scores
+    for name, score in scores.items():
+        score = score if isinstance(score, Mapping) else {"value": score}
+        value, details = number(score.get("value")), score.get("details")
+        correct = details.get("correct") if isinstance(details, Mapping) else None
+        unscored = unscored or value is None
+        if isinstance(correct, bool):
+            verdict = "right" if correct else "wrong"
+        elif name in ("correct", "verifiable", "verifier", "verified"):
+            verdict = verdict if value is None else "right" if value >= 1 else "wrong"
+        elif value is not None:
+            likes.append(value >= thresholds.get(name, 0.5))
+            liking = max(liking, value)
+    opinion = ""
+    if verdict == "wrong" and any(likes):
+        opinion = "liked wrongly"
+    if verdict == "right" and likes and not all(likes):
+        opinion = "disliked wrongly"
+    return verdict, opinion, unscored, liking
+
+
+def thresholds_of(run: RunRecord) -> dict[str, float]:
+    """Reward -> delta, wherever the run card has it beside the reward's name."""
+    found: dict[str, float] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            return
+        delta = number(value.get("delta"))
+        if delta:
+            found[name] = delta
+        for key, item in value.items():
+            walk(key, item)
+
+    walk("", run.card)
+    return found
+
+
+def _sightings(index: int, run: RunRecord, problems: list[str]) -> list[Sighting]:
+    thresholds = thresholds_of(run)
+    seen: list[Sighting] = []
+    for number_, stage in enumerate(run.stages):
+        for file in stage.rollout_files:
+            for line, row in read_lines(file, problems):
+                scores = row.get("scores")
+                verdict, opinion, unscored, liking = stand(scores if isinstance(scores, dict) else {}, thresholds)
+                step = number(row.get("step")) or 0
+                prompt = str(row.get("prompt_id") or "")
+                stream = str(row.get("stream") or "")
+                seen.append(
+                    Sighting(index, number_, file, line, step, stream, prompt, verdict, opinion, unscored, liking)
+                )
+    return seen
+
+
+def _top_liked_wrongly(seen: Sequence[Sighting]) -> list[Sighting]:
+    """The wrong responses with the highest scores, the latest of each question."""
+    best: dict[tuple[int, str], Sighting] = {}
+    for found in sorted(seen, key=lambda found: (found.liking, found.step), reverse=True):
+        if found.opinion == "liked wrongly":
+            best.setdefault((found.run, found.prompt), found)
+    return list(best.values())[:SAMPLES]
+
+
+def _load(chosen: Sequence[Sighting], runs: Sequence[RunRecord]) -> list[tuple[Sighting, dict[str, Any]]]:
+    wanted: dict[Path, dict[int, Sighting]] = {}
+    for found in chosen:
+        wanted.setdefault(found.file, {})[found.line] = found
+    rows: list[tuple[Sighting, dict[str, Any]]] = []
+    for file, lines in wanted.items():
+        for line, row in read_lines(file, []):
+            if line in lines:
+                rows.append((lines[line], _row(lines[line], row)))
+    return rows
+
+
+def _row(found: Sighting, row: Mapping[str, Any]) -> dict[str, Any]:
+    """One rollout as the page needs it; texts cut to a length that a person would read."""
+    response, completion = str(row.get("response") or ""), str(row.get("completion") or "")
+    response = response or completion
+    given = len(response) - len(completion) if completion and response.endswith(completion) else 0
+    scores = row.get("scores")
+    return {
+        "run": found.run,
+        "stage": found.stage,
+        "step": found.step,
+        "stream": found.stream,
+        "prompt": cut(found.prompt, 200),
+        "question": cut(str(row.get("question") or "")),
+        "response": cut(response),
+        "given": given,
+        "answer": None if row.get("answer") is None else cut(str(row["answer"]), 500),
+        "finished": row.get("finished") if isinstance(row.get("finished"), bool) else None,
+        "tokens": number(row.get("tokens")),
+        "verdict": found.verdict,
+        "opinion": found.opinion,
+        "unscored": found.unscored,
+        "liking": None if found.liking < 0 else round(found.liking, 4),
+        "scores": [_score(name, score) for name, score in scores.items()] if isinstance(scores, dict) else [],
+    }
+
+
+def _score(name: str, score: Any) -> dict[str, Any]:
+    score = score if isinstance(score, dict) else {"value": score}
+    value, details = number(score.get("value")), score.get("details")
+    facts = {str(key): item for key, item in details.items() if item is not None} if isinstance(details, dict) else {}
+    return {
+        "name": name,
+        "value": None if value is None else round(value, 4),
+        "reason": cut(redact_text(str(score.get("reason") or "")), 1000),
+        "details": {key: cut(redact_text(item), 500) if isinstance(item, str) else item for key, item in facts.items()},
+    }
+
+
+def cut(text: str, longest: int = TEXT) -> str:
+    """The text, or its beginning and how much is left out."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}\n… {len(text) - longest:,} more characters are in the log"
+
+
+def _tally(seen: Sequence[Sighting]) -> dict[str, int]:
+    names = ["right", "wrong", "unknown", "liked wrongly", "disliked wrongly", "unscored"]
+    tally = dict.fromkeys(names, 0)
+    for found in seen:
+        tally[found.verdict] += 1
+        if found.opinion:
+            tally[found.opinion] += 1
+        tally["unscored"] += found.unscored
+    return tally
+
+
+def _encode(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode()

@@ -1,0 +1,126 @@
+"""The results of runs as rows for a terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from yonder.reporting.records import Accuracy, BenchmarkResult, RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One checkpoint: a row of the results table."""
+
+    run: str
+    stage: str
+    cells: dict[str, BenchmarkResult]  # benchmark -> result
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text cells, ready for rich, Markdown or HTML."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def run_labels(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """A short name for each run, made different where two directories are called alike."""
+    names = [run.name for run in runs]
+    labels: list[str] = []
+    for index, name in enumerate(names):
+        again = names[:index].count(name)
+        labels.append(f"{name} ({again + 1})" if again else name)
+    return tuple(labels)
+
+
+def result_rows(runs: Sequence[RunRecord]) -> tuple[ResultRow, ...]:
+    """One row for each checkpoint that was evaluated, in the runs' order."""
+    return tuple(
+        ResultRow(label, stage, cells)
+        for label, run in zip(run_labels(runs), runs, strict=True)
+        for stage, cells in run.results.items()
+    )
+
+
+def benchmarks_of(rows: Sequence[ResultRow]) -> tuple[str, ...]:
+    """Benchmark names in order of first use."""
+    return tuple(dict.fromkeys(name for row in rows for name in row.cells))
+
+
+def results_table(runs: Sequence[RunRecord]) -> Table:
+    """The results as text cells: accuracy in per cent, its 95 % interval, and the vote where there is one."""
+    rows = result_rows(runs)
+    benchmarks = benchmarks_of(rows)
+    several = len(runs) > 1
+    return Table(
+        header=(*(("run",) if several else ()), "stage", *benchmarks),
+        rows=tuple(
+            (*((row.run,) if several else ()), row.stage, *(_cell(row.cells.get(name)) for name in benchmarks)) for row in rows
+        ),
+    )
+
+
+def to_markdown(table: Table) -> str:
+    """A GitHub-style table; the last columns are numbers and stand right."""
+    texts = [table.header, *table.rows]
+    labels = sum(name in ("run", "stage") for name in table.header[:2])
+    rule = [":---" if index < labels else "---:" for index in range(len(table.header))]
+    lines = [[_markdown(cell) for cell in row] for row in texts]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [lines[0], rule, *lines[1:]]) + "\n"
+
+
+def to_csv(runs: Sequence[RunRecord]) -> str:
+    """Tidy and unrounded: one line for each run, stage, benchmark and way of decoding."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "stage", "benchmark", "decoding", "accuracy", "low", "high", "n"])
+    for row in result_rows(runs):
+        for benchmark, result in row.cells.items():
+            ways = [("greedy", result.greedy), (f"vote@{result.votes or '?'}", result.vote)]
+            for decoding, found in ways:
+                if found is not None:
+                    figures = [found.value, found.low, found.high, found.n]
+                    writer.writerow([row.run, row.stage, benchmark, decoding, *("" if x is None else x for x in figures)])
+    return text.getvalue()
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.4123 -> 41.2; a dash where nothing was measured."""
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def interval_text(found: Accuracy) -> str:
+    """The 95 % interval in per cent, or nothing."""
+    return "" if found.low is None or found.high is None else f"{percent(found.low)}–{percent(found.high)}"
+
+
+def duration(seconds: float | None) -> str:
+    """4000 -> 1 h 07 min."""
+    if seconds is None:
+        return "–"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _cell(result: BenchmarkResult | None) -> str:
+    if result is None:
+        return "–"
+    parts = [_figure(result.greedy)]
+    if result.vote is not None:
+        parts.append(f"vote@{result.votes or '?'} {_figure(result.vote)}")
+    return "; ".join(parts)
+
+
+def _figure(found: Accuracy) -> str:
+    interval = interval_text(found)
+    return percent(found.value) + (f" [{interval}]" if interval else "")
+
+
+def _markdown(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -1,0 +1,179 @@
+"""What a reader should know first: which stage is best, by how much, and what went wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from yonder.reporting.records import Accuracy, RunRecord, StageRecord, number
+from yonder.reporting.tables import ResultRow, benchmarks_of, interval_text, percent, result_rows, run_labels
+
+_GAP_GROWTH = 0.25  # the recipe's default for monitor.max_gap_growth
+_UNSCORED = 0.5  # and for monitor.max_unscored
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The best row of one benchmark against the first row."""
+
+    benchmark: str
+    run: str
+    stage: str
+    best: Accuracy
+    first_run: str
+    first_stage: str
+    first: Accuracy
+    points: float  # difference in percentage points
+    overlap: bool | None  # do the two 95 % intervals overlap? None: not both known, or the same row
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to look at, with its weight: "stop" is worse than "warn", "note" is only said."""
+
+    level: str
+    where: str
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """A plain dictionary."""
+        return asdict(self)
+
+
+def verdicts(runs: Sequence[RunRecord]) -> tuple[Verdict, ...]:
+    """One verdict for each benchmark, in the table's order."""
+    rows = result_rows(runs)
+    found = (_verdict(rows, name, len(runs) > 1) for name in benchmarks_of(rows))
+    return tuple(verdict for verdict in found if verdict is not None)
+
+
+def notices(runs: Sequence[RunRecord]) -> tuple[Notice, ...]:
+    """Alarms that the runs recorded and those that their figures give rise to, the gravest first."""
+    found = [
+        notice
+        for label, run in zip(run_labels(runs), runs, strict=True)
+        for notice in _run_notices(run, f"{label} · " if len(runs) > 1 else "")
+    ]
+    order = {"stop": 0, "warn": 1, "note": 2}
+    return tuple(sorted(dict.fromkeys(found), key=lambda notice: order.get(notice.level, 1)))
+
+
+def _verdict(rows: Sequence[ResultRow], benchmark: str, several: bool) -> Verdict | None:
+    have = [(row, row.cells[benchmark].greedy) for row in rows if benchmark in row.cells]
+    if not have:
+        return None
+    (first_row, first), (best_row, best) = have[0], max(have, key=lambda pair: pair[1].value)
+    points = 100 * (best.value - first.value)
+    overlap = None
+    if best_row is not first_row and None not in (best.low, first.high):
+        overlap = (best.low or 0.0) <= (first.high or 0.0)
+
+    def name(row: ResultRow) -> str:
+        return f"{row.stage} ({row.run})" if several else row.stage
+
+    return Verdict(
+        benchmark=benchmark,
+        run=best_row.run,
+        stage=best_row.stage,
+        best=best,
+        first_run=first_row.run,
+        first_stage=first_row.stage,
+        first=first,
+        points=points,
+        overlap=overlap,
+        sentence=_sentence(benchmark, (name(best_row), best), (name(first_row), first), len(have), overlap),
+    )
+
+
+def _sentence(
+    benchmark: str, best: tuple[str, Accuracy], first: tuple[str, Accuracy], rows: int, overlap: bool | None
+) -> str:
+    interval = interval_text(best[1])
+    reached = f"{percent(best[1].value)} %" + (f" (95 % interval {interval})" if interval else "")
+    if rows == 1:
+        return f"{best[0]} reaches {reached} on {benchmark}; there is no other row to compare it with."
+    if best == first:
+        return f"No stage is better than the first row on {benchmark}: {first[0]} stays ahead with {reached}."
+    points = 100 * (best[1].value - first[1].value)
+    said = f"{best[0]} is best on {benchmark} with {reached}, {points:.1f} points above {first[0]} ({percent(first[1].value)} %)"
+    if overlap is None:
+        return said + "."
+    if overlap:
+        return said + "; the two intervals overlap, so the difference may be chance."
+    return said + "; the two intervals do not overlap."
+
+
+def _run_notices(run: RunRecord, prefix: str) -> Iterator[Notice]:
+    for stage in run.stages:
+        where = prefix + stage.name
+        if stage.status not in ("done", "skipped", "cached"):
+            level = "stop" if stage.status in ("failed", "stopped", "error") else "warn"
+            yield Notice(level, where, f"This stage is {stage.status}; figures from it are not final.")
+        yield from _recorded(stage, where)
+        yield from _judge_notices(stage, where)
+        yield from _drift(stage, where)
+    for problem in run.problems:
+        yield Notice("note", prefix.rstrip(" ·") or run.name, problem)
+
+
+def _recorded(stage: StageRecord, where: str) -> Iterator[Notice]:
+    """Alarms in the stage's result and in its metrics; one that repeats with other figures is said once, with its first step."""
+    for key in ("alarm", "alarms", "stopped"):
+        value = stage.result.get(key)
+        for item in value if isinstance(value, list) else [value]:
+            level, message = _alarm(item)
+            if message:
+                yield Notice(level, where, message)
+    seen: set[str] = set()
+    for row in stage.metrics:
+        item = row.get("alarm") or {"action": row.get("alarm/action"), "message": row.get("alarm/message")}
+        level, message = _alarm(item)
+        kernel = re.sub(r"[\d.]+", "#", message)
+        if message and kernel not in seen:
+            seen.add(kernel)
+            yield Notice(level, f"{where}, step {row.get('step', '?')}", message)
+
+
+def _alarm(item: Any) -> tuple[str, str]:
+    if isinstance(item, str):
+        return "warn", item
+    if not isinstance(item, dict) or item.get("action") == "none":
+        return "warn", ""
+    return ("stop" if item.get("action") == "stop" else "warn"), str(item.get("message") or "")
+
+
+def _judge_notices(stage: StageRecord, where: str) -> Iterator[Notice]:
+    check = stage.judge_check or {}
+    verdict = check.get("verdict") or check.get("admission")
+    if verdict in ("warn", "fail", "unmeasured"):
+        sentence = check.get("sentence") or f"The judge check says: {verdict}."
+        yield Notice("stop" if verdict == "fail" else "warn", where, str(sentence))
+
+
+def _drift(stage: StageRecord, where: str) -> Iterator[Notice]:
+    """The monitor's two questions, asked of the whole stage: first against last tenth of its rows (at least 3)."""
+    for key in sorted({key for row in stage.metrics for key in row}):
+        values = [value for row in stage.metrics if (value := number(row.get(key))) is not None]
+        window = max(3, len(values) // 10)
+        if len(values) < 2 * window:
+            continue
+        first, last = sum(values[:window]) / window, sum(values[-window:]) / window
+        if key.startswith("monitor/") and key.endswith("/gap") and last - first > _GAP_GROWTH:
+            reward = key.split("/")[1]
+            yield Notice(
+                "warn",
+                where,
+                f"{reward} has drifted from the verifier on labeled rollouts: the gap between its mean score and the "
+                f"verified mean grew from {first:+.2f} to {last:+.2f}. That is how reward hacking looks.",
+            )
+        if key.startswith("terms/") and key.endswith("/scored") and last < 1 - _UNSCORED:
+            yield Notice(
+                "warn", where, f"Only {percent(last, 0)} % of the rollouts of {key[6:-7]} have a score in the last rows."
+            )

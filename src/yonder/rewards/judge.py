@@ -1,0 +1,122 @@
+"""The judge's reward: gates, the judge's verdict, sigmoid and threshold."""
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from yonder.core.judging import judge_value
+from yonder.schema import JudgeScore, Rollout, Score
+
+
+class Verdict(NamedTuple):
+    """What a judge back end returns for one pair."""
+
+    logit_gap: float  # z_yes - z_no, nats
+    mass: float  # P(yes) + P(no)
+    truncated: bool = False
+    missing_yes: bool = False
+    missing_no: bool = False
+
+
+class YesNoModel(Protocol):
+    """A judge back end."""
+
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One verdict for each (question, response), in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRules:
+    """What turns a verdict into a reward; see `recipe.rewards.JudgeSettings` for the meaning of each."""
+
+    tau: float = 1.0
+    delta: float = 0.5
+    mass_floor: float = 0.1
+    program: bool = True
+    keep_docstring: bool = False
+    min_code_lines: int = 0
+
+
+class JudgeReward:
+    """Eq. 2 of [J] for rollouts and for plain (question, response) pairs; equal pairs are judged once."""
+
+    def __init__(self, model: YesNoModel, rules: JudgeRules) -> None:
+        self.model = model
+        self.rules = rules
+
+    def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Score rollouts: an empty or unfinished completion is 0 without asking the judge."""
+        gated = [self._gate(rollout) for rollout in rollouts]
+        asked = [rollout for rollout, gate in zip(rollouts, gated, strict=True) if gate is None]
+        answers = iter(self.score([(rollout.prompt.question, rollout.response) for rollout in asked]))
+        return [gate if gate is not None else next(answers) for gate in gated]
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[JudgeScore]:
+        """Score (question, response) pairs."""
+        shown = [(question, self._shown(response)) for question, response in pairs]
+        distinct = list(dict.fromkeys(shown))
+        verdicts = dict(zip(distinct, self.model.verdicts(distinct), strict=True)) if distinct else {}
+        return [self._score(verdicts[pair]) for pair in shown]
+
+    def _gate(self, rollout: Rollout) -> JudgeScore | None:
+        if not rollout.completion.text.strip():
+            return JudgeScore(0.0, "empty completion: not judged")
+        if not rollout.completion.finished:
+            return JudgeScore(0.0, "completion cut at the length limit: not judged")
+        lines = [line for line in rollout.completion.text.splitlines() if line.strip()]
+        if len(lines) < self.rules.min_code_lines:
+            return JudgeScore(0.0, f"{len(lines)} code lines, fewer than {self.rules.min_code_lines}: not judged")
+        return None
+
+    def _shown(self, response: str) -> str:
+        return strip_commentary(response) if self.rules.program and not self.rules.keep_docstring else response
+
+    def _score(self, verdict: Verdict) -> JudgeScore:
+        facts = {
+            "logit_gap": verdict.logit_gap,
+            "mass": verdict.mass,
+            "truncated": verdict.truncated,
+            "missing_yes": verdict.missing_yes,
+            "missing_no": verdict.missing_no,
+        }
+        if verdict.mass < self.rules.mass_floor:
+            reason = f"the judge gives Yes and No only {verdict.mass:.3f} of its probability"
+            return JudgeScore(None, reason, details=facts, **facts)
+        value = judge_value(verdict.logit_gap, self.rules.tau, self.rules.delta)
+        probability = judge_value(verdict.logit_gap, self.rules.tau, 0.0)
+        reason = f"P(Yes) {probability:.3f}" + ("" if value else f", below delta {self.rules.delta:g}")
+        return JudgeScore(value, reason, details=facts | {"probability": probability}, **facts)
+
+
+class JudgeRolloutReward:
+    """A `Reward` over a `JudgeReward`."""
+
+    def __init__(self, judge: JudgeReward) -> None:
+        self.judge = judge
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Score a batch of rollouts."""
+        return self.judge.score_rollouts(rollouts)
+
+
+def strip_commentary(program: str) -> str:
+    """A program without docstrings and comments, the channels by which its text could talk to the judge.
+
+    A program that has none of them, or does not parse, is returned as it is.
+    """
+    if "#" not in program and '"""' not in program and "'''" not in program:
+        return program
+    try:
+        tree = ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return program
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

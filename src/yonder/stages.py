@@ -1,0 +1,331 @@
+"""What each kind of stage does: settings and a folder in, files and a result out."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yonder.assemble import Workshop
+from yonder.data.datasets import with_solutions
+from yonder.data.negatives import make_negatives
+from yonder.data.responses import (
+    append_lines,
+    append_responses,
+    as_rollout,
+    keep_complete,
+    label,
+    read_responses,
+    reference_response,
+)
+from yonder.errors import DataError, StorageError, TrainingError
+from yonder.evaluation.benchmarks import evaluate
+from yonder.evaluation.judge_check import check_judge
+from yonder.models.classifier import Classifier, LocalClassifier
+from yonder.models.judge import JudgePrompt, LocalJudge, read_judge_prompt
+from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer, pick_device
+from yonder.models.policy import Policy
+from yonder.plans import completions_per_step, distill_plan, estimator, loss_settings, supervised_plan
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
+from yonder.recipe.stages import (
+    CheckJudgeStage,
+    CollectStage,
+    DistillStage,
+    EvaluateStage,
+    EvaluationSchedule,
+    FitJudgeStage,
+    StageSettings,
+    WarmupStage,
+)
+from yonder.schema import Response
+from yonder.training.checkpoint import CheckpointStore
+from yonder.training.distill import Distiller
+from yonder.training.fit import (
+    classifier_accuracy,
+    classifier_examples,
+    judge_accuracy,
+    judge_examples,
+    split_by_question,
+)
+from yonder.training.monitor import Monitor, MonitorRules
+from yonder.training.progress import Progress
+from yonder.training.records import Recorder
+from yonder.training.rollout import Term, derived_seed
+from yonder.training.sft_losses import ClassifierLoss, LanguageLoss
+from yonder.training.supervised import Supervised
+from yonder.training.warmup import sft_examples
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What every stage gets."""
+
+    recipe: Recipe
+    shop: Workshop
+    folder: Path  # this stage's own folder
+    folders: dict[str, Path]  # folders of the stages before it
+    progress: Progress
+
+
+def run_stage(stage: StageSettings, context: StageContext) -> Result:
+    """Run one stage in its folder; an unfinished one continues. The result goes into `stage.json` and the summary."""
+    runners: dict[str, Callable[[Any, StageContext], Result]] = {
+        "warmup": run_warmup,
+        "collect": run_collect,
+        "fit-judge": run_fit,
+        "check-judge": run_check,
+        "distill": run_distill,
+        "evaluate": run_evaluate,
+    }
+    return runners[stage.kind](stage, context)
+
+
+def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
+    """SFT on reference solutions."""
+    shop = context.shop
+    policy = shop.policy(stage.policy)
+    task = shop.task(stage.data)
+    prompts, dropped = with_solutions(shop.data(stage.data), stage.data)
+    encoder = shop.encoder(policy, task)
+    seed = derived_seed(context.recipe.seed, stage.name)
+    store = CheckpointStore(context.folder / "checkpoints", keep=1)
+    job = Supervised(
+        plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
+        policy=policy,
+        examples=sft_examples(prompts, encoder, shop.augment(stage.data), seed),
+        loss=LanguageLoss(policy, stage.prompt_loss),
+        recorder=Recorder(context.folder),
+        store=store,
+        progress=context.progress,
+        evaluate=development_accuracy(stage.evaluate, policy, context),
+    )
+    result = job.run()
+    return result | {"checkpoint": checkpoint_of(store, result), "examples": len(prompts), "without_solution": dropped}
+
+
+def run_collect(stage: CollectStage, context: StageContext) -> Result:
+    """Sample responses and label them; finished questions are kept when the stage is interrupted."""
+    shop = context.shop
+    policy = shop.policy(stage.policy)
+    task = shop.task(stage.data)
+    sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
+    prompts = shop.data(stage.data)
+    path = context.folder / "responses.jsonl"
+    per_temperature = [
+        stage.samples // len(stage.temperatures) + (i < stage.samples % len(stage.temperatures))
+        for i in range(len(stage.temperatures))
+    ]
+    chunk = max(1, context.recipe.policy.generation_batch // max(per_temperature))
+    done = keep_complete(path, stage.samples, chunk)
+    context.progress.start(stage.name, len(prompts), done)
+    for start in range(done, len(prompts), chunk):
+        part = prompts[start : start + chunk]
+        found: list[Response] = []
+        for temperature, samples in zip(stage.temperatures, per_temperature, strict=True):
+            if samples:
+                seed = derived_seed(context.recipe.seed, stage.name, part[0].id, temperature)
+                rollouts = sampler.sample(part, samples, temperature, seed)
+                found += [label(r, s, stage.name, temperature) for r, s in zip(rollouts, verifier.score(rollouts), strict=True)]
+        append_responses(path, found)
+        context.progress.advance(start + len(part), {})
+    context.progress.finish()
+    responses = read_responses(path)
+    labeled = [response for response in responses if response.correct is not None]
+    right = sum(bool(response.correct) for response in labeled)
+    return {"responses": len(responses), "unlabeled": len(responses) - len(labeled), "correct": right / max(1, len(labeled))}
+
+
+def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
+    """Train a judge or classifier on labeled responses, reference solutions and negatives."""
+    shop, seed = context.shop, derived_seed(context.recipe.seed, stage.name)
+    responses = [r for name in stage.responses for r in read_responses(context.folders[name] / "responses.jsonl")]
+    responses = [response for response in responses if response.correct is not None]
+    for name in stage.data:
+        prompts, _ = with_solutions(shop.data(name), name)
+        responses += [reference_response(prompt, name) for prompt in prompts]
+    responses = list({(r.question, r.response): r for r in responses}.values())  # [ReFT]: exact duplicates removed
+    responses = responses + make_negatives(responses, dict(stage.negatives), seed)
+    training, held_out = split_by_question(responses, stage.held_out, seed)
+    if not training or not held_out:
+        raise DataError(f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from")
+    store = CheckpointStore(context.folder / "checkpoints", keep=1)
+    build = fit_classifier if stage.output == "classifier" else fit_judge
+    job = build(stage, context, training, held_out, store)
+    result = job.run()
+    right = sum(bool(r.correct) for r in training) / len(training)
+    counts = {"training": len(training), "held_out": len(held_out), "correct_share": right}
+    return result | counts | {"checkpoint": checkpoint_of(store, result)}
+
+
+def fit_judge(
+    stage: FitJudgeStage, context: StageContext, training: Sequence[Response], held_out: Sequence[Response], store: CheckpointStore
+) -> Supervised:
+    """The run that fits a causal LM to answer Yes or No."""
+    recipe, shop = context.recipe, context.shop
+    model = shop.resolve(stage.model)
+    tokenizer = load_tokenizer(model, stage.tokenizer)
+    network = load_causal_lm(model, tokenizer, recipe.policy.dtype, pick_device(recipe.policy.device))
+    judge = Policy(network, tokenizer)
+    defaults = JudgeSettings(model=stage.model, prompt=stage.prompt)
+    prompt = JudgePrompt(tokenizer, read_judge_prompt(stage.prompt), defaults.chat, (defaults.yes, defaults.no))
+    program = stage.prompt == "program"
+    examples = judge_examples(training, prompt, defaults.max_tokens, program)
+    scorer = LocalJudge(network, prompt, defaults.max_tokens, defaults.batch_tokens)
+    return Supervised(
+        plan=supervised_plan(stage.name, derived_seed(recipe.seed, stage.name), stage, 1, 0),
+        policy=judge,
+        examples=lambda epoch: examples,
+        loss=LanguageLoss(judge, stage.solve_loss),
+        recorder=Recorder(context.folder),
+        store=store,
+        progress=context.progress,
+        evaluate=judge_accuracy(scorer, held_out, program),
+        metric="held_out/accuracy",
+    )
+
+
+def fit_classifier(
+    stage: FitJudgeStage, context: StageContext, training: Sequence[Response], held_out: Sequence[Response], store: CheckpointStore
+) -> Supervised:
+    """The run that fits a 2-class classifier."""
+    recipe, shop = context.recipe, context.shop
+    model = shop.resolve(stage.model)
+    tokenizer = load_tokenizer(model, stage.tokenizer)
+    network = load_classifier(model, tokenizer, recipe.policy.dtype, pick_device(recipe.policy.device))
+    defaults = ClassifierSettings(kind="classifier", model=stage.model)
+    scorer = LocalClassifier(network, tokenizer, defaults.correct_label, defaults.max_tokens, defaults.batch_tokens)
+    examples = classifier_examples(training, scorer)
+    classifier = Classifier(network, tokenizer)
+    return Supervised(
+        plan=supervised_plan(stage.name, derived_seed(recipe.seed, stage.name), stage, 1, 0),
+        policy=classifier,
+        examples=lambda epoch: examples,
+        loss=ClassifierLoss(classifier),
+        recorder=Recorder(context.folder),
+        store=store,
+        progress=context.progress,
+        evaluate=classifier_accuracy(scorer, held_out),
+        metric="held_out/accuracy",
+    )
+
+
+def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
+    """Measure a reward against verified responses; below the floor the run stops."""
+    responses = [r for name in stage.responses for r in read_responses(context.folders[name] / "responses.jsonl")]
+    responses = [response for response in responses if response.correct is not None]
+    if not responses:
+        raise DataError(f"stage {stage.name}: there are no labeled responses to check against; collect some first")
+    reward = context.shop.reward(stage.reward, context.recipe.task)
+    context.progress.start(stage.name, 1)
+    scores = reward.score([as_rollout(response) for response in responses])
+    settings = context.recipe.rewards[stage.reward]
+    delta = settings.delta if isinstance(settings, JudgeSettings) else 0.5
+    check = check_judge(responses, scores, delta, floor=stage.floor)
+    context.progress.finish()
+    (context.folder / "judge_check.json").write_text(json.dumps(check.to_json(), indent=1))
+    if check.verdict == "fail":
+        raise TrainingError(f"stage {stage.name}: {check.sentence}; lower `floor` only if you know why")
+    context.progress.say(f"{stage.name}: {check.verdict}: {check.sentence}")
+    return {"verdict": check.verdict, "sentence": check.sentence}
+
+
+def run_distill(stage: DistillStage, context: StageContext) -> Result:
+    """RL with weighted terms."""
+    recipe, shop = context.recipe, context.shop
+    task = shop.task(stage.terms[0].data)
+    ppo = stage.algorithm == "ppo"
+    outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
+    policy = shop.policy(stage.policy, outputs)
+    terms = [Term(t.reward, t.data, t.weight, shop.reward(t.reward, task)) for t in stage.terms]
+    verified = [t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"]
+    labeled = verified[0] if verified else None
+    probes = [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
+    store = CheckpointStore(context.folder / "checkpoints", stage.keep)
+    monitor = stage.monitor
+    job = Distiller(
+        plan=distill_plan(stage, recipe),
+        policy=policy,
+        reference=shop.policy(stage.policy if stage.reference is None else stage.reference) if stage.kl.beta else None,
+        sampler=shop.sampler(policy, task),
+        streams={name: shop.stream(name) for name in stage.prompts},
+        terms=terms,
+        probes=probes,
+        columns=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
+        estimator=estimator(stage),
+        loss=loss_settings(stage),
+        monitor=Monitor(
+            MonitorRules(monitor.window, monitor.max_gap_growth, monitor.max_unscored),
+            terms,
+            probes,
+            labeled.reward_name if labeled else None,
+        ),
+        recorder=Recorder(context.folder, stage.log_rollouts),
+        store=store,
+        progress=context.progress,
+        evaluate=development_accuracy(stage.evaluate, policy, context),
+    )
+    result = job.run()
+    return result | {"checkpoint": checkpoint_of(store, result), "completions_per_step": completions_per_step(stage)}
+
+
+def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
+    """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
+    shop = context.shop
+    path = context.folder / "evaluations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    done = {(row["stage"], row["benchmark"]) for row in rows}
+    for name in stage.checkpoints:
+        for benchmark in stage.benchmarks:
+            if (name, benchmark) not in done:
+                row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context)
+                rows.append(row)
+                append_lines(path, [row])
+    results: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        figures = {key: value for key, value in row.items() if key not in ("stage", "benchmark")}
+        results.setdefault(row["stage"], {})[row["benchmark"]] = figures
+    del shop
+    return {"results": results}
+
+
+def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict[str, Any]:
+    """One cell of the table."""
+    shop, settings = context.shop, context.recipe.benchmarks[benchmark]
+    policy = shop.policy(f"stage:{checkpoint}")
+    task = shop.task(settings.data)
+    prompts = shop.data(settings.data)
+    context.progress.start(f"{checkpoint} on {benchmark}", len(prompts) * (1 + settings.votes))
+    result = evaluate(
+        prompts,
+        shop.sampler(policy, task),
+        shop.verifier(task),
+        votes=settings.votes,
+        vote_temperature=settings.vote_temperature,
+        seed=derived_seed(context.recipe.seed, benchmark),
+        progress=lambda done, total: context.progress.advance(done, {}),
+    )
+    context.progress.finish()
+    found = result.to_json()
+    context.progress.say(f"{checkpoint} on {benchmark}: {found['accuracy']:.1%} [{found['low']:.1%}, {found['high']:.1%}]")
+    return found
+
+
+def development_accuracy(settings: EvaluationSchedule, policy: Policy, context: StageContext) -> Callable[[], float] | None:
+    """Greedy accuracy of the live policy on the development split, if the recipe names one."""
+    if settings.data is None or not settings.every:
+        return None
+    shop, task = context.shop, context.shop.task(settings.data)
+    prompts = shop.data(settings.data)[: settings.limit]
+    sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
+    return lambda: evaluate(prompts, sampler, verifier).accuracy.value
+
+
+def checkpoint_of(store: CheckpointStore, result: Result) -> str:
+    """The chosen checkpoint, relative to the stage's folder."""
+    path = store.path(int(result["chosen_step"]))
+    if not path.is_dir():
+        raise StorageError(f"the chosen checkpoint {path} is gone; delete the stage's folder and run it again")
+    return str((path / "policy").relative_to(store.folder.parent))

@@ -1,0 +1,147 @@
+"""Checkpoints on disk: written aside and renamed, verified by hash when read, so that nothing half-written is taken for whole."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from yonder.errors import StorageError
+
+log = logging.getLogger("yonder")
+MANIFEST = "manifest.json"
+
+
+class Trainable(Protocol):
+    """What a checkpoint holds: a policy, or a classifier."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    value_head: nn.Linear | None
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A folder to fill; it gets the name `target` only once everything in it is on disk.
+
+    Raises StorageError when the disk is full or read-only; what stood at `target` before is then still there.
+    """
+    aside = target.with_name(f".{target.name}.unfinished")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        hashes = {str(path.relative_to(aside)): _hash(path) for path in sorted(aside.rglob("*")) if path.is_file()}
+        (aside / MANIFEST).write_text(json.dumps(hashes, indent=1))
+        for path in aside.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        aside.rename(target)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise
+        raise StorageError(f"checkpoint {target} could not be written ({error}); free disk space or change output_dir") from error
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint has every file of its manifest with the recorded hash."""
+    try:
+        hashes = cast(dict[str, str], json.loads((folder / MANIFEST).read_text()))
+        return all(_hash(folder / name) == expected for name, expected in hashes.items())
+    except (OSError, ValueError):
+        return False
+
+
+class CheckpointStore:
+    """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step stands."""
+        return self.folder / f"step-{step:08d}"
+
+    def save(self, step: int, policy: Trainable, state: dict[str, Any], best_step: int | None) -> Path:
+        """Write one, then drop the oldest beyond `keep`; the best one stays."""
+        target = self.path(step)
+        with written_whole(target) as aside:
+            save_policy(aside / "policy", policy)
+            torch.save(state, aside / "trainer.pt")
+        for old in self.all()[: -self.keep]:
+            if best_step is None or old != self.path(best_step):
+                shutil.rmtree(old, ignore_errors=True)
+        return target
+
+    def all(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        return sorted(path for path in self.folder.glob("step-*") if path.is_dir())
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint; a damaged one is skipped with a warning."""
+        for path in reversed(self.all()):
+            if is_whole(path):
+                return path
+            log.warning("checkpoint %s is damaged; using the one before it", path)
+        return None
+
+
+def save_policy(folder: Path, policy: Trainable) -> None:
+    """Model and tokenizer in Hugging Face format, and the value head beside them."""
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    if policy.value_head is not None:
+        torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
+
+
+def load_state(checkpoint: Path) -> dict[str, Any]:
+    """The trainer state of a checkpoint; StorageError when it cannot be read. Plain values and tensors only, no code."""
+    try:
+        return cast(dict[str, Any], torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StorageError(f"{checkpoint}/trainer.pt cannot be read: {error}; delete the folder to fall back") from error
+
+
+def load_policy_weights(checkpoint: Path, policy: Trainable) -> None:
+    """Put a checkpoint's weights into an existing policy, exactly."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted((checkpoint / "policy").glob("*.safetensors")):
+        tensors |= load_file(path)
+    missing = policy.model.load_state_dict(tensors, strict=False).missing_keys
+    tied = set(getattr(policy.model, "all_tied_weights_keys", {}) or {})
+    if set(missing) - tied:
+        raise StorageError(f"{checkpoint}/policy lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back")
+    policy.model.tie_weights()
+    if policy.value_head is not None:
+        policy.value_head.load_state_dict(torch.load(checkpoint / "policy" / "value_head.pt", weights_only=True))
+
+
+def remember(write: Callable[[], object], path: Path) -> None:
+    """Run a write; a full or read-only disk becomes one sentence."""
+    try:
+        write()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,257 @@
+"""RL with weighted terms: the main loop of Yonder ([J] section 2; one iteration is `Distiller.iterate`).
+
+What is ours where the papers are silent: each term's advantages are normalised over its own scored rows; the value head has one
+output a term; a rollout without a score is left out of that term's loss and of its normaliser.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from yonder.core.schedules import learning_rate
+from yonder.errors import TrainingError
+from yonder.models.policy import Policy
+from yonder.schema import Alarm, Rollout
+from yonder.training.advantages import Estimator, estimate_advantages, place_scores
+from yonder.training.batch import Batch, pack
+from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
+from yonder.training.monitor import Monitor
+from yonder.training.progress import Progress
+from yonder.training.records import Recorder
+from yonder.training.rollout import Sampler, Stream, StreamRollouts, StreamScores, Term, derived_seed, score_streams
+from yonder.training.selection import Selection
+from yonder.training.update import LossSettings, annotate, rollout_gap, update
+
+log = logging.getLogger("yonder")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The numbers of a run; see `recipe.stages.DistillStage` for the meaning of each."""
+
+    name: str
+    seed: int
+    steps: int
+    epochs: int
+    group_size: int
+    prompts: Mapping[str, int]
+    temperature: float
+    top_p: float
+    top_k: int
+    lr: float
+    schedule: str
+    warmup_fraction: float
+    weight_decay: float
+    save_every: int
+    evaluate_every: int
+    patience: int
+
+
+@dataclass(slots=True)
+class Distiller:
+    """Everything one distill stage works with, built by `yonder.assemble`."""
+
+    plan: Plan
+    policy: Policy
+    reference: Policy | None  # None: no KL anywhere
+    sampler: Sampler
+    streams: Mapping[str, Stream]
+    terms: Sequence[Term]
+    probes: Sequence[Term]
+    columns: Sequence[int]  # each term's output of the value head
+    estimator: Estimator
+    loss: LossSettings
+    monitor: Monitor
+    recorder: Recorder
+    store: CheckpointStore
+    progress: Progress
+    evaluate: Callable[[], float] | None = None  # development accuracy of the live policy
+    step: int = 0  # optimizer updates made
+    optimizer: torch.optim.Optimizer = field(init=False)
+    selection: Selection = field(init=False)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
+        self.selection = Selection(plan.patience)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the last step, or until patience or a guard ends it; returns what the stage's summary shows.
+
+        Raises TrainingError when nothing can be learned from, or a loss is not finite.
+        """
+        self._resume()
+        self.progress.start(self.plan.name, self.plan.steps, self.step)
+        stopped = ""
+        while self.step < self.plan.steps and not stopped:
+            metrics, alarm = self.iterate()
+            if alarm.action == "warn":
+                self.progress.say(f"{self.plan.name}, step {self.step}: {alarm.message}")
+            stopped = alarm.message if alarm.action == "stop" else ""
+            best = self.evaluate_when_due(metrics)
+            if self.selection.exhausted:
+                stopped = f"no better development accuracy for {self.plan.patience} evaluations"
+            self.recorder.metrics(metrics | ({"alarm": alarm.message} if alarm.message else {}))
+            if best or stopped or due(self.step, self.plan.save_every, self.plan.epochs, self.step >= self.plan.steps):
+                self.save()
+        self.progress.finish()
+        if stopped:
+            self.progress.say(f"{self.plan.name} stopped at step {self.step}: {stopped}")
+        return {"steps": self.step, "stopped": stopped, **self.selection.summary(self.step)}
+
+    def iterate(self) -> tuple[dict[str, Any], Alarm]:
+        """One iteration: prompts, rollouts, scores, advantages, updates, guards, records."""
+        clock = Clock()
+        rollouts = self.generate()
+        clock.mark("generate")
+        scores = score_streams(rollouts, self.terms, self.probes)
+        clock.mark("score")
+        batch = pack(*flatten(rollouts), len(self.terms), self.policy.device)
+        batch = place_scores(batch, rollouts, scores, self.terms)
+        batch = annotate(batch, self.policy, self.reference, self.loss, self.columns)
+        batch = estimate_advantages(batch, self.estimator)
+        clock.mark("annotate")
+        stats = self.learn(batch)
+        clock.mark("update")
+        observed, alarm = self.monitor.observe(scores)
+        self.step += self.plan.epochs
+        metrics = self._metrics(rollouts, scores, batch, stats) | observed | clock.metrics(int(batch.completion_mask.sum()))
+        self.recorder.rollouts(self.step, rollouts, scores)
+        self.progress.advance(self.step, facts(metrics, self.terms))
+        return metrics, alarm
+
+    def generate(self) -> dict[str, list[Rollout]]:
+        """Completions for the next prompts of every stream; seeds are functions of the step, so a resumed run draws the same."""
+        found: dict[str, list[Rollout]] = {}
+        for name, stream in self.streams.items():
+            seed = derived_seed(self.plan.seed, self.plan.name, self.step, name)
+            prompts = stream.next(self.plan.prompts[name])
+            found[name] = self.sampler.sample(
+                prompts, self.plan.group_size, self.plan.temperature, seed, self.plan.top_p, self.plan.top_k
+            )
+        return found
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One optimizer step for each epoch over the batch; nothing when no rollout of any term has a score."""
+        stats: dict[str, float] = {}
+        if not bool(batch.scored.any()):
+            log.warning("%s, step %d: no rollout has a score; nothing is learned", self.plan.name, self.step)
+            return stats
+        for epoch in range(self.plan.epochs):
+            step = self.step + epoch
+            lr = learning_rate(step, self.plan.steps, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            stats = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.columns) | {"lr": lr}
+        return stats
+
+    def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:
+        """Development accuracy at its steps and at the last; True when it is a new best."""
+        plan, last = self.plan, self.step >= self.plan.steps
+        if self.evaluate is None or not plan.evaluate_every or not due(self.step, plan.evaluate_every, plan.epochs, last):
+            return False
+        metrics["development/accuracy"] = self.evaluate()
+        return self.selection.observe(self.step, metrics["development/accuracy"])
+
+    def save(self) -> None:
+        """Write a checkpoint from which `run` continues exactly."""
+        state = {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "streams": {name: stream.state() for name, stream in self.streams.items()},
+            "monitor": self.monitor.state(),
+            "selection": self.selection.state(),
+        }
+        self.store.save(self.step, self.policy, state, self.selection.best_step)
+        self.recorder.saved(self.step)
+
+    def _resume(self) -> None:
+        """Continue from the newest whole checkpoint, if there is one."""
+        checkpoint = self.store.latest()
+        if checkpoint is not None:
+            state = load_state(checkpoint)
+            load_policy_weights(checkpoint, self.policy)
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name, stream in self.streams.items():
+                stream.load_state(state["streams"][name])
+            self.monitor.load_state(state["monitor"])
+            self.selection.load_state(state["selection"])
+            self.step = int(state["step"])
+            self.progress.say(f"{self.plan.name}: resumed at step {self.step}")
+        self.recorder.begin(self.step)
+
+    def _metrics(
+        self, rollouts: StreamRollouts, scores: StreamScores, batch: Batch, stats: dict[str, float]
+    ) -> dict[str, Any]:
+        metrics: dict[str, Any] = {"step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time()}
+        for k, term in enumerate(self.terms):
+            scored = batch.scored[:, k]
+            count = float(scored.sum())
+            metrics[f"terms/{term.name}/reward_mean"] = float((batch.scores[:, k] * scored).sum()) / max(1.0, count)
+            metrics[f"terms/{term.name}/scored"] = count
+            metrics[f"terms/{term.name}/unscored"] = len(rollouts[term.stream]) - count
+        for name, members in rollouts.items():
+            metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
+            metrics[f"rollouts/{name}/finished"] = mean([float(r.completion.finished) for r in members])
+            metrics[f"rollouts/{name}/distinct"] = len({r.response for r in members}) / len(members)
+        gap = rollout_gap(batch)
+        if self.step == self.plan.epochs and gap > 0.1:
+            raise TrainingError(
+                f"the sampler's log-probs differ from the trainer's by {gap:.3f} nats a token; they must agree within 0.1"
+            )
+        return metrics | {"policy/rollout_gap_nats": gap} | stats
+
+
+class Clock:
+    """Seconds between marks."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    def mark(self, name: str) -> None:
+        """The time since the last mark went into `name`."""
+        now = time.perf_counter()
+        self._spent[name] = now - self._last
+        self._last = now
+
+    def metrics(self, tokens: int) -> dict[str, float]:
+        """`time/<name>_s` and completion tokens a second."""
+        total = sum(self._spent.values())
+        return {f"time/{name}_s": spent for name, spent in self._spent.items()} | {"tokens_per_s": tokens / max(total, 1e-9)}
+
+
+def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:
+    """All rollouts, stream after stream, and a group number that is unique over streams."""
+    members: list[Rollout] = []
+    groups: list[int] = []
+    for found in rollouts.values():
+        offset = 1 + max(groups, default=-1)
+        members += found
+        groups += [offset + rollout.group for rollout in found]
+    return members, groups
+
+
+def due(step: int, every: int, stride: int, last: bool) -> bool:
+    """Whether one of the `stride` steps just made is a multiple of `every`; the last step always counts."""
+    return last or (every > 0 and step // every > (step - stride) // every)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of a non-empty list."""
+    return sum(values) / len(values)
+
+
+def facts(metrics: Mapping[str, Any], terms: Sequence[Term]) -> dict[str, str]:
+    """What the progress line shows."""
+    shown = {term.name: f"{metrics[f'terms/{term.name}/reward_mean']:.3f}" for term in terms}
+    if "policy/kl_nats" in metrics:
+        shown["KL"] = f"{metrics['policy/kl_nats']:.3f}"
+    for key, value in metrics.items():
+        if key.startswith("monitor/") and key.endswith("/false_positive_rate"):
+            shown["false yes"] = f"{value:.2f}"
+    return shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"}

@@ -1,0 +1,97 @@
+"""What a stage writes while it runs: metrics and rollouts, one JSON object a line."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from yonder.errors import StorageError
+from yonder.schema import Rollout, Score
+from yonder.training.rollout import StreamRollouts, StreamScores
+
+
+class Recorder:
+    """Appends `metrics.jsonl` and `rollouts-<first step>.jsonl.zst` in a stage's folder."""
+
+    def __init__(self, folder: Path, rollouts_per_stream: int = 0) -> None:
+        self.folder = folder
+        self.rollouts_per_stream = rollouts_per_stream
+        self._first_step = 0
+
+    def begin(self, step: int) -> None:
+        """Continue after `step`: what an interrupted run wrote beyond it is dropped, so that no step appears twice."""
+        self._first_step = step
+        path = self.folder / "metrics.jsonl"
+        if path.is_file():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+            self._write(path, "".join(line + "\n" for line in kept).encode(), "wb")
+        for old in self.folder.glob("rollouts-*.jsonl.zst"):
+            if int(old.name.split("-")[1].split(".")[0]) >= step:
+                old.unlink()
+
+    def saved(self, step: int) -> None:
+        """A checkpoint exists at `step`: later rollouts go into a new file."""
+        self._first_step = step
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """Append one row; numbers that are not finite become null."""
+        clean = {key: _number(value) for key, value in row.items()}
+        self._write(self.folder / "metrics.jsonl", (json.dumps(clean) + "\n").encode(), "ab")
+
+    def rollouts(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> None:
+        """Append the first rollouts of each stream with every score they got."""
+        lines: list[str] = []
+        for stream, members in rollouts.items():
+            given = {reward: found for (reward, of), found in scores.items() if of == stream}
+            for i in spread(len(members), self.rollouts_per_stream):
+                lines.append(json.dumps(rollout_row(step, stream, members[i], {n: s[i] for n, s in given.items()})))
+        if lines:
+            frame = zstandard.ZstdCompressor(level=6).compress(("\n".join(lines) + "\n").encode())
+            self._write(self.folder / f"rollouts-{self._first_step:08d}.jsonl.zst", frame, "ab")
+
+    def _write(self, path: Path, data: bytes, mode: str) -> None:
+        try:
+            with path.open(mode) as file:
+                file.write(data)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+
+
+def spread(count: int, most: int) -> Sequence[int]:
+    """At most `most` indices, evenly over `count`: some of every group rather than the first group only."""
+    if count <= most:
+        return range(count)
+    return sorted({i * count // most for i in range(most)})
+
+
+def rollout_row(step: int, stream: str, rollout: Rollout, scores: dict[str, Score]) -> dict[str, Any]:
+    """One rollout as the log keeps it."""
+    return {
+        "step": step,
+        "stream": stream,
+        "prompt_id": rollout.prompt.id,
+        "question": rollout.prompt.question,
+        "response": rollout.response,
+        "completion": rollout.completion.text,
+        "answer": rollout.prompt.answer,
+        "finished": rollout.completion.finished,
+        "tokens": len(rollout.completion.token_ids),
+        "scores": {
+            name: {"value": score.value, "reason": score.reason, "details": dict(score.details)}
+            for name, score in scores.items()
+        },
+    }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a half-written last line

@@ -1,0 +1,77 @@
+"""One iteration's prompts answered and scored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from yonder.rewards.base import Reward
+from yonder.schema import Prompt, Rollout, Score
+
+
+class Sampler(Protocol):
+    """Answers prompts with the live policy."""
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float | None,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> list[Rollout]:
+        """`samples` rollouts of each prompt, prompt by prompt."""
+        ...
+
+
+class Stream(Protocol):
+    """An endless, resumable source of prompts."""
+
+    def next(self, count: int) -> list[Prompt]:
+        """The next prompts."""
+        ...
+
+    def state(self) -> dict[str, object]:
+        """Where the stream is, as plain values."""
+        ...
+
+    def load_state(self, state: dict[str, object]) -> None:
+        """Continue from a state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One weighted loss: a reward read on a stream."""
+
+    reward_name: str
+    stream: str
+    weight: float
+    reward: Reward
+
+    @property
+    def name(self) -> str:
+        """`reward@stream`, as in metrics."""
+        return f"{self.reward_name}@{self.stream}"
+
+
+StreamRollouts = Mapping[str, list[Rollout]]
+StreamScores = Mapping[tuple[str, str], list[Score]]  # (reward name, stream) -> one score a rollout
+
+
+def score_streams(rollouts: StreamRollouts, terms: Sequence[Term], probes: Sequence[Term]) -> StreamScores:
+    """Score each stream once by every reward that a term or a probe reads on it."""
+    found: dict[tuple[str, str], list[Score]] = {}
+    for term in [*terms, *probes]:
+        key = (term.reward_name, term.stream)
+        if key not in found:
+            found[key] = term.reward.score(rollouts[term.stream])
+    return found
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed that is a pure function of its parts, so that a resumed run draws what an unbroken one would."""
+    import hashlib
+
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

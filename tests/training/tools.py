@@ -1,0 +1,94 @@
+"""A tiny distillation that needs no data: the policy must learn to write one word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
+from yonder.models.loading import load_causal_lm, load_tokenizer
+from yonder.models.policy import Policy
+from yonder.recipe.models import FreshModel
+from yonder.schema import Prompt, Rollout, Score
+from yonder.training.advantages import Estimator
+from yonder.training.checkpoint import CheckpointStore
+from yonder.training.distill import Distiller, Plan
+from yonder.training.monitor import Monitor, MonitorRules
+from yonder.training.progress import Silent
+from yonder.training.records import Recorder
+from yonder.training.rollout import Term
+from yonder.training.update import LossSettings
+
+
+class WordReward:
+    """The share of a completion's tokens whose id is a multiple of 16: 1/16 by chance."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        found = []
+        for rollout in rollouts:
+            ids = rollout.completion.token_ids
+            share = sum(token % 16 == 0 for token in ids) / len(ids)
+            found.append(Score(share, "share of wanted tokens", {"correct": share == 1.0}))
+        return found
+
+
+class Cycle:
+    """A stream over a few prompts."""
+
+    def __init__(self, prompts: list[Prompt]) -> None:
+        self.prompts = prompts
+        self.position = 0
+
+    def next(self, count: int) -> list[Prompt]:
+        found = [self.prompts[(self.position + i) % len(self.prompts)] for i in range(count)]
+        self.position += count
+        return found
+
+    def state(self) -> dict[str, object]:
+        return {"position": self.position}
+
+    def load_state(self, state: dict[str, object]) -> None:
+        self.position = int(str(state["position"]))
+
+
+def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0) -> Policy:
+    tokenizer = load_tokenizer("yonder:tokenizer")
+    fresh = FreshModel(family=family, hidden_size=32, layers=1, heads=2, context=64, seed=seed)
+    model = load_causal_lm(fresh, tokenizer, "float32", torch.device("cpu"))
+    return Policy(model, tokenizer, outputs)
+
+
+def tiny_distiller(folder: Path, algorithm: str, steps: int, seed: int = 0, terms: int = 1, **plan: object) -> Distiller:
+    policy = tiny_policy(terms if algorithm == "ppo" else 0)
+    reference = tiny_policy()
+    encoder = PromptEncoder(policy.tokenizer, 32)
+    prompts = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(4)]
+    streams = {f"s{k}": Cycle(prompts) for k in range(terms)}
+    the_terms = [Term("word", f"s{k}", 1 / terms, WordReward()) for k in range(terms)]
+    grpo = algorithm == "grpo"
+    settings = Plan(
+        name="tiny", seed=seed, steps=steps, epochs=2, group_size=8 if grpo else 1, prompts={n: 4 if grpo else 24 for n in streams},
+        temperature=1.0, top_p=1.0, top_k=0, lr=3e-2 if grpo else 1e-2, schedule="constant", warmup_fraction=0.0, weight_decay=0.0,
+        save_every=4, evaluate_every=0, patience=0,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    return Distiller(
+        plan=replace(settings, **plan),
+        policy=policy,
+        reference=reference,
+        sampler=PolicySampler(policy, encoder, max_completion_tokens=4, batch=256),
+        streams=streams,
+        terms=the_terms,
+        probes=[],
+        columns=list(range(terms)),
+        estimator=Estimator(algorithm, 0.0 if grpo else 0.001),
+        loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
+        monitor=Monitor(MonitorRules(20, 0.25, 0.5), the_terms, [], None),
+        recorder=Recorder(folder, 2),
+        store=CheckpointStore(folder / "checkpoints", keep=2),
+        progress=Silent(),
+    )
