@@ -1,14 +1,12 @@
 """From a recipe to objects: the only file that knows every class."""
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from yonder.data.augmentation import resample_numbers
-from yonder.data.datasets import load_data
+from yonder.data.datasets import load_data, resampled
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError, RecipeError
 from yonder.models.classifier import LocalClassifier
@@ -102,11 +100,11 @@ class Workshop:
         """An endless stream over a data set."""
         return cast(Stream, build_stream(name, self.recipe.data, self.recipe.task, self.recipe.seed))
 
-    def augment(self, name: str) -> Callable[[Prompt, random.Random], Prompt] | None:
-        """The augmentation of a data set, if it has one."""
+    def epochs(self, name: str, prompts: Sequence[Prompt]) -> Callable[[int], Sequence[Prompt]]:
+        """The prompts that SFT sees in each epoch: the same, or new variants where the data set is augmented."""
         if self.recipe.data[name.partition(".")[0]].augment == "none":
-            return None
-        return resampled
+            return lambda epoch: prompts
+        return lambda epoch: resampled(prompts, self.task(name), self.recipe.seed, epoch)
 
     # --- rewards
 
@@ -169,17 +167,3 @@ def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
         raise RecipeError(f"judge settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     return build_judge(checked, checked.model, checked.prompt == "program")
 
-
-def resampled(prompt: Prompt, rng: random.Random) -> Prompt:
-    """A program prompt with new numbers in question and program; unchanged where they cannot be linked."""
-    from dataclasses import replace
-
-    found = resample_numbers(prompt.question, prompt.prefix + (prompt.solution or ""), rng)
-    if found is None:
-        return prompt
-    question, program = found
-    text = prompt.text.replace(prompt.question, question)
-    prefix = prompt.prefix.replace(prompt.question, question)
-    if not program.startswith(prefix):
-        return prompt
-    return replace(prompt, question=question, text=text, prefix=prefix, solution=program.removeprefix(prefix), answer=None)

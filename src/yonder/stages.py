@@ -8,7 +8,7 @@ from typing import Any
 
 from yonder.assemble import Workshop
 from yonder.data.datasets import with_solutions
-from yonder.data.negatives import make_negatives
+from yonder.data.negatives import MAKERS, make_negatives
 from yonder.data.responses import (
     append_lines,
     append_responses,
@@ -42,10 +42,11 @@ from yonder.schema import Response
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
 from yonder.training.fit import (
-    classifier_accuracy,
+    LIKELIHOOD,
     classifier_examples,
-    judge_accuracy,
+    classifier_quality,
     judge_examples,
+    judge_quality,
     split_by_question,
 )
 from yonder.training.monitor import Monitor, MonitorRules
@@ -88,22 +89,24 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     shop = context.shop
     policy = shop.policy(stage.policy)
     task = shop.task(stage.data)
-    prompts, dropped = with_solutions(shop.data(stage.data), stage.data)
+    everything = shop.data(stage.data)
+    prompts = with_solutions(everything, stage.data)
     encoder = shop.encoder(policy, task)
     seed = derived_seed(context.recipe.seed, stage.name)
     store = CheckpointStore(context.folder / "checkpoints", keep=1)
+    measure = development_accuracy(stage.evaluate, policy, context)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
         policy=policy,
-        examples=sft_examples(prompts, encoder, shop.augment(stage.data), seed),
+        examples=sft_examples(shop.epochs(stage.data, prompts), encoder),
         loss=LanguageLoss(policy, stage.prompt_loss),
         recorder=Recorder(context.folder),
         store=store,
         progress=context.progress,
-        evaluate=development_accuracy(stage.evaluate, policy, context),
+        evaluate=None if measure is None else lambda: {"development/accuracy": measure()},
     )
     result = job.run()
-    return result | {"checkpoint": checkpoint_of(store, result), "examples": len(prompts), "without_solution": dropped}
+    return result | {"checkpoint": checkpoint_of(store, result), "examples": len(prompts), "without_solution": len(everything) - len(prompts)}
 
 
 def run_collect(stage: CollectStage, context: StageContext) -> Result:
@@ -144,10 +147,9 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     responses = [r for name in stage.responses for r in read_responses(context.folders[name] / "responses.jsonl")]
     responses = [response for response in responses if response.correct is not None]
     for name in stage.data:
-        prompts, _ = with_solutions(shop.data(name), name)
-        responses += [reference_response(prompt, name) for prompt in prompts]
+        responses += [reference_response(prompt, name) for prompt in with_solutions(shop.data(name), name)]
     responses = list({(r.question, r.response): r for r in responses}.values())  # [ReFT]: exact duplicates removed
-    responses = responses + make_negatives(responses, dict(stage.negatives), seed)
+    responses += still_wrong(make_negatives(responses, dict(stage.negatives), seed), context)
     training, held_out = split_by_question(responses, stage.held_out, seed)
     if not training or not held_out:
         raise DataError(f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from")
@@ -158,6 +160,12 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     right = sum(bool(r.correct) for r in training) / len(training)
     counts = {"training": len(training), "held_out": len(held_out), "correct_share": right}
     return result | counts | {"checkpoint": checkpoint_of(store, result)}
+
+
+def still_wrong(negatives: Sequence[Response], context: StageContext) -> list[Response]:
+    """Made negatives without those whose answer is right all the same."""
+    scores = context.shop.verifier(context.recipe.task).score([as_rollout(response) for response in negatives])
+    return [r for r, score in zip(negatives, scores, strict=True) if score.value is not None and not score.details["correct"]]
 
 
 def fit_judge(
@@ -182,8 +190,8 @@ def fit_judge(
         recorder=Recorder(context.folder),
         store=store,
         progress=context.progress,
-        evaluate=judge_accuracy(scorer, held_out, program),
-        metric="held_out/accuracy",
+        evaluate=judge_quality(scorer, held_out, program),
+        metric=LIKELIHOOD,
     )
 
 
@@ -207,8 +215,8 @@ def fit_classifier(
         recorder=Recorder(context.folder),
         store=store,
         progress=context.progress,
-        evaluate=classifier_accuracy(scorer, held_out),
-        metric="held_out/accuracy",
+        evaluate=classifier_quality(scorer, held_out),
+        metric=LIKELIHOOD,
     )
 
 
@@ -223,13 +231,13 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     scores = reward.score([as_rollout(response) for response in responses])
     settings = context.recipe.rewards[stage.reward]
     delta = settings.delta if isinstance(settings, JudgeSettings) else 0.5
-    check = check_judge(responses, scores, delta, floor=stage.floor)
+    check = check_judge(responses, scores, delta, floor=stage.floor, attacks=tuple(MAKERS))
     context.progress.finish()
     (context.folder / "judge_check.json").write_text(json.dumps(check.to_json(), indent=1))
-    if check.verdict == "fail":
-        raise TrainingError(f"stage {stage.name}: {check.sentence}; lower `floor` only if you know why")
-    context.progress.say(f"{stage.name}: {check.verdict}: {check.sentence}")
-    return {"verdict": check.verdict, "sentence": check.sentence}
+    if check.admission.verdict == "fail":
+        raise TrainingError(f"stage {stage.name}: {check.admission.why}; lower `floor` only if you know why")
+    context.progress.say(f"{stage.name}: {check.admission.verdict}: {check.admission.why}")
+    return {"verdict": check.admission.verdict, "sentence": check.admission.why}
 
 
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
@@ -273,7 +281,6 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
 
 def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
-    shop = context.shop
     path = context.folder / "evaluations.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     done = {(row["stage"], row["benchmark"]) for row in rows}
@@ -287,7 +294,6 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     for row in rows:
         figures = {key: value for key, value in row.items() if key not in ("stage", "benchmark")}
         results.setdefault(row["stage"], {})[row["benchmark"]] = figures
-    del shop
     return {"results": results}
 
 
@@ -304,6 +310,7 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
         shop.verifier(task),
         votes=settings.votes,
         vote_temperature=settings.vote_temperature,
+        tolerance=task.tolerance,
         seed=derived_seed(context.recipe.seed, benchmark),
         progress=lambda done, total: context.progress.advance(done, {}),
     )

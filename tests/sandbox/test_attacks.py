@@ -81,6 +81,10 @@ def test_the_environment_holds_no_secret(run_one: RunOne):
     assert reply.value in (0.0, None)
 
 
+def test_not_even_the_size_of_a_file_is_told(run_one: RunOne):
+    assert run_one("import os\ndef solution():\n    return os.stat('/etc/passwd').st_size").status == "error"
+
+
 def test_no_socket_is_opened(run_one: RunOne):
     assert run_one("import _socket\ndef solution():\n    _socket.socket()\n    return 1").status == "error"
 

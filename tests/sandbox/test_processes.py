@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.kit import in_solution
+from tests.sandbox.kit import boot_with, in_solution, needs_confinement
 from yonder.sandbox import Sandbox, process
 from yonder.sandbox.pool import Pool
 from yonder.sandbox.process import WorkerProcess
 from yonder.sandbox.protocol import Limits
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-NUMBERED = [in_solution("x = 0", f"for i in range(20000 + {n}): x += 1", "return x") for n in range(80)]
+NUMBERED = [in_solution("x = 0", f"for i in range(200_000 + {n}): x += 1", "return x") for n in range(80)]
 
 
 def descendants(root: int) -> list[int]:
@@ -63,7 +63,7 @@ def test_a_worker_killed_in_mid_run_is_replaced_and_no_result_is_lost():
         assert victim is not None
         threading.Timer(0.05, os.kill, (victim.pid, signal.SIGKILL)).start()
         results = sandbox.run(NUMBERED)
-        assert [result.value for result in results] == [20000.0 + n for n in range(80)]
+        assert [result.value for result in results] == [200_000.0 + n for n in range(80)]
         assert sandbox.counts.restarts == 1
 
 
@@ -75,13 +75,9 @@ def test_when_the_interpreter_under_a_worker_dies_the_program_runs_again():
         assert worker is not None
         (interpreter,) = descendants(worker.pid)
         threading.Timer(0.2, os.kill, (interpreter, signal.SIGKILL)).start()
-        results = sandbox.run(NUMBERED)
-        assert [result.value for result in results] == [20000.0 + n for n in range(80)]
-
-
-def boot_with(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Have workers run `code` before their own."""
-    monkeypatch.setattr(process, "_BOOT", code + "\n" + process._BOOT)
+        (result,) = sandbox.run([in_solution("while True: pass")])
+        assert (result.status, sandbox.counts.restarts) == ("timeout", 1)
+        assert result.seconds > 0.9  # the second time, for as long as allowed
 
 
 def test_a_worker_that_hangs_is_killed_and_the_program_is_a_timeout(monkeypatch: pytest.MonkeyPatch):
@@ -138,7 +134,7 @@ def test_a_worker_that_answers_nonsense_is_not_believed(monkeypatch: pytest.Monk
 PARENT = """
 import sys, time
 from yonder.sandbox import Sandbox
-sandbox = Sandbox(workers=2, timeout_s=3.0)
+sandbox = Sandbox(workers=2, timeout_s=1.0)
 sandbox.run(["def solution(): return %d" % n for n in range(20)] + ["import statistics\\ndef solution(): return 1"])
 print("ready", flush=True)
 {then}
@@ -188,6 +184,27 @@ def test_the_end_of_the_interpreter_ends_the_workers():
 
 
 @needs_proc
+@needs_confinement
+def test_a_confined_program_carries_every_lock_and_dies_with_its_fork_server():
+    worker = WorkerProcess("confined", Limits(timeout_s=20.0))
+    try:
+        worker.start()
+        assert worker.process is not None
+        worker.send(["import time\n" + in_solution("time.sleep(19)")])
+        time.sleep(0.3)
+        (child,) = descendants(worker.process.pid)
+        lines = Path(f"/proc/{child}/status").read_text().splitlines()
+        status = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+        assert (status["Seccomp"], status["NoNewPrivs"], status["Groups"]) == (["2"], ["1"], [])
+        assert "0" not in status["Uid"] + status["Gid"]
+        assert {int(status[name][0], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}
+        os.kill(worker.process.pid, signal.SIGKILL)
+        assert all_gone([child], 1.0)
+    finally:
+        worker.end()
+
+
+@needs_proc
 def test_close_ends_the_workers():
     sandbox = Sandbox(workers=1)
     sandbox.run([in_solution("return 1"), "import statistics\ndef solution(): return 1"])
@@ -196,6 +213,7 @@ def test_close_ends_the_workers():
     assert pids and all_gone(pids, 0.5)
 
 
+@needs_proc
 def test_the_worker_environment_holds_nothing_of_ours(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("YONDER_SECRET", "hunter2")
     worker = WorkerProcess("monty", Limits())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.kit import in_solution
+from tests.sandbox.kit import boot_with, in_solution, needs_confinement
 from yonder.errors import SandboxError
-from yonder.sandbox import ProgramResult, Sandbox, probe
+from yonder.sandbox import ProgramResult, Sandbox
 from yonder.sandbox.cache import Cache
 
 Run = Callable[[str], ProgramResult]
@@ -50,9 +50,6 @@ def test_a_failure_of_ours_is_not_cached():
     assert cache.get("a") is None
 
 
-needs_confinement = pytest.mark.skipif(not probe().confined, reason="no Landlock or seccomp on this machine")
-
-
 @needs_confinement
 @pytest.mark.parametrize(
     ("program", "value"),
@@ -81,10 +78,7 @@ def test_other_modules_are_an_error_and_no_fallback(run: Run, sandbox: Sandbox, 
 
 def test_without_confinement_montys_error_stands_and_says_why(monkeypatch: pytest.MonkeyPatch):
     """The worker is told to refuse: it is started on a machine type that `kernel` does not know."""
-    boot = "import platform; platform.machine = lambda: 'pdp11'\n"
-    from yonder.sandbox import process
-
-    monkeypatch.setattr(process, "_BOOT", boot + process._BOOT)
+    boot_with(monkeypatch, "import platform; platform.machine = lambda: 'pdp11'")
     with Sandbox(workers=1) as sandbox:
         result = sandbox.run(["import statistics\ndef solution():\n    return statistics.mean([1])"])[0]
     assert (result.status, result.executor) == ("error", "monty")

@@ -52,8 +52,9 @@ def test_an_object_that_pretends_to_be_a_number_is_an_error(run_one: RunOne, met
 @pytest.mark.parametrize("name", ["SystemExit", "KeyboardInterrupt", "ValueError", "MemoryError", "TimeoutError"])
 def test_a_raised_exception_is_an_error(run_one: RunOne, name: str):
     reply = run_one(f"def solution():\n    raise {name}('no')")
-    assert reply.status == ("memory" if name == "MemoryError" and "limit" in reply.detail else "error")
-    assert reply.value is None
+    if name == "MemoryError" and reply.status == "memory":  # CPython cannot tell a raised one from a real one
+        return
+    assert (reply.status, reply.value, reply.detail) == ("error", None, f"{name}: no")
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from yonder.data.records import (
     Record,
-    choice_letter,
     clean_text,
     normalise_label,
-    option_number,
     parse_options,
     split_gsm8k,
     unique_ids,
@@ -35,9 +34,9 @@ class Row(NamedTuple):
 def records_from_rows(rows: Sequence[Row], columns: Mapping[str, str], source: str) -> list[Record]:
     """One record a row; `columns` names their column for each of our FIELDS, default: the same name.
 
-    A `solution` that defines `solution()` is a program, anything else is reasoning. An answer in GSM8K's form is split at `####`.
-    Rows without an id are numbered; a repeated id gets `#2`. DataError for an unknown field, a column that is not there, or a row
-    without a question.
+    A `solution` that defines `solution()` is a program, anything else is reasoning. An answer in GSM8K's form is split
+    at `####`. Rows without an id are numbered; a repeated id gets `#2`. DataError for an unknown field, a column that
+    is not there, a row without a question, and options that cannot be read.
     """
     if not rows:
         raise DataError(f"{source} is empty; give a data set with at least one question")
@@ -47,7 +46,7 @@ def records_from_rows(rows: Sequence[Row], columns: Mapping[str, str], source: s
     repeated = sum(record.id != unique for record, unique in zip(records, ids, strict=True))
     if repeated:
         log.warning("%s: %d repeated ids got a number (`#2`...)", source, repeated)
-    return [_renamed(record, name) for record, name in zip(records, ids, strict=True)]
+    return [replace(record, id=name) for record, name in zip(records, ids, strict=True)]
 
 
 def _check_columns(columns: Mapping[str, str], rows: Sequence[Row], source: str) -> None:
@@ -93,6 +92,15 @@ def _record(row: Row, columns: Mapping[str, str], number: int) -> Record:
     return _with_options(record, value("options"), row.where)
 
 
+def _text(value: object) -> str | None:
+    """A cell as text; None for nothing, NaN and blank."""
+    if value is None or value != value:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # tables read whole numbers with gaps as floats
+    return clean_text(str(value)) or None
+
+
 def _with_options(record: Record, raw: object, where: str) -> Record:
     if raw is None or raw == "":
         return record
@@ -100,7 +108,7 @@ def _with_options(record: Record, raw: object, where: str) -> Record:
     if not options:
         mend = 'write a list, or {"a": ..., "b": ...}, or "a ) ... , b ) ..."'
         raise DataError(f"{where}: the options {str(raw)[:60]!r} cannot be read; {mend}")
-    with_letter = with_choice(_replaced(record, options))
+    with_letter = with_choice(replace(record, options=options))
     if record.answer is not None and with_letter.answer is None:
         mend = "give its letter or its text"
         raise DataError(f"{where}: the answer {record.answer[:40]!r} is none of the {len(options)} options; {mend}")

@@ -1,4 +1,4 @@
-"""Data sets that ship with Yonder: GSM8K (MIT), SVAMP in [ReFT]'s program form (Apache-2.0), and generated word problems."""
+"""Data sets that ship with Yonder: GSM8K (MIT), SVAMP with [ReFT]'s programs (Apache-2.0), generated word problems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def gsm8k(split: str, options: Mapping[str, Any]) -> list[Record]:
 
 
 def svamp(split: str, options: Mapping[str, Any]) -> list[Record]:
-    """SVAMP as [ReFT] splits it: 3,043 train questions with programs, 1,000 test questions. DataError for another split."""
+    """SVAMP as [ReFT] splits it: 3,043 train questions with programs, 1,000 test. DataError for another split."""
     _check_options("svamp", options, set())
     return [_record(row, row.get("cot_program")) for row in _rows(_files("svamp", split)[0])]
 
@@ -54,7 +54,9 @@ def generated(split: str, options: Mapping[str, Any]) -> list[Record]:
         raise DataError(f"word-problems has no split `{split}`; leave `split` out and give another `seed` in `options`")
     parameters = inspect.signature(word_problems).parameters
     _check_options("word-problems", options, set(parameters))
-    missing = [name for name, parameter in parameters.items() if parameter.default is parameter.empty and name not in options]
+    missing = [
+        name for name, parameter in parameters.items() if parameter.default is parameter.empty and name not in options
+    ]
     if missing:
         raise DataError(f"word-problems needs `options.{missing[0]}`, a whole number; add it to the data set")
     for name in {"count", "seed"} & set(options):
@@ -77,7 +79,7 @@ def generated(split: str, options: Mapping[str, Any]) -> list[Record]:
 
 
 def content_hash(source: str, split: str) -> str:
-    """SHA-256 of the files behind an embedded source, or of the generator's code for word-problems. DataError for no such split."""
+    """SHA-256 of an embedded source's files, or of the code of word-problems. DataError for no such split."""
     digest = hashlib.sha256()
     folder = resources.files("yonder")
     if source == "word-problems":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 import warnings
 
@@ -12,17 +13,16 @@ INDENT = "    "
 
 def docstring_line(text: str) -> str:
     '''The line `    """text"""`, with quotes, backslashes and NUL escaped where they would change or end the string.'''
-    text = text.replace("\\", "\\\\").replace("\0", "\\x00").replace('"""', '\\"\\"\\"')
-    if text.endswith('"'):
-        text = text[:-1] + '\\"'
+    text = text.replace("\\", "\\\\").replace("\0", "\\x00")
+    text = re.sub(r'"{3,}|"+\Z', lambda quotes: '\\"' * len(quotes[0]), text)
     return f'{INDENT}"""{text}"""\n'
 
 
 def solution_body(program: str) -> str | None:
-    """The body of `solution` below its docstring, four spaces deep, so that it continues `def solution():` and a docstring.
+    """The body of `solution` below its docstring, four spaces deep: it continues `def solution():` and a docstring.
 
-    Comments stay. Imports, helpers and constants around the function move into it. None where the program does not parse, has no
-    `solution` (nor exactly one function), takes arguments, or cannot be written as one function.
+    Comments stay. Imports, helpers and constants around the function move into it. None where the program does not
+    parse, has no `solution` (nor exactly one function), takes arguments, or cannot be written as one function.
     """
     program = program.replace("\r\n", "\n").replace("\r", "\n")
     tree = _parse(program)
@@ -39,15 +39,17 @@ def solution_body(program: str) -> str | None:
     body = _slice(program, function, statements[0], docstring_end)
     if body is None or around:
         body = "\n".join(textwrap.indent(ast.unparse(node), INDENT) for node in (*around, *statements))
-    return body if _parse(HEADER + body) is not None else None
+    return body if _parse(HEADER + body, whole=True) is not None else None
 
 
-def _parse(program: str) -> ast.Module | None:
+def _parse(program: str, whole: bool = False) -> ast.Module | None:
+    """The syntax tree; None where the text does not parse, or with `whole` does not compile."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(program)
-            compile(tree, "program", "exec")
+            if whole:
+                compile(tree, "program", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return tree

@@ -65,7 +65,7 @@ def number_text(number: Fraction) -> str:
 
 
 def normalise_label(label: object) -> str | None:
-    """A label as text: numbers plain ("1,000" -> "1000", "72.0" -> "72", "1/2" -> "0.5"), words as they are; None for none."""
+    """A label as text: numbers plain ("1,000" -> "1000", "72.0" -> "72", "1/2" -> "0.5"), words as they are."""
     if label is None or label != label:  # None, or NaN as tables write it
         return None
     text = clean_text(str(label))
@@ -74,7 +74,7 @@ def normalise_label(label: object) -> str | None:
 
 
 def option_number(option: str) -> str | None:
-    """The number that an option names, units left aside: "rs . 400" -> "400", "7 1 / 2" -> "7.5"; None for words and for pairs."""
+    """The number that an option names: "rs . 400" -> "400", "7 1 / 2" -> "7.5"; None for words and pairs."""
     match = _IN_TEXT.search(option[: 2 * MAX_NUMBER_LENGTH].replace("\u2212", "-"))
     if match is None or match[5]:
         return None
@@ -86,7 +86,7 @@ def option_number(option: str) -> str | None:
 
 
 def parse_options(options: object) -> tuple[str, ...]:
-    """Option texts in order, from a list, a mapping letter -> text, JSON of either, or "a ) 38 , b ) 27"; () where unreadable."""
+    """Option texts in order, from a list, letter -> text, JSON of either, or "a ) 38 , b ) 27"; () where unreadable."""
     if isinstance(options, str):
         text = options.strip()
         if text[:1] in ("{", "["):
@@ -112,9 +112,8 @@ def choice_letter(answer: object, options: tuple[str, ...]) -> str | None:
     letter = text.rstrip(".)").strip("( ").upper()
     if len(letter) == 1 and letter in LETTERS[: len(options)]:
         return letter
-    if options.count(text) == 1:
-        return LETTERS[options.index(text)]
-    return None
+    label, labels = normalise_label(text), [normalise_label(option) for option in options]
+    return LETTERS[labels.index(label)] if labels.count(label) == 1 else None
 
 
 def with_choice(record: Record) -> Record:
@@ -159,7 +158,7 @@ def _fraction(text: str) -> Fraction:
 def _lettered(text: str) -> tuple[str, ...]:
     text = _DOUBLED.sub(r"\1 ) ", text)  # 29 of the 1,605 test questions of MathQA: "a ) a ) 2 , b ) b ) 5"
     marks = list(_OPTION.finditer(text))
-    if [mark[1].upper() for mark in marks] != list(LETTERS[: len(marks)]):
+    if not marks or [mark[1].upper() for mark in marks] != list(LETTERS[: len(marks)]):
         return ()
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return tuple(text[mark.end() : end].strip(" ,'\"]\n") for mark, end in zip(marks, ends, strict=True))

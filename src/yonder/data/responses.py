@@ -14,13 +14,28 @@ def label(rollout: Rollout, score: Score, source: str, temperature: float) -> Re
     correct = None if score.value is None else bool(score.details.get("correct"))
     prompt, completion = rollout.prompt, rollout.completion
     return Response(
-        prompt.id, prompt.question, rollout.response, correct, source, prompt.answer, temperature, completion.finished, score.reason
+        prompt.id,
+        prompt.question,
+        rollout.response,
+        correct,
+        source,
+        prompt.answer,
+        temperature,
+        completion.finished,
+        score.reason,
     )
 
 
 def reference_response(prompt: Prompt, source: str) -> Response:
     """A data set's own solution as a right response."""
-    return Response(prompt.id, prompt.question, prompt.prefix + (prompt.solution or ""), True, f"{source} (reference)", prompt.answer)
+    return Response(
+        prompt.id,
+        prompt.question,
+        prompt.prefix + (prompt.solution or ""),
+        True,
+        f"{source} (reference)",
+        prompt.answer,
+    )
 
 
 def as_rollout(response: Response) -> Rollout:

@@ -13,7 +13,8 @@ CONCLUSION = "Therefore, the answer is: "
 
 _VALUE = r"(?:<[^<>\n]*>|\(?[A-Z]\)?|[$£€]?-?[0-9][0-9.,/%]*)"
 _ENDING = re.compile(
-    rf"(?:^|\n|(?<=[.!?])\s)\s*(?:####[^\n]*|(?:therefore|thus|so|hence)?,?\s*the (?:final )?answer is:?\s*{_VALUE}\s*\.?"
+    r"(?:^|\n|(?<=[.!?])\s)\s*(?:####[^\n]*"
+    rf"|(?:therefore|thus|so|hence)?,?\s*the (?:final )?answer is:?\s*{_VALUE}\s*\.?"
     r"|answer\s*:?\s*[a-e]\s*\.?)\s*$",
     re.IGNORECASE,
 )
@@ -22,10 +23,11 @@ _ENDING = re.compile(
 def build_prompt(record: Record, task: TaskSettings, labeled: bool) -> Prompt:
     """The prompt that a policy sees for this record.
 
-    program: head, then `def solution():` with the question as docstring is given; the completion is the body. text and choice:
-    head; the completion is reasoning and "Therefore, the answer is: 72" (or "C"). open: the question alone. The label of a
-    multiple-choice record is its letter for choice and the right option's number for program and text. Without `labeled` there
-    is no answer and no solution. `options` are kept for choice only, where the judge's question lists them too.
+    program: head, then `def solution():` with the question as docstring is given; the completion is the body. text and
+    choice: head; the completion is reasoning and "Therefore, the answer is: 72" (or "C"). open: the question alone.
+    The label of a multiple-choice record is its letter for choice and the right option's number for program and text.
+    Without `labeled` there is no answer and no solution. `options` are kept for choice only, where the question that
+    judges read lists them too.
     """
     question = _with_options(record) if task.format == "choice" else record.question
     prefix = _prefix(question, task) if task.format == "program" else ""
@@ -43,7 +45,7 @@ def build_prompt(record: Record, task: TaskSettings, labeled: bool) -> Prompt:
 
 
 def label_of(record: Record, task: TaskSettings) -> str | None:
-    """What the verifier compares with: a letter for choice, else the number (of the right option) or the text of the answer."""
+    """What the verifier compares with: a letter for choice, else the answer, or the number of the right option."""
     if task.format == "choice":
         return record.answer if record.options else None
     return record.value if record.options else record.answer

@@ -9,7 +9,8 @@ from yonder.recipe.models import ModelReference, SamplingSettings
 
 Schedule = Literal["constant", "linear", "cosine"]
 Negative = Literal[
-    "wrong-operator", "wrong-number", "swapped", "dropped-line", "truncated", "other-question", "bare-number", "empty"
+    "wrong-operator", "wrong-number", "swapped", "dropped-step", "repeated-step", "truncated", "other-question", "bare-number",
+    "empty",
 ]
 
 
@@ -115,7 +116,7 @@ class FitJudgeStage(StageBase):
     data: tuple[str, ...] = ()
     """Data sets whose reference solutions are taken as right responses."""
     negatives: dict[Negative, float] = {}
-    """Negatives made from right responses: kind -> share of right responses that get one."""
+    """Negatives made from right responses: kind -> number made, as a share of the right responses; those still right are dropped."""
     prompt: str = "program"
     """Judge prompt, as in a judge reward."""
     solve_loss: float = Field(0.0, ge=0)

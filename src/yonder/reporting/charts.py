@@ -1,4 +1,4 @@
-"""Figures that need no script: places on a track, in per cent of its width, for dots, intervals and bars drawn with CSS."""
+"""Figures that need no script: places on a track, in per cent of its width, drawn with CSS."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def interval_chart(rows: Sequence[ResultRow], benchmark: str) -> dict[str, Any]:
     best = max((found.value for _, way, found in lines if way == "greedy"), default=None)
     return {
         "benchmark": benchmark,
-        "ticks": [{"at": place(tick), "label": percent(tick, 0 if ticks[1] - ticks[0] >= 0.01 else 1)} for tick in ticks],
+        "ticks": [
+            {"at": place(tick), "label": percent(tick, 0 if ticks[1] - ticks[0] >= 0.01 else 1)} for tick in ticks
+        ],
         "first": place(lines[0][2].value) if lines else None,
         "lines": [
             {

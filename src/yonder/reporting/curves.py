@@ -24,7 +24,7 @@ def stage_curves(stage: StageRecord, points: int) -> dict[str, Any]:
     """Columns of one stage.
 
     `rows` is how many rows there were and `every` how many are averaged in one point. A series is {"y": [...]}, and has
-    {"at": [...]} (its positions on the axes) where only some points have that key; null in `y` means measured as nothing.
+    {"at": [...]} (its positions on the axes) where only some points have that key; null in `y`: nothing measured.
     """
     rows = stage.metrics
     every = max(1, -(-len(rows) // points))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,16 @@ from yonder.reporting.judge_view import judge_checks
 from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.redaction import redact, redact_text, redact_yaml
 from yonder.reporting.rollout_sample import sample_rollouts
-from yonder.reporting.tables import benchmarks_of, duration, percent, result_rows, results_table, run_labels, to_csv, to_markdown
+from yonder.reporting.tables import (
+    benchmarks_of,
+    duration,
+    percent,
+    result_rows,
+    results_table,
+    run_labels,
+    to_csv,
+    to_markdown,
+)
 from yonder.reporting.verdict import Notice, notices, verdicts
 
 _SCRIPTS = ("dom.js", "charts.js", "curves.js", "rollouts.js", "page.js")
@@ -32,7 +41,8 @@ _OUTSIDE_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\
 def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     """Write the page of one run, or of several side by side, and its JSON twin next to it; returns the page's path.
 
-    Without `output`, one run's page is `report.html` in its directory, and several runs' in the folder that holds the first.
+    Without `output`, one run's page is `report.html` in its directory, that of several in the folder
+    that holds the first.
     """
     if not run_dirs:
         raise StorageError("there is no run to report on; give at least one run directory")
@@ -53,7 +63,7 @@ def report_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
     found = notices(runs) + tuple(Notice("note", "rollout log", problem) for problem in dict.fromkeys(unread))
     facts = {
         "format": 1,
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": [_run_facts(label, run) for label, run in zip(run_labels(runs), runs, strict=True)],
         "verdicts": [verdict.to_json() for verdict in verdicts(runs)],
         "notices": [notice.to_json() for notice in found],
@@ -100,7 +110,9 @@ def render(runs: Sequence[RunRecord], facts: dict[str, Any], twin: str = "report
         tops={name: max(row.cells[name].greedy.value for row in rows if name in row.cells) for name in benchmarks},
         twin=twin,
         tiles=_tiles(facts),
-        style=Markup((vendor / "uPlot.min.css").read_text(encoding="utf-8") + (web / "page.css").read_text(encoding="utf-8")),
+        style=Markup(
+            (vendor / "uPlot.min.css").read_text(encoding="utf-8") + (web / "page.css").read_text(encoding="utf-8")
+        ),
         library=Markup(library),
         library_licence=(vendor / "LICENSE-uPlot.txt").read_text(encoding="utf-8"),
         script=Markup(script),
@@ -126,7 +138,13 @@ def embed(value: Any) -> str:
 
 def _run_facts(label: str, run: RunRecord) -> dict[str, Any]:
     stages = [
-        {"name": stage.name, "kind": stage.kind, "status": stage.status, "seconds": stage.seconds, "result": stage.result}
+        {
+            "name": stage.name,
+            "kind": stage.kind,
+            "status": stage.status,
+            "seconds": stage.seconds,
+            "result": stage.result,
+        }
         for stage in run.stages
     ]
     total = sum(stage.seconds or 0 for stage in run.stages)
@@ -172,7 +190,13 @@ def _tiles(facts: dict[str, Any]) -> list[dict[str, str]]:
     tiles: list[dict[str, str]] = []
     for verdict in facts["verdicts"][:1]:
         best, points = verdict["best"], verdict["points"]
-        tiles.append({"value": f"{percent(best['value'])} %", "label": f"best on {verdict['benchmark']}", "note": verdict["stage"]})
+        tiles.append(
+            {
+                "value": f"{percent(best['value'])} %",
+                "label": f"best on {verdict['benchmark']}",
+                "note": verdict["stage"],
+            }
+        )
         if verdict["overlap"] is not None:
             note = "intervals overlap" if verdict["overlap"] else "intervals apart"
             tiles.append({"value": f"{points:+.1f}", "label": f"points over {verdict['first_stage']}", "note": note})
@@ -182,14 +206,18 @@ def _tiles(facts: dict[str, Any]) -> list[dict[str, str]]:
     seconds = sum(run["seconds"] for run in facts["runs"])
     stages = sum(len(run["stages"]) for run in facts["runs"])
     if stages:
-        tiles.append({"value": duration(seconds), "label": "of work", "note": f"{stages} stage{'s' if stages > 1 else ''}"})
+        tiles.append(
+            {"value": duration(seconds), "label": "of work", "note": f"{stages} stage{'s' if stages > 1 else ''}"}
+        )
     return tiles
 
 
 def _long_texts(value: Any, path: str = "") -> list[tuple[str, str]]:
     """Every text of several lines in the card (judge prompts), with the path to it: JSON would show it on one line."""
     if isinstance(value, dict):
-        return [pair for key, item in value.items() for pair in _long_texts(item, f"{path}.{key}" if path else str(key))]
+        return [
+            pair for key, item in value.items() for pair in _long_texts(item, f"{path}.{key}" if path else str(key))
+        ]
     if isinstance(value, list):
         return [pair for index, item in enumerate(value) for pair in _long_texts(item, f"{path}.{index}")]
     return [(path, value)] if isinstance(value, str) and "\n" in value.strip() else []

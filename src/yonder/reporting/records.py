@@ -1,4 +1,4 @@
-"""A run directory read back into plain records. Whatever is missing or half written is left out and named, never fatal."""
+"""A run directory read back into plain records. What is missing or half written is left out and named, never fatal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def read_run(path: Path) -> RunRecord:
     if not path.exists():
         raise StorageError(f"there is no run directory {path}; give the output_dir of a recipe that was run")
     if not path.is_dir() or not any((path / mark).exists() for mark in _MARKS):
-        raise StorageError(f"{path} is no run directory: it has none of {', '.join(_MARKS)}; give a recipe's output_dir")
+        raise StorageError(
+            f"{path} is no run directory: it has none of {', '.join(_MARKS)}; give a recipe's output_dir"
+        )
     problems: list[str] = []
     summary = read_object(path / "summary.json", problems)
     card = read_object(path / "card.json", problems)
@@ -125,7 +127,7 @@ def read_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, dict[str,
 
 
 def clean(value: Any) -> Any:
-    """JSON data with NaN and infinities as None (not measured) and lone surrogates replaced, so that UTF-8 can hold it."""
+    """JSON data with NaN and infinities as None (not measured), and lone surrogates, which UTF-8 lacks, replaced."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
@@ -165,7 +167,11 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
     record = {**summary, **read_object(folder / "stage.json", problems)}
     known = {"name", "kind", "status", "hash", "seconds", "result"}
     extra = {key: value for key, value in summary.items() if key not in known}
-    metrics = tuple(row for _, row in read_lines(folder / "metrics.jsonl", problems)) if _is_file(folder, "metrics.jsonl") else ()
+    metrics = (
+        tuple(row for _, row in read_lines(folder / "metrics.jsonl", problems))
+        if _is_file(folder, "metrics.jsonl")
+        else ()
+    )
     return StageRecord(
         name=folder.name,
         kind=str(record.get("kind") or "unknown"),
@@ -198,8 +204,9 @@ def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
     if greedy is None:
         return None
     vote = _mapping(value.get("vote"))
-    categories = {name: _accuracy(_mapping(item)) for name, item in _mapping(value.get("categories")).items()}
-    k = number(vote.get("k"))
+    by_category = value.get("categories") or value.get("by_category")
+    categories = {name: _accuracy(_mapping(item)) for name, item in _mapping(by_category).items()}
+    k = number(vote.get("k") or vote.get("samples"))
     return BenchmarkResult(
         greedy=greedy,
         vote=_accuracy(vote),

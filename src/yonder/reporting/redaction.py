@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 MARK = "[redacted]"
 
-_CERTAIN = {"password", "passwd", "passphrase", "secret", "secrets", "authorization", "credential", "credentials", "cookie"}
+_CERTAIN = {
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "secrets",
+    "authorization",
+    "credential",
+    "credentials",
+    "cookie",
+}
 _PAIRS = {("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("auth", "key"), ("client", "key")}
 _TOKEN_OWNERS = {
     "api", "auth", "access", "hf", "hub", "huggingface", "wandb", "bearer", "refresh", "session", "github", "gitlab",
@@ -27,7 +38,9 @@ _VALUES = re.compile(
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _USER_INFO = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _QUERY = re.compile(r"(?i)([?&](?:api[_-]?key|key|token|access_token|secret|password)=)[^&\s\"'#]+")
-_YAML_KEY = re.compile(r"""^(?P<head>(?P<indent>\s*)(?:-\s+)*(?P<quote>['"]?)(?P<key>[\w.-]+)(?P=quote)\s*:)(?P<value>.*)$""")
+_YAML_KEY = re.compile(
+    r"""^(?P<head>(?P<indent>\s*)(?:-\s+)*(?P<quote>['"]?)(?P<key>[\w.-]+)(?P=quote)\s*:)(?P<value>.*)$"""
+)
 _FLOW_KEY = re.compile(r"""(?P<head>[{,]\s*['"]?(?P<key>[\w.-]+)['"]?\s*:\s*)(?P<value>"[^"]*"|'[^']*'|[^,}\]\n]+)""")
 
 
@@ -78,7 +91,7 @@ def is_secret(key: str, value: Any) -> bool:
         return False
     if words and words[-1] in ("env", "variable") and isinstance(value, str) and _VARIABLE.match(value):
         return False
-    if _CERTAIN & set(words) or "apikey" in words or any(pair in _PAIRS for pair in zip(words, words[1:], strict=False)):
+    if _CERTAIN & set(words) or "apikey" in words or any(pair in _PAIRS for pair in pairwise(words)):
         return True
     if not words or words[-1] != "token" or not isinstance(value, str):
         return False

@@ -1,7 +1,7 @@
 """Choose which logged rollouts the page shows: every step, disagreements first, within a budget of bytes.
 
-Two passes, so that a log of any length is never in memory: the first keeps a few words about every row, the second reads the chosen
-rows again.
+Two passes, so that a log of any length is never in memory: the first keeps a few words about every row, the second
+reads the chosen rows again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Sample:
     tally: dict[str, int]  # of ALL rows: right, wrong, unknown, liked wrongly, disliked wrongly, unscored
 
 
-def sample_rollouts(runs: Sequence[RunRecord], limit: int = LIMIT, budget: int = BYTES) -> tuple[Sample, tuple[str, ...]]:
+def sample_rollouts(
+    runs: Sequence[RunRecord], limit: int = LIMIT, budget: int = BYTES
+) -> tuple[Sample, tuple[str, ...]]:
     """The sample, and a sentence for each log that could not be read whole."""
     problems: list[str] = []
     seen = [found for index, run in enumerate(runs) for found in _sightings(index, run, problems)]
@@ -77,11 +79,14 @@ def choose(seen: Sequence[Sighting], forced: Sequence[Sighting], limit: int) -> 
         groups.setdefault((found.run, found.stage, found.stream), []).append(found)
     taken = dict.fromkeys(forced)
     left = max(0, limit - len(taken))
-    for order, group in enumerate(sorted(groups.values(), key=len)):  # small groups first: what they leave goes to the others
+    by_size = sorted(groups.values(), key=len)  # small groups first: what they leave goes to the others
+    for order, group in enumerate(by_size):
         share = left // (len(groups) - order)
         fresh = [found for found in group if found not in taken]
         picked = dict.fromkeys(spread([found for found in fresh if found.opinion], share // 2))
-        picked |= dict.fromkeys(spread([found for found in fresh if found.unscored and found not in picked], share // 10))
+        picked |= dict.fromkeys(
+            spread([found for found in fresh if found.unscored and found not in picked], share // 10)
+        )
         picked |= dict.fromkeys(spread([found for found in fresh if found not in picked], share - len(picked)))
         taken |= picked
         left -= len(picked)
@@ -102,8 +107,8 @@ def spread(items: Sequence[Sighting], count: int) -> list[Sighting]:
 def stand(scores: Mapping[str, Any], thresholds: Mapping[str, float]) -> tuple[str, str, bool, float]:
     """(verdict, opinion, unscored, liking) of one row's scores.
 
-    The verifier is a score whose details say `correct`, or that is called so; every other score is an opinion, and likes the
-    response from its reward's threshold on (delta, or one half).
+    The verifier is a score whose details say `correct`, or that is called so; every other score is an opinion, and likes
+    the response from its reward's threshold on (delta, or one half).
     """
     verdict, likes, liking, unscored = "unknown", list[bool](), -1.0, not scores
     for name, score in scores.items():

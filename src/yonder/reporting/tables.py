@@ -59,7 +59,8 @@ def results_table(runs: Sequence[RunRecord]) -> Table:
     return Table(
         header=(*(("run",) if several else ()), "stage", *benchmarks),
         rows=tuple(
-            (*((row.run,) if several else ()), row.stage, *(_cell(row.cells.get(name)) for name in benchmarks)) for row in rows
+            (*((row.run,) if several else ()), row.stage, *(_cell(row.cells.get(name)) for name in benchmarks))
+            for row in rows
         ),
     )
 
@@ -84,7 +85,9 @@ def to_csv(runs: Sequence[RunRecord]) -> str:
             for decoding, found in ways:
                 if found is not None:
                     figures = [found.value, found.low, found.high, found.n]
-                    writer.writerow([row.run, row.stage, benchmark, decoding, *("" if x is None else x for x in figures)])
+                    writer.writerow(
+                        [row.run, row.stage, benchmark, decoding, *("" if x is None else x for x in figures)]
+                    )
     return text.getvalue()
 
 

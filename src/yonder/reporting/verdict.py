@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from yonder.reporting.judge_view import admission
 from yonder.reporting.records import Accuracy, RunRecord, StageRecord, number
 from yonder.reporting.tables import ResultRow, benchmarks_of, interval_text, percent, result_rows, run_labels
 
@@ -102,7 +103,8 @@ def _sentence(
     if best == first:
         return f"No stage is better than the first row on {benchmark}: {first[0]} stays ahead with {reached}."
     points = 100 * (best[1].value - first[1].value)
-    said = f"{best[0]} is best on {benchmark} with {reached}, {points:.1f} points above {first[0]} ({percent(first[1].value)} %)"
+    above = f"{points:.1f} points above {first[0]} ({percent(first[1].value)} %)"
+    said = f"{best[0]} is best on {benchmark} with {reached}, {above}"
     if overlap is None:
         return said + "."
     if overlap:
@@ -116,15 +118,15 @@ def _run_notices(run: RunRecord, prefix: str) -> Iterator[Notice]:
         if stage.status not in ("done", "skipped", "cached"):
             level = "stop" if stage.status in ("failed", "stopped", "error") else "warn"
             yield Notice(level, where, f"This stage is {stage.status}; figures from it are not final.")
-        yield from _recorded(stage, where)
+        recorded = tuple(_recorded(stage, where))
         yield from _judge_notices(stage, where)
-        yield from _drift(stage, where)
+        yield from recorded or _drift(stage, where)  # the monitor has said it already
     for problem in run.problems:
         yield Notice("note", prefix.rstrip(" ·") or run.name, problem)
 
 
 def _recorded(stage: StageRecord, where: str) -> Iterator[Notice]:
-    """Alarms in the stage's result and in its metrics; one that repeats with other figures is said once, with its first step."""
+    """Alarms in the stage's result and metrics; one that repeats with other figures is said once, with its first step."""
     for key in ("alarm", "alarms", "stopped"):
         value = stage.result.get(key)
         for item in value if isinstance(value, list) else [value]:
@@ -150,11 +152,14 @@ def _alarm(item: Any) -> tuple[str, str]:
 
 
 def _judge_notices(stage: StageRecord, where: str) -> Iterator[Notice]:
-    check = stage.judge_check or {}
-    verdict = check.get("verdict") or check.get("admission")
+    verdict, why = admission(stage.judge_check or {})
     if verdict in ("warn", "fail", "unmeasured"):
-        sentence = check.get("sentence") or f"The judge check says: {verdict}."
-        yield Notice("stop" if verdict == "fail" else "warn", where, str(sentence))
+        said = {"fail": "The judge failed its check.", "unmeasured": "The judge could not be measured."}
+        yield Notice(
+            "stop" if verdict == "fail" else "warn",
+            where,
+            f"{said.get(verdict, 'The judge check warns.')} {why}".strip(),
+        )
 
 
 def _drift(stage: StageRecord, where: str) -> Iterator[Notice]:
@@ -175,5 +180,7 @@ def _drift(stage: StageRecord, where: str) -> Iterator[Notice]:
             )
         if key.startswith("terms/") and key.endswith("/scored") and last < 1 - _UNSCORED:
             yield Notice(
-                "warn", where, f"Only {percent(last, 0)} % of the rollouts of {key[6:-7]} have a score in the last rows."
+                "warn",
+                where,
+                f"Only {percent(last, 0)} % of the rollouts of {key[6:-7]} have a score in the last rows.",
             )

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from yonder.rewards.latex import latex_number
+from yonder.rewards.latex import latex_inside, latex_number
 
 _FIGURE = r"(?:(?:\d{1,3}(?:,\d{2,3}){0,6},\d{3}(?!,?\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3}(?![\w.]))?|(?<!\d)\.\d+)"
 _NUMBER = re.compile(  # neither a power or its exponent ("cm^2") nor a piece of a longer thing ("1.2.3")
@@ -18,8 +18,8 @@ _NUMBER = re.compile(  # neither a power or its exponent ("cm^2") nor a piece of
 _SIGNS = str.maketrans(
     {"−": "-", "–": "-", "—": " - ", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⁄": "/", "×": "\\times ", "\u00a0": " "}
 )
-_LATEX = re.compile(r"\\[dt]?frac|\\sqrt|\\times|\\cdot|\\div|\\pi|\^")
-_REACH = 300  # characters behind an anchor; also keeps the time linear in the length of the text
+_REACH = 300  # characters behind an anchor
+_TRIES = 20  # anchors, from the last; both bounds keep the time small whatever the text
 _MARKUP = r"[\s:*_\"'`(\[<{$=~≈]*"
 _ANCHOR = re.compile(
     r"\\boxed\s*\{|####|\banswer\b[^\S\n]*[*_]*(?:is|was|equals)\b(?!\s+not\b)|\banswer\b[\s*_]*[:=]", re.IGNORECASE
@@ -38,16 +38,17 @@ def final_number(text: str) -> float | None:
     r"""The number that a text gives as its answer.
 
     The last anchor with a number decides: "the answer is", "answer:", "####", \boxed{}; what follows it is read up to
-    the end of its sentence (300 characters at most), behind the last "=" there, first number. A text without such an
-    anchor gives its last number. Only finite numbers count. "answer:" must be followed by the number itself: a whole solution may stand behind it.
+    the end of its sentence (300 characters at most), behind the last "=" there, first number. "answer:" must be
+    followed by the number itself: a whole solution may stand behind it. A text without such an anchor gives its last
+    number. Only finite numbers count.
     """
     text = _clean(text)
-    for anchor in reversed(list(_ANCHOR.finditer(text))):
+    for anchor in list(_ANCHOR.finditer(text))[: -_TRIES - 1 : -1]:
         number = _after(anchor, text)
         if number is not None:
             return number
-    last = text.rstrip().rpartition("\n")[2].rpartition("=")[2]
-    if _LATEX.search(last) and (number := latex_number(last)) is not None:
+    number = latex_inside(text.rstrip().rpartition("\n")[2][-_REACH:], last=True)
+    if number is not None:
         return number
     for match in reversed(list(_NUMBER.finditer(text))):
         number = _value(match, spaced_sign=False)
@@ -69,8 +70,11 @@ def _after(anchor: re.Match[str], text: str) -> float | None:
         return _first(_braced(rest))
     rest = rest[re.match(_MARKUP, rest).end() :]  # type: ignore[union-attr]
     if anchor.group()[-1] in ":=":
+        sentence = _sentence(rest)
         match = _NUMBER.match(rest)
-        return _value(match, spaced_sign=True) if match and not _LATEX.match(rest) else latex_number(_sentence(rest))
+        expression = "\\" in sentence or "^" in sentence or not match
+        number = latex_number(sentence) if expression else None
+        return _value(match, spaced_sign=True) if number is None and match else number
     return _first(_sentence(rest))
 
 
@@ -91,10 +95,9 @@ def _braced(text: str) -> str:
 
 def _first(sentence: str) -> float | None:
     part = sentence.rpartition("=")[2]
-    if _LATEX.search(part):
-        number = latex_number(part)
-        if number is not None:
-            return number
+    number = latex_inside(part)
+    if number is not None:
+        return number
     match = _NUMBER.search(part) or _NUMBER.search(sentence)
     return _value(match, spaced_sign=match.start() == 0) if match else None
 
@@ -124,7 +127,7 @@ _VERDICT = re.compile(
 _CHOSEN = re.compile(
     rf"\b(?:option|choice|choose|pick|select|hence|therefore|thus|so)\b{_IS}?{_LETTER}(?=\W*$)", re.IGNORECASE | re.M
 )
-_LABELED = re.compile(r"(?<!\w)\(([A-J])\)|^[ \t*_]*([A-J])[).:]", re.MULTILINE)
+_LABELED = re.compile(r"(?<!\w)(?<!not )\(([A-J])\)|^[ \t*_]*([A-J])[).:]", re.MULTILINE)
 _CUT = re.compile(
     r"\b(?:because|since|as|not|rather|instead|while|whereas|but|which|so)\b|\n|[.!?;](?=\s|$)", re.IGNORECASE
 )
@@ -185,13 +188,16 @@ def _verdict(match: re.Match[str], text: str) -> str | None:
 
 
 def _lists_more(match: re.Match[str], letter: str, text: str, options: Sequence[str]) -> bool:
-    """Whether the sentence of a verdict names another letter too ("A or B", "(A) (B)"), outside the option's own text."""
+    """Whether the sentence of a verdict names another letter ("A or B", "(A) (B)"), outside the option's own text."""
     if not match.groupdict()["letter"]:
         return False
-    rest = text[match.end() : match.end() + _REACH].lstrip(")]>}*_ .:")
+    rest = text[match.end() : match.end() + _REACH]
     own = options[_letters(options).index(letter)].strip() if options else ""
-    if own and rest.casefold().startswith(own.casefold()):
-        rest = rest[len(own) :]
+    stripped = rest.lstrip(")]>}*_ .:")
+    if own and stripped.casefold().startswith(own.casefold()):
+        rest = stripped[len(own) :]
+    elif match["close"] == "." and not re.match(r"\s*[(\[]?[A-J][)\].,]", rest):
+        return False
     rest = rest[: end.start()] if (end := _CUT.search(rest)) else rest
     pattern = _ALSO if match["letter"].isupper() else _ALSO_SMALL
     others = [m for m in pattern.finditer(rest) if not (m["letter"] in "AaI" and _ARTICLE.match(rest[m.end() :]))]

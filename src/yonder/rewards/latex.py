@@ -17,6 +17,8 @@ _PARENTHESES = 3
 _BRACES = 12
 _ALLOWED = re.compile(r"(?:\\(?:[dt]?frac|sqrt|times|cdot|div|pi|left|right)(?![a-zA-Z])|[\s\d.,+\-*/^(){}=%$\[\]])+")
 
+_COMMAND = re.compile(r"\\[a-z]|\^")
+
 
 def latex_number(text: str) -> float | None:
     """Its finite real value; None when it is no such expression. Safe in any thread."""
@@ -25,6 +27,12 @@ def latex_number(text: str) -> float | None:
     if unsafe or not any(c.isdigit() or c == "\\" for c in text) or not _ALLOWED.fullmatch(text):
         return None
     return _parsed(text.rpartition("=")[2])
+
+
+def latex_inside(text: str, last: bool = False) -> float | None:
+    r"""The value of the first (or last) piece of a sentence that is such an expression ("we get \frac{1}{2}"); None without one."""
+    runs = [run for run in _ALLOWED.findall(text) if _COMMAND.search(run)]
+    return latex_number(runs[-1 if last else 0]) if runs else None
 
 
 @lru_cache(maxsize=4096)

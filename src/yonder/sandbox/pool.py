@@ -14,7 +14,7 @@ import signal
 import threading
 from collections import deque
 
-from yonder.sandbox.process import DEATH_S, Kind, WorkerFailed, WorkerProcess, WorkerRefused
+from yonder.sandbox.process import DEATH_S, Kind, WorkerFailed, WorkerProcess
 from yonder.sandbox.protocol import CRASHED_EXIT, Limits, Reply
 
 _BATCH = 32  # programs per message at most; fewer when there are few, so that all workers get some
@@ -140,6 +140,3 @@ class _Call:
         else:
             detail = f"the worker died twice under this program (exit status {status})"
             self.replies[place] = Reply("infrastructure", None, detail)
-
-
-__all__ = ["Pool", "WorkerRefused", "core_count"]

@@ -10,7 +10,8 @@ from typing import Literal
 
 from yonder.errors import SandboxError
 from yonder.sandbox.cache import Cache, ResultLog, program_key
-from yonder.sandbox.pool import Pool, WorkerRefused, core_count
+from yonder.sandbox.pool import Pool, core_count
+from yonder.sandbox.process import WorkerRefused
 from yonder.sandbox.protocol import Limits, Reply, trim
 from yonder.sandbox.result import Counts, Executor, ProgramResult
 
@@ -54,7 +55,7 @@ class Sandbox:
         self.counts = Counts()
         self._monty = Pool("monty", limits, count)
         # One program per message: a confined child must not find the others in its memory.
-        self._confined = Pool("confined", limits, count, batch=1) if fallback == "confined" else None
+        self._confined = Pool("confined", limits, count, batch=1)
         self._refusal = "it is switched off (fallback: none)" if fallback == "none" else None
         self._cache = Cache(CACHED_PROGRAMS)
         self._log = ResultLog(Path(log), limits) if log is not None else None
@@ -62,7 +63,7 @@ class Sandbox:
             self.counts.replayed = len(self._log.known)
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        pools = [pool for pool in (self._monty, self._confined) if pool is not None]
+        pools = [self._monty, self._confined]
         self._finalizer = weakref.finalize(self, _close_all, pools, self._log, self._pid)
 
     def run(self, programs: Sequence[str]) -> list[ProgramResult]:
@@ -123,7 +124,7 @@ class Sandbox:
 
     def _fall_back(self, programs: list[str], verdicts: list[ProgramResult]) -> list[ProgramResult]:
         """Monty's `verdicts` on `programs`, replaced by CPython's; where no confinement is possible they stand."""
-        if self._confined is not None and self._refusal is None:
+        if self._refusal is None:
             try:
                 replies = self._confined.run(programs)
                 self.counts.fallbacks += len(programs)
@@ -140,7 +141,7 @@ class Sandbox:
         self.counts.programs += programs
         self.counts.cache_hits += hits
         self.counts.infrastructure += sum(result.status == "infrastructure" for result in fresh)
-        self.counts.restarts = self._monty.restarts + (self._confined.restarts if self._confined else 0)
+        self.counts.restarts = self._monty.restarts + self._confined.restarts
 
 
 def _result(reply: Reply, executor: Executor) -> ProgramResult:

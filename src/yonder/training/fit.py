@@ -1,5 +1,6 @@
 """Examples for fitting a judge or a classifier, and its accuracy on held-out questions."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from yonder.models.classifier import LocalClassifier, classifier_tokens
@@ -8,6 +9,8 @@ from yonder.rewards.judge import strip_commentary
 from yonder.schema import Response
 from yonder.training.rollout import derived_seed
 from yonder.training.supervised import Example
+
+ACCURACY, LIKELIHOOD = "held_out/accuracy", "held_out/log_likelihood"
 
 
 def split_by_question(responses: Sequence[Response], held_out: float, seed: int) -> tuple[list[Response], list[Response]]:
@@ -43,27 +46,35 @@ def classifier_examples(responses: Sequence[Response], classifier: LocalClassifi
     ]
 
 
-def judge_accuracy(judge: LocalJudge, responses: Sequence[Response], program: bool) -> Callable[[], float]:
-    """Share of held-out responses whose verdict (Yes or No, whichever is likelier) fits the label."""
+def judge_quality(judge: LocalJudge, responses: Sequence[Response], program: bool) -> Callable[[], dict[str, float]]:
+    """On held-out responses: share whose likelier verdict fits the label, and mean log-probability of the right verdict."""
+    pairs = [(r.question, strip_commentary(r.response) if program else r.response) for r in responses]
 
-    def measure() -> float:
-        pairs = [(r.question, strip_commentary(r.response) if program else r.response) for r in responses]
+    def measure() -> dict[str, float]:
         verdicts = judge.verdicts(pairs)
-        return share([(v.logit_gap > 0) == r.correct for v, r in zip(verdicts, responses, strict=True)])
+        signed = [v.logit_gap if r.correct else -v.logit_gap for v, r in zip(verdicts, responses, strict=True)]
+        likelihood = [math.log(max(v.mass, 1e-9)) - softplus(-gap) for v, gap in zip(verdicts, signed, strict=True)]
+        return {ACCURACY: mean([float(gap > 0) for gap in signed]), LIKELIHOOD: mean(likelihood)}
 
     return measure
 
 
-def classifier_accuracy(classifier: LocalClassifier, responses: Sequence[Response]) -> Callable[[], float]:
-    """Share of held-out responses on the right side of one half."""
+def classifier_quality(classifier: LocalClassifier, responses: Sequence[Response]) -> Callable[[], dict[str, float]]:
+    """On held-out responses: share on the right side of one half, and mean log-probability of the right label."""
 
-    def measure() -> float:
+    def measure() -> dict[str, float]:
         found = classifier.probabilities([(r.question, r.response) for r in responses])
-        return share([p is not None and (p > 0.5) == r.correct for p, r in zip(found, responses, strict=True)])
+        right = [p if r.correct else 1 - p for p, r in zip(found, responses, strict=True) if p is not None]
+        return {ACCURACY: mean([float(p > 0.5) for p in right]), LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in right])}
 
     return measure
 
 
-def share(hits: Sequence[bool]) -> float:
-    """Mean of booleans; 0 for none."""
-    return sum(hits) / len(hits) if hits else 0.0
+def softplus(x: float) -> float:
+    """log(1 + e^x), without overflow."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean; 0 for none."""
+    return sum(values) / len(values) if values else 0.0

@@ -26,8 +26,8 @@ class Selection:
         return self.patience > 0 and self._since >= self.patience
 
     def summary(self, last_step: int) -> dict[str, Any]:
-        """The chosen step, and the development accuracy that chose it."""
-        return {"chosen_step": last_step if self.best_step is None else self.best_step, "development_accuracy": self.best}
+        """The chosen step, and the figure that chose it (None: it is the last)."""
+        return {"chosen_step": last_step if self.best_step is None else self.best_step, "chosen_by": self.best}
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -61,8 +61,8 @@ class Supervised:
     recorder: Recorder
     store: CheckpointStore
     progress: Progress
-    evaluate: Callable[[], float] | None = None
-    metric: str = "development/accuracy"
+    evaluate: Callable[[], dict[str, float]] | None = None
+    metric: str = "development/accuracy"  # of those that `evaluate` measures: the checkpoint with the highest is handed on
     epoch: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
@@ -80,7 +80,7 @@ class Supervised:
             self.epoch += 1
             last = self.epoch == self.plan.epochs
             if self.evaluate and self.plan.evaluate_every and (last or self.epoch % self.plan.evaluate_every == 0):
-                metrics[self.metric] = self.evaluate()
+                metrics |= self.evaluate()
                 self.selection.observe(self.epoch, metrics[self.metric])
             self._save_when_due(last)
             self.recorder.metrics(metrics)
@@ -121,7 +121,7 @@ class Supervised:
         for index in token_batches([len(example.ids) for example in batch], self.plan.micro_batch_tokens):
             loss = self.loss([batch[i] for i in index], batch)
             loss.backward()
-            value += float(loss)
+            value += float(loss.detach())
         norm = float(nn.utils.clip_grad_norm_(self._parameters(), self.plan.grad_clip))
         if not (math.isfinite(norm) and math.isfinite(value)):
             raise TrainingError(f"{self.plan.name}: loss {value:g} is not finite; lower `optimizer.lr` or use float32")

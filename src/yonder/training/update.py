@@ -105,7 +105,7 @@ def loss_of(
     loss = weighted_sum(losses, [term.weight for term in terms])
     with torch.no_grad():
         metrics |= {
-            "loss": float(loss),
+            "loss": float(loss.detach()),
             "policy/kl_nats": float((k1(outputs.logprobs, part.reference_logprobs) * mask).sum()),
             "policy/entropy_nats": float((outputs.entropy * mask).sum()),
             "policy/approx_kl": float((k3(part.old_logprobs, outputs.logprobs) * mask).sum()),

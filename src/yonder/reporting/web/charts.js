@@ -46,7 +46,7 @@ function lineFigure(lines, options) {
     if (chart || !lines.length || !plot.clientWidth) return;
     chart = makePlot(plot, lines, options, show, (u) => {
       const at = u.cursor.idx;
-      setValues((line, i) => (at === null || at === undefined ? lastOf(line) : u.data[u.series.length - lines.length + i][at]));
+      setValues((line, i) => (at === null || at === undefined ? lastOf(line) : u.data[1 + i][at]));
     });
     figures.add(figure);
   };

@@ -1,19 +1,19 @@
 // Learning curves: a figure for each metric, stages of all runs laid over each other.
 
-const view = { axis: "step", smoothing: 1, hidden: new Set(), metric: "" };
+const view = { axis: "step", smoothing: 5, hidden: new Set(), metric: "" };
 
 const PANELS = {
   learning: [
     { title: "Reward", hint: "Mean reward of each term.", match: /^terms\/(.+)\/reward_mean$/ },
     { title: "Accuracy on held-out questions", match: /^(development|held_out)\/accuracy$/, percent: true },
     { title: "Training loss", match: /^loss$/ },
-    { title: "Scored rollouts", hint: "Unscored ones are left out of the loss.", match: /^terms\/(.+)\/scored$/, percent: true },
   ],
   policy: [
     { title: "Distance from the reference", unit: "KL, nats", match: /^policy\/kl_nats$/ },
     { title: "Entropy", unit: "nats", match: /^policy\/entropy_nats$/ },
     { title: "Length of completions", unit: "tokens", match: /^rollouts\/(.+)\/length_mean$/ },
     { title: "Finished by themselves", match: /^rollouts\/(.+)\/finished$/, percent: true },
+    { title: "Scored rollouts", hint: "Unscored ones are left out of the loss.", match: /^terms\/(.+)\/scored$/, percent: true },
     { title: "Clip fraction", match: /^policy\/clip_fraction$/, percent: true },
   ],
   optimisation: [
@@ -92,7 +92,7 @@ function drawGroup(container) {
 
 function chartOptions(panel, lines) {
   const shares = lines.every((line) => line.y.every((value) => value === null || (value >= 0 && value <= 1)));
-  return { ...panel, percent: Boolean(panel.percent && shares), smoothing: view.smoothing, xLabel: AXIS_NAMES[view.axis] };
+  return { ...panel, percent: Boolean(panel.percent && shares), smoothing: lines.some((line) => line.x.length > 8 * view.smoothing) ? view.smoothing : 1, xLabel: AXIS_NAMES[view.axis] };
 }
 
 function drawAnyMetric() {

@@ -1,0 +1,5 @@
+"""`python -m yonder`."""
+
+from yonder.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""The command line. Heavy imports happen inside each command, so that `yonder --help` answers at once."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from yonder.errors import YonderError
+
+app = typer.Typer(
+    help="Teach a small language model with the Yes/No of a large one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Values to use instead.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON line at the end.")]
+StageName = Annotated[str | None, typer.Option("--stage", help="Only the stage of this name.")]
+
+
+@app.command()
+def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Run all stages of a recipe; finished ones are skipped, an unfinished one continues."""
+    _run(recipe, overrides, as_json, None, None)
+
+
+def _stage_command(kind: str, summary: str) -> None:
+    def command(
+        recipe: RecipeArgument, overrides: Overrides = None, stage: StageName = None, as_json: Json = False
+    ) -> None:
+        _run(recipe, overrides, as_json, kind, stage)
+
+    command.__doc__ = f"{summary} Stages that it reads are run first if they are not done."
+    app.command(name=kind)(command)
+
+
+_stage_command("warmup", "Train the policy on reference solutions (SFT).")
+_stage_command("collect", "Sample responses and label them.")
+_stage_command("fit-judge", "Train a judge or classifier on labeled responses.")
+_stage_command("check-judge", "Measure a judge before it may train anything.")
+_stage_command("distill", "Train the policy by RL with weighted rewards.")
+_stage_command("evaluate", "Answer benchmarks with the stages' checkpoints.")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")],
+    output: Annotated[Path | None, typer.Option(help="Where to write the page.")] = None,
+) -> None:
+    """Write the HTML page of one run, or one page that compares several."""
+    from yonder.reporting.page import write_report
+
+    typer.echo(write_report(runs, output))
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this one; without a name, list all.")] = None,
+) -> None:
+    """List the shipped recipes, or show one."""
+    from yonder.recipe import find_recipe, load_recipe, shipped_recipes
+
+    if name is not None:
+        typer.echo(find_recipe(name).read_text(encoding="utf-8"))
+        return
+    names = shipped_recipes()
+    width = max(len(name) for name in names)
+    for known in names:
+        typer.echo(f"{known:<{width}}  {load_recipe(known).title}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can run, what is missing, and how to get it."""
+    from yonder.doctor import findings
+
+    worst = 0
+    for finding in findings():
+        typer.echo(f"{'ok  ' if finding.good else 'note' if finding.optional else 'MISS'}  {finding.name:<22} {finding.says}")
+        worst |= not (finding.good or finding.optional)
+    raise typer.Exit(int(worst))
+
+
+def _run(recipe: str, overrides: list[str] | None, as_json: bool, kind: str | None, stage: str | None) -> None:
+    from yonder.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.pipeline import names_of_kind
+    from yonder.pipeline import run as run_pipeline
+    from yonder.terminal import print_results, progress_for_this_terminal
+
+    names = None if kind is None else names_of_kind(loaded, kind, stage)
+    summary = run_pipeline(loaded, names, progress_for_this_terminal())
+    if as_json:
+        typer.echo(json.dumps(summary, default=str))
+        return
+    print_results(summary)
+
+
+def main() -> None:
+    """Entry point: an error that the user can mend is one sentence and an exit code, never a traceback."""
+    guarded(app)
+
+
+def guarded(command: Callable[[], Any]) -> None:
+    """Run a command and turn errors into sentences."""
+    try:
+        command()
+    except YonderError as error:
+        print(f"yonder: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("yonder: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"yonder: {name}{error.strerror or error}; check disk space and permissions", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Progress for people: a live bar in a terminal, plain lines anywhere else."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_EVERY_S = 15.0
+
+
+class TerminalProgress:
+    """Draws one bar for the loop that runs; `say` prints lines that stay. Everything goes to standard error."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr)
+        self._bars = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}", style="cyan"),
+            console=self.console,
+        )
+        self._task: TaskID | None = None
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """Show a new bar."""
+        self._task = self._bars.add_task(escape(title), total=total, completed=done, facts="")
+        self._bars.start()
+
+    def advance(self, done: int, facts: dict[str, str]) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            text = "  ".join(f"{name} {value}" for name, value in facts.items())
+            self._bars.update(self._task, completed=done, facts=escape(text))
+
+    def finish(self) -> None:
+        """Leave the finished bar on the screen."""
+        self._bars.stop()
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(escape(message), highlight=False, soft_wrap=True)
+
+
+class PlainProgress:
+    """Prints a line now and then: for logs, pipes and schedulers."""
+
+    def __init__(self) -> None:
+        self._title, self._total, self._first = "", 0, 0
+        self._started = self._printed = 0.0
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """Say that a loop begins."""
+        self._title, self._total, self._first = title, total, done
+        self._started = self._printed = time.monotonic()
+        self._print(f"{title}: {done}/{total}")
+
+    def advance(self, done: int, facts: dict[str, str]) -> None:
+        """Say where it is, every quarter of a minute and at the end."""
+        now = time.monotonic()
+        if now - self._printed < PLAIN_EVERY_S and done < self._total:
+            return
+        self._printed = now
+        left = (now - self._started) / max(1, done - self._first) * (self._total - done)
+        text = "  ".join(f"{name} {value}" for name, value in facts.items())
+        self._print(f"{self._title}: {done}/{self._total}  left {left:.0f} s  {text}".rstrip())
+
+    def finish(self) -> None:
+        """Nothing: the last line said it."""
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        self._print(message)
+
+    def _print(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_results(summary: Mapping[str, Any]) -> None:
+    """The results table and where the page is, to standard output."""
+    console = Console()
+    benchmarks = list(dict.fromkeys(name for row in summary["results"].values() for name in row))
+    if benchmarks:
+        table = Table(title=escape(summary["title"] or summary["run_dir"]), title_justify="left")
+        table.add_column("stage")
+        for name in benchmarks:
+            table.add_column(name, justify="right")
+        for stage, row in summary["results"].items():
+            table.add_row(stage, *(cell(row.get(name)) for name in benchmarks))
+        console.print(table)
+    for note in summary["notes"]:
+        console.print(f"note: {escape(note)}", highlight=False)
+    console.print(f"page: {escape(str(Path(summary['run_dir']) / 'report.html'))}", highlight=False, soft_wrap=True)
+
+
+def cell(figures: Mapping[str, Any] | None) -> str:
+    """Accuracy with its 95 % interval, and the vote's beside it."""
+    if figures is None:
+        return ""
+    text = f"{figures['accuracy']:.1%} [{figures['low']:.1%}, {figures['high']:.1%}]"
+    vote = figures.get("vote")
+    return f"{text}  vote@{vote['k']} {vote['accuracy']:.1%}" if vote else text
+
+
+def progress_for_this_terminal() -> TerminalProgress | PlainProgress:
+    """A live bar if somebody watches."""
+    return TerminalProgress() if sys.stderr.isatty() else PlainProgress()

@@ -1,0 +1,74 @@
+import math
+
+import pytest
+
+from yonder.core.statistics import bootstrap_mean, mcnemar, mean_std, pass_at_k, wilson
+
+
+def test_wilson_by_hand():
+    # p = 0.8, n = 10, z^2 = 3.841459: scale = 1.3841459; centre = (0.8 + 0.19207295) / 1.3841459 = 0.716740
+    # half = 1.959964 * sqrt(0.016 + 3.841459 / 400) / 1.3841459 = 1.959964 * 0.160010 / 1.3841459 = 0.226577
+    interval = wilson(8, 10)
+    assert interval.value == 0.8
+    assert interval.low == pytest.approx(0.490163, abs=1e-5)
+    assert interval.high == pytest.approx(0.943318, abs=1e-5)
+    assert interval.n == 10
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 5), (1, 7), (88, 100), (200, 200), (660, 1319)])
+def test_wilson_agrees_with_scipy(successes: int, n: int):
+    from scipy.stats import binomtest
+
+    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    found = wilson(successes, n)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_at_the_edges():
+    empty = wilson(0, 0)
+    assert math.isnan(empty.value) and (empty.low, empty.high, empty.n) == (0.0, 1.0, 0)
+    assert wilson(0, 4).low == 0.0 and wilson(4, 4).high == 1.0
+    assert wilson(1.5, 3).value == 0.5  # one win, one tie of three pairs
+    for successes in (-1, 4):
+        with pytest.raises(ValueError, match="in 3 trials"):
+            wilson(successes, 3)
+
+
+def test_bootstrap_mean():
+    values = [0.0, 1.0] * 200
+    found = bootstrap_mean(values, seed=1)
+    # standard error of the mean = 0.5 / sqrt(400) = 0.025; 1.96 * 0.025 = 0.049
+    assert found.value == 0.5 and found.n == 400
+    assert found.low == pytest.approx(0.451, abs=0.006) and found.high == pytest.approx(0.549, abs=0.006)
+    assert bootstrap_mean(values, seed=1) == found
+    assert bootstrap_mean(values, seed=2) != found
+    assert math.isnan(bootstrap_mean([], seed=0).low)
+
+
+def test_mean_std():
+    # mean 4; squares 4 + 0 + 4 = 8; 8 / (3 - 1) = 4; root 2
+    assert mean_std([2, 4, 6]) == (4.0, 2.0, 3)
+    assert mean_std([3.0]) == (3.0, None, 1)
+    assert mean_std([]) == (None, None, 0)
+
+
+def test_pass_at_k_by_hand():
+    # n = 5, c = 2, k = 2: pairs without a right one C(3, 2) = 3 of C(5, 2) = 10
+    assert pass_at_k(5, 2, 2) == pytest.approx(0.7)
+    assert pass_at_k(5, 2, 1) == pytest.approx(0.4)
+    assert pass_at_k(5, 4, 2) == 1.0  # any two hold a right one
+    assert pass_at_k(5, 0, 5) == 0.0
+    for n, c, k in [(5, 6, 1), (5, 2, 6), (5, 2, 0)]:
+        with pytest.raises(ValueError):
+            pass_at_k(n, c, k)
+
+
+def test_mcnemar_by_hand():
+    # they differ on 6 questions, 1 for a and 5 for b: 2 * (C(6,0) + C(6,1)) / 2^6 = 14 / 64
+    a = [True] + [False] * 5 + [True, False]
+    b = [False] + [True] * 5 + [True, False]
+    assert mcnemar(a, b) == pytest.approx(14 / 64)
+    assert mcnemar(b, a) == pytest.approx(14 / 64)
+    assert mcnemar([True, False], [True, False]) == 1.0
+    with pytest.raises(ValueError):
+        mcnemar([True], [True, False])

@@ -1,0 +1,123 @@
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from yonder.core.statistics import wilson
+from yonder.evaluation.benchmarks import evaluate
+from yonder.recipe.data import TaskSettings
+from yonder.recipe.rewards import VerifiableSettings
+from yonder.rewards.verifiable import VerifiableReward
+from yonder.schema import Completion, Prompt, Rollout, Score
+
+
+class Scripted:
+    """A sampler that answers from a list: for each question a greedy answer, then the samples."""
+
+    def __init__(self, answers: dict[str, list[str]]) -> None:
+        self.answers = answers
+        self.calls: list[tuple[int, int, float | None, int]] = []
+
+    def sample(self, prompts: Sequence[Prompt], samples: int, temperature: float | None, seed: int) -> list[Rollout]:
+        self.calls.append((len(prompts), samples, temperature, seed))
+        first = 0 if temperature is None else 1
+        return [
+            Rollout(prompt, (1,), Completion((2,), (0.0,), text, finished=text != "cut"), group)
+            for group, prompt in enumerate(prompts)
+            for text in self.answers[prompt.id][first : first + samples]
+        ]
+
+
+def no_programs(programs: Sequence[str]) -> list[object]:
+    raise AssertionError("text only")
+
+
+VERIFIER = VerifiableReward(VerifiableSettings(kind="verifiable"), TaskSettings(format="text"), no_programs)  # type: ignore[arg-type]
+PROMPTS = [
+    Prompt("q1", "", "", answer="1", category="easy"),
+    Prompt("q2", "", "", answer="2", category="easy"),
+    Prompt("q3", "", "", answer="3", category="hard"),
+    Prompt("q4", "", "", answer="None", category="critical thinking"),
+]
+ANSWERS = {
+    "q1": ["1", "1", "7", "1.001"],  # greedy right; vote 1 (2 of 3, merged within 0.01), right
+    "q2": ["9", "8", "2", "2"],  # greedy wrong (though partly paid); vote 2, right
+    "q3": ["cut", "5", "3", "no idea"],  # no number, unfinished; vote: tie, 5 was first: wrong
+    "q4": ["4", "4", "4", "4"],  # label cannot be read
+}
+
+
+def test_greedy_accuracy():
+    result = evaluate(PROMPTS, Scripted(ANSWERS), VERIFIER)
+    assert result.correct == (True, False, False, None)
+    assert result.accuracy == wilson(1, 3)  # q4 is left out of n
+    assert (result.unscored, result.reasons) == (1, {"label 'None' is not a number": 1})
+    assert result.finished == 0.75
+    assert {name: (i.value, i.n) for name, i in result.by_category.items() if i.n} == {"easy": (0.5, 2), "hard": (0.0, 1)}
+    assert result.by_category["critical thinking"].n == 0
+    assert result.vote is None and "vote" not in result.to_json()
+    assert result.seconds > 0
+
+
+def test_vote():
+    seen: list[tuple[int, int]] = []
+    sampler = Scripted(ANSWERS)
+    result = evaluate(
+        PROMPTS, sampler, VERIFIER, votes=3, vote_temperature=0.7, seed=5, progress=lambda d, t: seen.append((d, t))
+    )
+    vote = result.vote
+    assert vote is not None
+    assert vote.correct == (True, True, False, None)
+    assert vote.accuracy == wilson(2, 3)
+    assert (vote.samples, vote.temperature, vote.tied, vote.unscored) == (3, 0.7, 1, 1)
+    assert vote.share == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+    assert sampler.calls == [(4, 1, None, 5), (4, 3, 0.7, 5)]
+    assert seen == [(4, 16), (16, 16)]  # 4 greedy, then 4 * 3
+
+
+def test_json_has_no_nan():
+    record = evaluate(PROMPTS, Scripted(ANSWERS), VERIFIER, votes=3).to_json()
+    text = json.dumps(record, allow_nan=False)
+    assert json.loads(text)["by_category"]["critical thinking"]["accuracy"] is None
+    assert (record["accuracy"], record["n"]) == (1 / 3, 3)
+    assert record["low"] < 1 / 3 < record["high"]
+    assert (record["vote"]["accuracy"], record["vote"]["n"]) == (2 / 3, 3)
+    json.dumps(evaluate([], Scripted({}), VERIFIER, votes=2).to_json(), allow_nan=False)
+
+
+def test_many_prompts_are_asked_in_parts_with_different_seeds():
+    prompts = [Prompt(f"q{i}", "", "", answer="1") for i in range(50)]
+    sampler = Scripted({prompt.id: ["1"] * 101 for prompt in prompts})
+    result = evaluate(prompts, sampler, VERIFIER, votes=100)
+    assert result.vote is not None and result.vote.accuracy.n == 50
+    assert [call[0] for call in sampler.calls] == [50, 20, 20, 10]  # 2048 // 100 prompts at a time
+    assert len({call[3] for call in sampler.calls[1:]}) == 3
+
+
+def test_wrong_order_is_refused():
+    class Shuffling(Scripted):
+        def sample(self, prompts: Sequence[Prompt], samples: int, temperature: float | None, seed: int) -> list[Rollout]:
+            return super().sample(prompts, samples, temperature, seed)[::-1]
+
+    with pytest.raises(ValueError, match="in the order of the prompts"):
+        evaluate(PROMPTS, Shuffling(ANSWERS), VERIFIER)
+
+
+def test_sandbox_outage_is_not_an_error_of_the_policy():
+    class Flaky:
+        def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+            scores = VERIFIER.score(rollouts)
+            return [Score(None, "down") if r.completion.text == "7" else s for r, s in zip(rollouts, scores, strict=True)]
+
+    prompts, answers = PROMPTS[:1], {"q1": ["7", "7", "7", "1"]}
+    result = evaluate(prompts, Scripted(answers), Flaky(), votes=3)
+    assert result.correct == (None,) and result.reasons == {"down": 1}
+    assert result.vote is not None and result.vote.correct == (True,)  # the two lost samples don't vote
+    assert evaluate(prompts, Scripted({"q1": ["1"]}), Gradeless()).reasons == {"the verifier gives no verdict": 1}
+
+
+class Gradeless:
+    """A judge in the verifier's place: a value, no verdict."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return [Score(1.0, "P(Yes) 1.0") for _ in rollouts]

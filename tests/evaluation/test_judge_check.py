@@ -1,0 +1,159 @@
+import json
+import math
+
+import pytest
+
+from yonder.core.statistics import wilson
+from yonder.evaluation.admission import admit
+from yonder.evaluation.judge_check import JudgeCheck, check_judge
+from yonder.schema import Interval, JudgeScore, Response, Score
+
+
+def response(question: str, correct: bool | None, source: str = "policy", length: int = 10) -> Response:
+    return Response(question, "question", "x" * length, correct, source)
+
+
+def score(probability: float, delta: float = 0.5) -> JudgeScore:
+    gap = math.log(probability / (1 - probability))
+    value = probability if probability >= delta else 0.0
+    return JudgeScore(value, "", {"probability": probability}, logit_gap=gap, mass=0.9)
+
+
+def judge(rows: list[tuple[Response, Score]], **options: object) -> JudgeCheck:
+    return check_judge([row[0] for row in rows], [row[1] for row in rows], 0.5, **options)  # type: ignore[arg-type]
+
+
+def good_judge(questions: int = 40) -> list[tuple[Response, Score]]:
+    """Right 0.9, wrong 0.2; every fifth question the other way round."""
+    rows: list[tuple[Response, Score]] = []
+    for i in range(questions):
+        right, wrong = (0.35, 0.8) if i % 5 == 0 else (0.9, 0.2)
+        rows += [(response(f"q{i}", True), score(right)), (response(f"q{i}", False, length=10 + i), score(wrong))]
+    return rows
+
+
+def test_figures():
+    check = judge(good_judge(), floor=0.6)
+    # 32 of 40 questions in the right order; at 0.5: 8 of 40 wrong pass, 8 of 40 right are refused
+    assert check.pairwise == wilson(32, 40)
+    assert (check.n, check.right, check.unscored, check.unlabeled) == (80, 40, 0, 0)
+    assert (check.accuracy, check.false_positive_rate, check.false_negative_rate) == (0.8, 0.2, 0.2)
+    # right 0.9 (32) beats every wrong one; right 0.35 (8) beats the 32 wrong at 0.2: (32 * 40 + 8 * 32) / 1600
+    assert check.auroc == pytest.approx((32 * 40 + 8 * 32) / 1600)
+    # squares: 32 * (.1^2 + .2^2) + 8 * (.65^2 + .8^2) = 1.6 + 8.5
+    assert check.brier == pytest.approx(10.1 / 80)
+    assert check.histogram_right == (0, 0, 0, 8, 0, 0, 0, 0, 0, 32)
+    assert sum(check.histogram_wrong) == 40 and check.histogram_wrong[2] == 32
+    assert check.mass_mean == pytest.approx(0.9)
+    assert check.suggested_tau is not None and check.suggested_tau > 1  # overconfident: 0.9 said, 0.8 true
+    assert check.ece is not None and check.ece_at_suggested_tau is not None and check.ece_at_suggested_tau < check.ece
+    assert check.admission.verdict == "pass" and "0.800" in check.admission.why
+
+
+def test_suggested_delta_keeps_false_positives_down_on_the_suggested_scale():
+    check = judge(good_judge(), max_false_positive_rate=0.1)
+    # 20 % of wrong ones have 0.8, so delta must be the right ones' 0.9, here sigmoid(ln 9 / tau)
+    assert check.suggested_tau is not None
+    assert check.suggested_delta == pytest.approx(1 / (1 + 9 ** (-1 / check.suggested_tau)))
+
+
+def test_thresholded_rewards_make_no_ties():
+    # both below delta: the rewards are 0 and 0, the probabilities still rank
+    rows = [(response("q", True), score(0.4)), (response("q", False), score(0.1))]
+    assert [row[1].value for row in rows] == [0.0, 0.0]
+    assert judge(rows).pairwise.value == 1.0
+    gates: list[tuple[Response, Score]] = [(response("q", True), Score(0.0, "gate")), (response("q", False), Score(0.0, "gate"))]
+    assert judge(gates).pairwise.value == 0.5
+
+
+def test_unscored_and_unlabeled_are_left_out_and_counted():
+    rows = good_judge()
+    lost = JudgeScore(None, "no mass", mass=0.01)
+    rows += [(response("q0", True), lost), (response("q1", False), lost), (response("q2", None), score(0.9))]
+    check = judge(rows)
+    assert (check.n, check.unscored, check.unlabeled, check.reasons) == (80, 2, 1, {"no mass": 2})
+    assert check.pairwise == wilson(32, 40)
+    assert check.mass_mean == pytest.approx((80 * 0.9 + 2 * 0.01) / 82)
+
+
+def test_attacks_are_in_the_table_only():
+    rows = good_judge()
+    rows += [(response(f"q{i}", False, "empty"), score(0.05)) for i in range(10)]
+    rows += [(response(f"q{i}", False, "bare-number"), score(0.7 if i < 3 else 0.1)) for i in range(10)]
+    check = judge(rows, attacks={"empty", "bare-number"})
+    assert check.n == 80 and check.false_positive_rate == 0.2
+    table = {row.source: row for row in check.by_source}
+    assert (table["bare-number"].n, table["bare-number"].false_positive_rate) == (10, 0.3)
+    assert table["bare-number"].mean_score == pytest.approx((3 * 0.7 + 7 * 0.1) / 10)
+    assert table["bare-number"].false_negative_rate is None
+    assert (table["empty"].accuracy, table["policy"].n, table["policy"].right) == (1.0, 80, 40)
+    assert check.admission.verdict == "warn" and "bare-number" in check.admission.why
+    assert judge(rows).false_positive_rate == (8 + 3) / 60  # without `attacks` they count like any other
+
+
+def test_length_quartiles():
+    rows = [(response(f"q{i}", False, length=i + 1), score(0.9 if i >= 6 else 0.1)) for i in range(8)]
+    rows += [(response("q0", True, length=100), score(0.9))]
+    slices = judge(rows).by_length
+    assert [(s.low, s.high, s.n, s.false_positive_rate) for s in slices] == [
+        (1, 2, 2, 0.0),
+        (3, 4, 2, 0.0),
+        (5, 6, 2, 0.0),
+        (7, 8, 2, 1.0),
+    ]
+
+
+def test_delta_zero_is_read_at_a_half():
+    check = check_judge([response("q", False)], [Score(0.3, "", {"probability": 0.3})], 0.0)
+    assert (check.delta, check.false_positive_rate) == (0.5, 0.0)
+
+
+def test_nothing_to_measure():
+    for rows in ([], [(response("q", None), score(0.5))], [(response("q", True), score(0.9))] * 30):
+        check = judge(rows)
+        assert check.admission.verdict == "unmeasured"
+        assert check.auroc is check.false_positive_rate is check.suggested_tau is check.suggested_delta is None
+        json.dumps(check.to_json(), allow_nan=False)
+
+
+def test_json():
+    record = json.loads(json.dumps(judge(good_judge()).to_json(), allow_nan=False))
+    assert record["pairwise"]["value"] == 0.8 and record["admission"]["verdict"] == "pass"
+    assert record["reliability"][0].keys() == {"low", "high", "mean_score", "share_right", "n"}
+    assert record["by_source"][0]["source"] == "policy"
+
+
+def interval(value: float, low: float, high: float, n: int = 100) -> Interval:
+    return Interval(value, low, high, n)
+
+
+@pytest.mark.parametrize(
+    ("pairwise", "floor", "rate", "mass", "unscored", "attacks", "verdict", "words"),
+    [
+        (interval(0.88, 0.8, 0.93), 0.75, 0.1, 0.9, (0, 200), {"empty": 0.0}, "pass", "floor 0.75"),
+        (interval(0.88, 0.8, 0.93), 0.0, None, None, (0, 200), {}, "pass", "0.880 (0.800 to 0.930, n = 100)"),
+        (interval(0.7, 0.6, 0.79), 0.75, 0.1, 0.9, (0, 200), {}, "fail", "below the floor"),
+        (interval(0.4, 0.31, 0.49), 0.0, 0.1, 0.9, (0, 200), {}, "fail", "worse than a coin"),
+        (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.05, (0, 200), {}, "fail", "only 0.050"),
+        (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.9, (101, 200), {}, "fail", "101 of 200"),
+        (interval(0.9, 0.6, 0.98, 19), 0.5, 0.1, 0.9, (0, 200), {}, "unmeasured", "only 19 questions"),
+        (interval(0.8, 0.7, 0.87), 0.75, 0.1, 0.9, (0, 200), {}, "warn", "may lie below"),
+        (interval(0.55, 0.45, 0.65), 0.0, 0.1, 0.9, (0, 200), {}, "warn", "better than a coin"),
+        (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.3, (0, 200), {}, "warn", "only 0.30"),
+        (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.9, (20, 200), {}, "warn", "20 of 200"),
+        (interval(0.9, 0.8, 0.95), 0.5, 0.35, 0.9, (0, 200), {}, "warn", "35%"),
+        (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.9, (0, 200), {"a": 0.1, "b": 0.4}, "warn", "`b`"),
+    ],
+)
+def test_admission(
+    pairwise: Interval,
+    floor: float,
+    rate: float | None,
+    mass: float | None,
+    unscored: tuple[int, int],
+    attacks: dict[str, float],
+    verdict: str,
+    words: str,
+):
+    found = admit(pairwise, floor, rate, mass, unscored, attacks)
+    assert found.verdict == verdict and words in found.why and found.floor == floor

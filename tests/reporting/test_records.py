@@ -1,0 +1,89 @@
+"""Reading run directories: whole, partial, damaged, and not there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.reporting.fixture import build_run, rollout_rows, write, write_frames, write_json
+from yonder.errors import StorageError
+from yonder.reporting.records import Accuracy, read_lines, read_run
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("runs") / "one", steps=24)
+
+
+def test_a_whole_run(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    assert [stage.name for stage in run.stages] == ["warm-up", "judge", "check", "distill-labeled", "distill-judge", "table"]
+    assert [len(stage.metrics) for stage in run.stages] == [120, 0, 0, 12, 12, 0]
+    assert run.stages[1].status == "skipped" and run.stages[1].seconds == 233.5
+    assert run.stages[2].judge_check is not None and run.stages[3].judge_check is None
+    assert [len(stage.rollout_files) for stage in run.stages] == [0, 0, 0, 3, 3, 0]
+    assert len(run.notes) == 3 and run.problems == ()
+    best = run.results["distill-judge"]["gsm8k"]
+    assert best.greedy.value == 0.3313 and best.greedy.n == 1319 and best.votes == 8
+    assert best.vote is not None and best.vote.value == 0.3685
+    assert (run.results["warm-up"]["svamp"].categories or {})["addition"] == Accuracy(0.38, None, None, 333)
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "file"])
+def test_no_run_directory_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError) as caught:
+        read_run(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_killed_run_without_summary(tmp_path: Path) -> None:
+    """Half-written last line, no stage.json, a damaged card: everything else is still read, and each is named."""
+    write(tmp_path / "card.json", '{"versions": {"torch"')
+    write(tmp_path / "stages/rl/metrics.jsonl", '{"step": 2, "lr": NaN}\n{"step": 4, "lr": 1e-6}\n{"step": 6, "l')
+    write_json(tmp_path / "stages/test/stage.json", {"kind": "evaluate", "result": {"rl": {"gsm8k": {"accuracy": 0.5}}}})
+    run = read_run(tmp_path)
+    stage = next(stage for stage in run.stages if stage.name == "rl")
+    assert (stage.kind, stage.status, stage.seconds) == ("unknown", "unfinished", None)
+    assert stage.metrics == ({"step": 2, "lr": None}, {"step": 4, "lr": 1e-6})
+    assert run.results["rl"]["gsm8k"].greedy == Accuracy(0.5, None, None, None)
+    assert run.problems == (
+        "card.json is not whole JSON and was left out.",
+        "stages/rl/metrics.jsonl: 1 unreadable line left out.",
+    )
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        "[]",
+        '{"stages": 3, "results": {"a": {"b": 7, "c": {"accuracy": null}, "d": {"accuracy": "high"}}}}',
+        '{"stages": {"a": null}, "notes": 5, "results": null}',
+    ],
+)
+def test_a_summary_of_the_wrong_shape_is_not_fatal(tmp_path: Path, summary: str) -> None:
+    write(tmp_path / "summary.json", summary)
+    assert read_run(tmp_path).results == {}
+
+
+def test_rollout_logs_are_read_across_frames_and_cuts(tmp_path: Path) -> None:
+    """A recorder appends one zstd frame an iteration; a killed one leaves half a frame at the end."""
+    import random
+
+    rows = rollout_rows(2, 10, random.Random(0), judged=True, each=12)  # 24 rows, 8 a frame
+    path = tmp_path / "rollouts-00000000.jsonl.zst"
+    write_frames(path, rows)
+    problems: list[str] = []
+    assert [row["prompt_id"] for _, row in read_lines(path, problems)] == [row["prompt_id"] for row in rows]
+    assert problems == []
+    path.write_bytes(path.read_bytes()[:-40])
+    assert len(list(read_lines(path, problems))) >= 16
+    path.write_bytes(b"not zstd at all")
+    assert list(read_lines(path, problems)) == []
+    assert "ends early" in problems[-1]
+
+
+def test_lone_surrogates_do_not_stop_the_page(tmp_path: Path) -> None:
+    write(tmp_path / "summary.json", json.dumps({"title": "half \ud83d pair"}))
+    assert read_run(tmp_path).title.encode("utf-8") == b"half ? pair"
