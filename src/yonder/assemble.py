@@ -1,5 +1,6 @@
 """From a recipe to objects: the only file that knows every class."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -75,16 +76,19 @@ class Workshop:
         policy.autocast = None if settings.autocast == "off" else cast(torch.dtype, getattr(torch, settings.autocast))
         return policy
 
-    def encoder(self, policy: Policy, task: TaskSettings) -> PromptEncoder:
-        """How this policy reads prompts of a task."""
+    def encoder(self, policy: Policy, task: TaskSettings, sft: bool = False) -> PromptEncoder:
+        """How this policy reads prompts of a task. Where sampling cuts long prompts, SFT reads them whole."""
         if task.chat and not policy.tokenizer.chat_template:
             raise ModelError("task.chat is on but the policy's tokenizer has no chat template; switch it off")
-        return PromptEncoder(policy.tokenizer, self.recipe.policy.max_prompt_tokens, task.chat, task.system, task.stop)
+        cut = self.recipe.policy.long_prompts == "cut"
+        longest = sys.maxsize if cut and sft else self.recipe.policy.max_prompt_tokens
+        return PromptEncoder(policy.tokenizer, longest, task.chat, task.system, task.stop, cut)
 
     def sampler(self, policy: Policy, task: TaskSettings) -> PolicySampler:
         """The in-process sampler over the live policy."""
         settings: PolicySettings = self.recipe.policy
-        return PolicySampler(policy, self.encoder(policy, task), settings.max_completion_tokens, settings.generation_batch)
+        encoder, longest = self.encoder(policy, task), settings.max_completion_tokens
+        return PolicySampler(policy, encoder, longest, settings.generation_batch, settings.max_total_tokens)
 
     # --- data
 

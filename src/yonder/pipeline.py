@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from yonder.assemble import Workshop
 from yonder.card import write_card
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError, StorageError
+from yonder.preflight import check_inputs
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.stages import EvaluateStage, StageSettings
@@ -33,11 +35,12 @@ def run(recipe: Recipe, stages: Collection[str] | None = None, progress: Progres
     `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not changed are
     skipped; an unfinished one continues where it was. Raises YonderError subclasses for everything a user can mend.
     """
+    names = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
+    wanted = [stage for stage in recipe.stages if stage.name in names]
+    check_inputs(recipe, wanted)
     runner = Runner(recipe, progress or Silent())
-    wanted = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
-    for stage in recipe.stages:
-        if stage.name in wanted:
-            runner.run(stage)
+    for stage in wanted:
+        runner.run(stage)
     return runner.finish()
 
 
@@ -64,9 +67,9 @@ class Runner:
     def __post_init__(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
         except OSError as error:
-            raise StorageError(f"the run directory {self.folder} cannot be written ({error}); change output_dir") from error
+            raise StorageError(f"the run directory {self.folder} cannot be made ({error}); change output_dir") from error
+        write_whole(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
         write_card(self.folder / "card.json", self.recipe)
@@ -103,8 +106,8 @@ class Runner:
             )
             result = run_stage(stage, context)
         finally:
-            write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start})
             shop.close()
+            write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start})
         record |= {"status": "done", "seconds": seconds + time.perf_counter() - start, "result": result}
         write_json(folder / "stage.json", record)
         self.records[stage.name] = record
@@ -156,7 +159,7 @@ class Runner:
             for stage, row in summary["results"].items()
             for benchmark, figures in row.items()
         ]
-        (self.folder / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in evaluations))
+        write_whole(self.folder / "evaluations.jsonl", "".join(json.dumps(row) + "\n" for row in evaluations))
         write_card(self.folder / "card.json", self.recipe, self.checkpoints())
         write_report([self.folder])
         return summary
@@ -206,11 +209,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object aside and rename it, so that it is whole or not there."""
+    """Write a JSON object, whole or not at all."""
+    write_whole(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text aside and rename it, so that it is whole or what stood there before still stands."""
     aside = path.with_name(f".{path.name}.unfinished")
     try:
-        aside.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error

@@ -15,6 +15,7 @@ from yonder.data.responses import (
     as_rollout,
     keep_complete,
     label,
+    read_lines,
     read_responses,
     reference_response,
 )
@@ -91,7 +92,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     task = shop.task(stage.data)
     everything = shop.data(stage.data)
     prompts = with_solutions(everything, stage.data)
-    encoder = shop.encoder(policy, task)
+    encoder = shop.encoder(policy, task, sft=True)
     seed = derived_seed(context.recipe.seed, stage.name)
     store = CheckpointStore(context.folder / "checkpoints", keep=1)
     measure = development_accuracy(stage.evaluate, policy, context)
@@ -282,7 +283,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
 def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
     path = context.folder / "evaluations.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = read_lines(path)
     done = {(row["stage"], row["benchmark"]) for row in rows}
     for name in stage.checkpoints:
         for benchmark in stage.benchmarks:

@@ -35,7 +35,8 @@ def test_policy_loss_at_both_bounds_and_signs(
 
 
 def test_policy_loss_is_the_mean_over_each_rows_tokens() -> None:
-    # row 0: ratios 1, 1.5, A = 1, -1: losses -1, 1.5, mean 0.25. Row 1: one token, ratio 2, A = 3: -3 * 1.2 = -3.6, clipped
+    # row 0: ratios 1, 1.5, A = 1, -1: losses -1, 1.5, mean 0.25
+    # row 1: one token, ratio 2, A = 3: -3 * 1.2 = -3.6, clipped
     policy = torch.tensor([[0.0, math.log(1.5)], [math.log(2.0), 50.0]])
     advantages = torch.tensor([[1.0, -1.0], [3.0, 9.0]])
     found = clipped_policy_loss(policy, torch.zeros(2, 2), advantages, torch.tensor([[1.0, 1.0], [1.0, 0.0]]), clip=0.2)
@@ -57,8 +58,8 @@ def test_value_loss_takes_the_worse_of_plain_and_clipped() -> None:
 
 
 def test_explained_variance() -> None:
-    # returns 1, 2, 4 (mean 7/3, sum of squared deviations 42/9); errors R - V = 1, 0, 2 (mean 1, squares 1 + 1 + 0... = 2)
-    #   errors 1, 0, 2: deviations 0, -1, 1, sum of squares 2; 1 - 2 / (42/9) = 1 - 3/7 = 0.5714286
+    # returns 1, 2, 4: mean 7/3, deviations -4/3, -1/3, 5/3, sum of squares 42/9
+    # errors R - V = 1, 0, 2: mean 1, deviations 0, -1, 1, sum of squares 2; 1 - 2 / (42/9) = 1 - 3/7 = 0.5714286
     returns = torch.tensor([[1.0, 2.0, 4.0, 50.0]])
     values = torch.tensor([[0.0, 2.0, 2.0, -50.0]])
     mask = torch.tensor([[1.0, 1.0, 1.0, 0.0]])

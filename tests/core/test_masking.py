@@ -25,7 +25,8 @@ def test_an_empty_mask_gives_zero_not_nan() -> None:
 
 
 def test_whiten_uses_the_unbiased_variance_and_zeroes_the_rest() -> None:
-    # mean 7/3; deviations -4/3, -1/3, 5/3; squares 16/9 + 1/9 + 25/9 = 42/9; unbiased variance 42/9 / 2 = 7/3, std 1.5275252
+    # mean 7/3; deviations -4/3, -1/3, 5/3; squares 16/9 + 1/9 + 25/9 = 42/9
+    # unbiased variance 42/9 / 2 = 7/3, std 1.5275252
     # -4/3 / 1.5275252 = -0.8728716, -1/3 / 1.5275252 = -0.2182179, 5/3 / 1.5275252 = 1.0910895
     expected = [-0.8728716, -0.2182179, 0.0, 1.0910895, 0.0, 0.0]
     assert whiten(X, MASK).flatten().tolist() == pytest.approx(expected, abs=1e-6)

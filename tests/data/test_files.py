@@ -67,9 +67,10 @@ def test_own_and_gsm8k_forms_need_no_map(tmp_path: Path) -> None:
     assert (bare.id, bare.answer) == ("row-2", None)
 
 
-def test_repeated_ids_get_a_number(tmp_path: Path) -> None:
+def test_repeated_ids_get_a_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "q.jsonl", lines([{"id": "a", "question": "x"}, {"id": "a", "question": "y"}]))
     assert [record.id for record in read_file(path, {})] == ["a", "a#2"]
+    assert "1 repeated ids" in caplog.text
 
 
 BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [

@@ -93,7 +93,7 @@ def test_gsm_symbolic_keeps_instance_and_canary(serve: Serve) -> None:
     first, second = read_hub("gsm-symbolic", "test", {"config": "p1"}, {})
     assert (first.answer, first.text, first.category) == ("1072", "A.", "instance-17")
     assert first.extra["canary"] == "CANARY"
-    assert first.id != second.id
+    assert (first.id, second.id) == ("gsm-symbolic-test-3-17", "gsm-symbolic-test-3-18")
     assert asked[0][1] == "p1"
     assert read_hub("gsm-symbolic", "test", {}, {}) and asked[1][1] == "main"
 

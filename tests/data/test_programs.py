@@ -1,6 +1,7 @@
 """Bodies of programs continue their header; docstrings cannot break out."""
 
 import ast
+import warnings
 
 import pytest
 
@@ -51,7 +52,7 @@ def run(body: str) -> object:
         ("def solution():\n    a = 1  # why\n    # then\n    return a", "    a = 1  # why\n    # then\n    return a"),
         ('def solution():\n    """Doc."""\n    # first\n    return 1', "    # first\n    return 1"),
         ('def solution():\n    """Doc\n    of two lines."""\n\n    return 1', "    return 1"),
-        ("def solution():\r\n    '''Doc.'''\r\n    return 1\r\n", "    return 1"),
+        ("def solution():\r\n    '''Doc.'''\r\n    a = 1\r\n    return a\r\n", "    a = 1\n    return a"),
         ('def solution():\n    """One."""\n    "two"\n    return 1', "    return 1"),
         ('def solution():\n    """Doc."""; return 1', "    return 1"),
         ("def solution(): return 1", "    return 1"),
@@ -67,6 +68,12 @@ def run(body: str) -> object:
 def test_solution_body(program: str, body: str) -> None:
     assert solution_body(program) == body
     assert run(body) == 1
+
+
+def test_warnings_of_others_programs_stay_silent() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert solution_body('def solution():\n    """A \\$ sign."""\n    return "\\$"') == '    return "\\$"'
 
 
 def test_helpers_move_into_the_body() -> None:

@@ -53,7 +53,10 @@ def test_greedy_accuracy():
     assert result.accuracy == wilson(1, 3)  # q4 is left out of n
     assert (result.unscored, result.reasons) == (1, {"label 'None' is not a number": 1})
     assert result.finished == 0.75
-    assert {name: (i.value, i.n) for name, i in result.by_category.items() if i.n} == {"easy": (0.5, 2), "hard": (0.0, 1)}
+    assert {name: (i.value, i.n) for name, i in result.by_category.items() if i.n} == {
+        "easy": (0.5, 2),
+        "hard": (0.0, 1),
+    }
     assert result.by_category["critical thinking"].n == 0
     assert result.vote is None and "vote" not in result.to_json()
     assert result.seconds > 0
@@ -96,7 +99,9 @@ def test_many_prompts_are_asked_in_parts_with_different_seeds():
 
 def test_wrong_order_is_refused():
     class Shuffling(Scripted):
-        def sample(self, prompts: Sequence[Prompt], samples: int, temperature: float | None, seed: int) -> list[Rollout]:
+        def sample(
+            self, prompts: Sequence[Prompt], samples: int, temperature: float | None, seed: int
+        ) -> list[Rollout]:
             return super().sample(prompts, samples, temperature, seed)[::-1]
 
     with pytest.raises(ValueError, match="in the order of the prompts"):
@@ -107,7 +112,9 @@ def test_sandbox_outage_is_not_an_error_of_the_policy():
     class Flaky:
         def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
             scores = VERIFIER.score(rollouts)
-            return [Score(None, "down") if r.completion.text == "7" else s for r, s in zip(rollouts, scores, strict=True)]
+            return [
+                Score(None, "down") if r.completion.text == "7" else s for r, s in zip(rollouts, scores, strict=True)
+            ]
 
     prompts, answers = PROMPTS[:1], {"q1": ["7", "7", "7", "1"]}
     result = evaluate(prompts, Scripted(answers), Flaky(), votes=3)

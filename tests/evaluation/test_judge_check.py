@@ -24,11 +24,11 @@ def judge(rows: list[tuple[Response, Score]], **options: object) -> JudgeCheck:
 
 
 def good_judge(questions: int = 40) -> list[tuple[Response, Score]]:
-    """Right 0.9, wrong 0.2; every fifth question the other way round."""
+    """Right 0.9, wrong 0.1; every fifth question the other way round."""
     rows: list[tuple[Response, Score]] = []
     for i in range(questions):
-        right, wrong = (0.35, 0.8) if i % 5 == 0 else (0.9, 0.2)
-        rows += [(response(f"q{i}", True), score(right)), (response(f"q{i}", False, length=10 + i), score(wrong))]
+        right, wrong = (0.1, 0.9) if i % 5 == 0 else (0.9, 0.1)
+        rows += [(response(f"q{i}", True), score(right)), (response(f"q{i}", False), score(wrong))]
     return rows
 
 
@@ -38,23 +38,24 @@ def test_figures():
     assert check.pairwise == wilson(32, 40)
     assert (check.n, check.right, check.unscored, check.unlabeled) == (80, 40, 0, 0)
     assert (check.accuracy, check.false_positive_rate, check.false_negative_rate) == (0.8, 0.2, 0.2)
-    # right 0.9 (32) beats every wrong one; right 0.35 (8) beats the 32 wrong at 0.2: (32 * 40 + 8 * 32) / 1600
-    assert check.auroc == pytest.approx((32 * 40 + 8 * 32) / 1600)
-    # squares: 32 * (.1^2 + .2^2) + 8 * (.65^2 + .8^2) = 1.6 + 8.5
-    assert check.brier == pytest.approx(10.1 / 80)
-    assert check.histogram_right == (0, 0, 0, 8, 0, 0, 0, 0, 0, 32)
-    assert sum(check.histogram_wrong) == 40 and check.histogram_wrong[2] == 32
+    # pairs of all right and all wrong ones: 32 * 32 won, 32 * 8 ties at 0.9 and 8 * 32 at 0.1: (1024 + 256) / 1600
+    assert check.auroc == pytest.approx(0.8)
+    # squares: 64 * .1^2 + 16 * .9^2 = .64 + 12.96
+    assert check.brier == pytest.approx(13.6 / 80)
+    assert check.histogram_right == (0, 8, 0, 0, 0, 0, 0, 0, 0, 32)
+    assert check.histogram_wrong == (0, 32, 0, 0, 0, 0, 0, 0, 0, 8)
     assert check.mass_mean == pytest.approx(0.9)
-    assert check.suggested_tau is not None and check.suggested_tau > 1  # overconfident: 0.9 said, 0.8 true
-    assert check.ece is not None and check.ece_at_suggested_tau is not None and check.ece_at_suggested_tau < check.ece
     assert check.admission.verdict == "pass" and "0.800" in check.admission.why
 
 
-def test_suggested_delta_keeps_false_positives_down_on_the_suggested_scale():
-    check = judge(good_judge(), max_false_positive_rate=0.1)
-    # 20 % of wrong ones have 0.8, so delta must be the right ones' 0.9, here sigmoid(ln 9 / tau)
-    assert check.suggested_tau is not None
-    assert check.suggested_delta == pytest.approx(1 / (1 + 9 ** (-1 / check.suggested_tau)))
+def test_suggestions():
+    # gaps +-ln 9, right in 4 of 5: sigmoid(ln 9 / tau) = 0.8 = sigmoid(ln 4). Said 0.9, true 0.8: ECE 0.1, then 0
+    check = judge(good_judge(), max_false_positive_rate=0.2)
+    assert check.suggested_tau == pytest.approx(math.log(9) / math.log(4), rel=1e-4)
+    assert check.ece == pytest.approx(0.1) and check.ece_at_suggested_tau == pytest.approx(0.0, abs=1e-4)
+    # on that scale the right ones have 0.8; one in five wrong ones has it too
+    assert check.suggested_delta == pytest.approx(0.8, abs=1e-4)
+    assert judge(good_judge(), max_false_positive_rate=0.1).suggested_delta is None
 
 
 def test_thresholded_rewards_make_no_ties():
@@ -62,7 +63,10 @@ def test_thresholded_rewards_make_no_ties():
     rows = [(response("q", True), score(0.4)), (response("q", False), score(0.1))]
     assert [row[1].value for row in rows] == [0.0, 0.0]
     assert judge(rows).pairwise.value == 1.0
-    gates: list[tuple[Response, Score]] = [(response("q", True), Score(0.0, "gate")), (response("q", False), Score(0.0, "gate"))]
+    gates: list[tuple[Response, Score]] = [
+        (response("q", True), Score(0.0, "gate")),
+        (response("q", False), Score(0.0, "gate")),
+    ]
     assert judge(gates).pairwise.value == 0.5
 
 

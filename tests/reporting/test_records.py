@@ -17,7 +17,14 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_whole_run(run_dir: Path) -> None:
     run = read_run(run_dir)
-    assert [stage.name for stage in run.stages] == ["warm-up", "judge", "check", "distill-labeled", "distill-judge", "table"]
+    assert [stage.name for stage in run.stages] == [
+        "warm-up",
+        "judge",
+        "check",
+        "distill-labeled",
+        "distill-judge",
+        "table",
+    ]
     assert [len(stage.metrics) for stage in run.stages] == [120, 0, 0, 12, 12, 0]
     assert run.stages[1].status == "skipped" and run.stages[1].seconds == 233.5
     assert run.stages[2].judge_check is not None and run.stages[3].judge_check is None
@@ -42,7 +49,9 @@ def test_a_killed_run_without_summary(tmp_path: Path) -> None:
     """Half-written last line, no stage.json, a damaged card: everything else is still read, and each is named."""
     write(tmp_path / "card.json", '{"versions": {"torch"')
     write(tmp_path / "stages/rl/metrics.jsonl", '{"step": 2, "lr": NaN}\n{"step": 4, "lr": 1e-6}\n{"step": 6, "l')
-    write_json(tmp_path / "stages/test/stage.json", {"kind": "evaluate", "result": {"rl": {"gsm8k": {"accuracy": 0.5}}}})
+    write_json(
+        tmp_path / "stages/test/stage.json", {"kind": "evaluate", "result": {"rl": {"gsm8k": {"accuracy": 0.5}}}}
+    )
     run = read_run(tmp_path)
     stage = next(stage for stage in run.stages if stage.name == "rl")
     assert (stage.kind, stage.status, stage.seconds) == ("unknown", "unfinished", None)

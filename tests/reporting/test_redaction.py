@@ -23,9 +23,11 @@ def test_secret_keys(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("max_tokens", 400), ("batch_tokens", "16384"), ("tokenizer", "yonder:tokenizer"), ("eos_token", "<|endoftext|>"),
-        ("label_token_ids", {"yes": 9454}), ("token", "Yes"), ("token_id", 9454), ("tokens_per_s", 3.5), ("api_key", None),
-        ("api_key_env", "OPENAI_API_KEY"), ("secret", ""), ("password", True), ("keys", ["a"]), ("author", "Shen"),
+        ("max_tokens", 400), ("batch_tokens", "16384"), ("tokenizer", "yonder:tokenizer"),
+        ("eos_token", "<|endoftext|>"),
+        ("label_token_ids", {"yes": 9454}), ("token", "Yes"), ("token_id", 9454), ("tokens_per_s", 3.5),
+        ("api_key", None), ("api_key_env", "OPENAI_API_KEY"),
+        ("secret", ""), ("password", True), ("keys", ["a"]), ("author", "Shen"),
     ],
 )  # fmt: skip
 def test_what_decides_a_number_is_kept(key: str, value: Any) -> None:
@@ -43,7 +45,10 @@ def test_a_secret_in_place_of_a_variable_name_is_hidden() -> None:
         (f"--token={HUB_SECRET}", f"--token={MARK}"),
         ("Authorization: Bearer abcdefgh.ijkl", f"Authorization: Bearer {MARK}"),
         ("https://user:pw@host/v1?api_key=1234&x=1", f"https://{MARK}@host/v1?api_key={MARK}&x=1"),
-        ("a task-specific-thing, risk-averse, https://host:8000/v1", "a task-specific-thing, risk-averse, https://host:8000/v1"),
+        (
+            "a task-specific-thing, risk-averse, https://host:8000/v1",
+            "a task-specific-thing, risk-averse, https://host:8000/v1",
+        ),
     ],
 )
 def test_secret_values_in_any_text(text: str, left: str) -> None:
@@ -57,7 +62,9 @@ def test_the_card_keeps_everything_else() -> None:
     for value in (SECRET, HUB_SECRET, "hunter22", "12345678"):
         assert value not in str(after)
     kept = ("model", "prompt", "label_token_ids", "yes", "tau", "delta", "dtype")
-    assert {key: after["rewards"]["judge"][key] for key in kept} == {key: before["rewards"]["judge"][key] for key in kept}
+    assert {key: after["rewards"]["judge"][key] for key in kept} == {
+        key: before["rewards"]["judge"][key] for key in kept
+    }
 
 
 def test_yaml_line_by_line() -> None:
@@ -70,5 +77,8 @@ def test_yaml_line_by_line() -> None:
 
 
 def test_yaml_lists_comments_and_quotes() -> None:
-    text = 'servers:\n  - "token": \'abcdefgh123\'\n    url: http://h  # password: none\npassword:\n  - a1\nseed: 1'
-    assert redact_yaml(text) == f'servers:\n  - "token": {MARK}\n    url: http://h  # password: none\npassword: {MARK}\nseed: 1'
+    text = "servers:\n  - \"token\": 'abcdefgh123'\n    url: http://h  # password: none\npassword:\n  - a1\nseed: 1"
+    assert (
+        redact_yaml(text)
+        == f'servers:\n  - "token": {MARK}\n    url: http://h  # password: none\npassword: {MARK}\nseed: 1'
+    )

@@ -25,7 +25,10 @@ def gsm8k(accuracy: float, low: float | None = None, high: float | None = None) 
 
 
 def test_cells_and_markdown(tmp_path: Path) -> None:
-    results = {"sft": gsm8k(0.2183, 0.196, 0.241), "rl|x": {"svamp": {"accuracy": 0.5, "vote": {"k": 8, "accuracy": 0.55}}}}
+    results = {
+        "sft": gsm8k(0.2183, 0.196, 0.241),
+        "rl|x": {"svamp": {"accuracy": 0.5, "vote": {"k": 8, "accuracy": 0.55}}},
+    }
     table = results_table([run_with(tmp_path, results)])
     assert table == Table(
         header=("stage", "gsm8k", "svamp"),
@@ -110,7 +113,9 @@ def test_admission_becomes_a_sentence() -> None:
     assert admission({"admission": {"verdict": "fail", "why": "the mass is 0.02."}}) == ("fail", "The mass is 0.02.")
 
 
-@pytest.mark.parametrize("seconds,said", [(None, "–"), (3.2, "3.2 s"), (88, "88 s"), (600, "10 min"), (7500, "2 h 05 min")])
+@pytest.mark.parametrize(
+    "seconds,said", [(None, "–"), (3.2, "3.2 s"), (88, "88 s"), (600, "10 min"), (7500, "2 h 05 min")]
+)
 def test_duration(seconds: float | None, said: str) -> None:
     assert duration(seconds) == said
 

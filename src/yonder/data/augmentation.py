@@ -5,6 +5,7 @@ A tiny policy trained on 3,000 problems learns the numbers by heart. Three pure 
 - `normalise_question`: one spelling for every question (lower case, spaced punctuation, `6.0` -> `6`, no thousands commas).
 - `resample_numbers`: new numbers in the question and, consistently, in the program.
 - `canonical_program`: the program as one short form, `def solution():` with a single `return` over numbers of the question.
+- `name_numbers`: the question with `n0`, `n1`.. for its numbers, and the assignments that give them their values.
 
 Numbers of a question are linked to literals of its program by value. Where two numbers of the question have the same value
 and the program uses it, the link is ambiguous and the answer is None. Nothing is executed: programs are read as syntax trees,
@@ -18,8 +19,9 @@ import random
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
-__all__ = ["canonical_program", "normalise_question", "resample_numbers"]
+__all__ = ["canonical_program", "evaluate_program", "name_numbers", "named_solution", "normalise_question", "resample_numbers"]
 
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
 LITERAL = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
@@ -238,11 +240,41 @@ def canonical_program(question: str, program: str, named: bool = True) -> str | 
     return _program(question, "\n".join([*lines, f"    return {_written(node, spelled)}"]))
 
 
+class NamedQuestion(NamedTuple):
+    """A question with names for its numbers, and the lines that assign them."""
+
+    text: str
+    assignments: str  # "    n0 = 12\n    n1 = 5\n"
+
+
+def name_numbers(question: str) -> NamedQuestion:
+    """The question in one spelling, its i-th number replaced by the name n<i>."""
+    plain = normalise_question(question)
+    numbers = [match.group() for match in NUMBER.finditer(plain)]
+    names = iter(range(len(numbers)))
+    text = NUMBER.sub(lambda _: f"n{next(names)}", plain)
+    return NamedQuestion(text, "".join(f"    n{i} = {number}\n" for i, number in enumerate(numbers)))
+
+
+def named_solution(question: str, program: str) -> str | None:
+    """The program's result as one `return` over the names of `name_numbers`, or None where it cannot be linked to the question."""
+    canonical = canonical_program(normalise_question(question), program)
+    return None if canonical is None else canonical[canonical.rindex("    return ") :]
+
+
+def evaluate_program(program: str) -> float | None:
+    """The result of straight-line arithmetic without running it; None for any other program."""
+    try:
+        return float(_evaluate(_tree(program)))
+    except (ValueError, SyntaxError, ZeroDivisionError, OverflowError, RecursionError, IndexError):
+        return None
+
+
 # --- fresh numbers ---------------------------------------------------------------------------------------------------
 
 
 def _fresh(text: str, rng: random.Random) -> str:
-    """A number that could stand where `text` stands: same decimals, about as many digits; 0, 1 and years stay."""
+    """A number that could stand where `text` stands, about as many digits, at most two decimals; 0, 1 and years stay."""
     plain = text.replace(",", "")
     if plain in ("0", "1") or re.fullmatch(r"(?:19|20)\d\d", plain):
         return plain
@@ -253,7 +285,7 @@ def _fresh(text: str, rng: random.Random) -> str:
     low = 0 if decimals and digits == 1 else 2 if digits == 1 else 10 ** (digits - 1)
     fresh = str(rng.randint(low, 10**digits - 1))
     if decimals.strip("0"):
-        fresh += "." + "".join(str(rng.randint(0, 9)) for _ in decimals[:-1]) + str(rng.randint(1, 9))
+        fresh += "." + "".join(str(rng.randint(0, 9)) for _ in decimals[:2][:-1]) + str(rng.randint(1, 9))
     return fresh
 
 
@@ -294,6 +326,12 @@ def _plausible(old: Node, new: Node) -> bool:
     return True
 
 
+def _rewritten(question: str, body: str, new: dict[Fraction, str]) -> tuple[str, str]:
+    new_question = NUMBER.sub(lambda match: new[_value(match.group())], question)
+    new_body = LITERAL.sub(lambda match: new.get(_value(match.group()), match.group()), body)
+    return new_question, _program(new_question, new_body)
+
+
 def resample_numbers(question: str, program: str, rng: random.Random) -> tuple[str, str] | None:
     """The question and program with new numbers, or None where the link is ambiguous or no plausible numbers were found.
 
@@ -323,7 +361,5 @@ def resample_numbers(question: str, program: str, rng: random.Random) -> tuple[s
         fresh = {Fraction(text) for text in new.values()}
         if len(fresh) < len(new) or fresh & constants:
             continue
-        new_question = NUMBER.sub(lambda match: new[_value(match.group())], question)
-        new_body = LITERAL.sub(lambda match: new.get(_value(match.group()), match.group()), body)
-        return new_question, _program(new_question, new_body)
+        return _rewritten(question, body, new)
     return None

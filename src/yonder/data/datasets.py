@@ -26,7 +26,8 @@ def load_data(
     """The prompts of a data set, in its source's order.
 
     `NAME.development` is the part set apart by `development`, NAME the rest. Both depend on the recipe's seed and the
-    questions alone, so two data sets over one source set the same questions apart, and neither trains on the other's.
+    source's questions alone, so two data sets over one source set the same questions apart, and neither trains on the
+    other's.
     `limit` keeps questions drawn by the seed: a smaller limit is a subset of a larger one. A labeled data set leaves
     out rows that have neither a label nor a solution. A mixture is one pass over its parts in the given shares, as long
     as no part is repeated.
@@ -36,14 +37,12 @@ def load_data(
     if settings.mixture is not None:
         return _load_mixture(base, settings, recipe_data, default_task, seed)
     task = settings.task or default_task
-    records = _usable(base, settings, task, read_records(settings, base))
-    chosen = _part(name, settings, records, recipe_data, seed)
+    chosen = _part(name, settings, read_records(settings, base), recipe_data, seed)
+    if not chosen:
+        raise DataError(f"data.{name}: no question is left after the development splits; make `development` smaller")
+    chosen = _usable(base, settings, task, chosen)
     if settings.limit is not None and not name.endswith(DEVELOPMENT):
         chosen = _drawn(chosen, settings.limit, f"{seed}:limit")
-    if not chosen:
-        raise DataError(
-            f"data.{name}: no question is left after `development: {settings.development}`; make it smaller"
-        )
     return [build_prompt(record, task, settings.labeled) for record in chosen]
 
 
@@ -139,22 +138,19 @@ def _has_solution(record: Record, task: TaskSettings) -> bool:
 def _part(
     name: str, settings: DataSettings, records: list[Record], recipe_data: Mapping[str, DataSettings], seed: int
 ) -> list[Record]:
-    """The development part, or the rest: without every question that any data set over this source sets apart."""
+    """The development part, or the rest: without every question that any data set over this source sets apart.
+
+    Decided on all rows of the source, usable or not, so that it does not depend on task or labels.
+    """
+    salt = f"{seed}:development"
     if name.endswith(DEVELOPMENT):
-        if len(records) <= settings.development:
-            raise DataError(
-                f"data.{name}: `development: {settings.development}` of {len(records)} questions leaves none "
-                "to train on; make it smaller"
-            )
-        return _drawn(records, settings.development, f"{seed}:development")
+        return _drawn(records, settings.development, salt)
     apart: set[str] = set()
     for other, data in recipe_data.items():
         if data.development and (data.source, data.split) == (settings.source, settings.split):
-            same = (data.options, data.columns, data.task, data.labeled) == (
-                settings.options, settings.columns, settings.task, settings.labeled,
-            )  # fmt: skip
+            same = (data.options, data.columns) == (settings.options, settings.columns)
             theirs = records if same else read_records(data, other)
-            apart.update(_key(record.question) for record in _drawn(theirs, data.development, f"{seed}:development"))
+            apart.update(_key(record.question) for record in _drawn(theirs, data.development, salt))
     return [record for record in records if _key(record.question) not in apart]
 
 

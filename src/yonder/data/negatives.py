@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from yonder.schema import Response
 
-NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?")
+OPERAND = re.compile(r"(?<![\w.])(?:n\d+|\d+(?:\.\d+)?)(?!\w)")  # a number, or the name of one
 OPERATOR = re.compile(r"(?<= )(?:\+|-|\*|//|/)(?= )")
-STEP = re.compile(r" (?:\+|-) \d+(?: \* \d+)?| (?:\*|//|/) \d+")
+STEP = re.compile(r" (?:\+|-) n?\d+(?: \* n?\d+)?| (?:\*|//|/) n?\d+")
+HEAD = re.compile(r'def \w+\(.*?\):\n(?:\s+"""(?:.|\n)*?"""\n)?(?:\s+n\d+ = [\d.]+\n)*')  # def line, docstring, named numbers
 OPERATORS = ("+", "-", "*", "/")
 
 Maker = Callable[[random.Random, str], str | None]
@@ -31,15 +32,18 @@ def wrong_operator(rng: random.Random, body: str) -> str | None:
 
 
 def wrong_number(rng: random.Random, body: str) -> str | None:
-    """One number changes: a digit, a neighbour from the same program, a lost or added digit, or any other number."""
-    found = _pick(rng, NUMBER, body)
+    """One number changes: a digit, a neighbour from the same program, a lost or added digit, any other; or one name."""
+    found = _pick(rng, OPERAND, body)
     if found is None:
         return None
     text = found.group()
+    if text.startswith("n"):
+        other = rng.choice([f"n{i}" for i in range(4) if f"n{i}" != text])
+        return _put(body, found, other)
     place = rng.randrange(len(text))
     changes = (
         text[:place] + rng.choice([digit for digit in "0123456789" if digit != text[place]]) + text[place + 1 :],
-        rng.choice(NUMBER.findall(body)),
+        rng.choice(OPERAND.findall(body)),
         text[:-1] or "1",
         text + rng.choice("0123456789"),
         str(rng.randint(1, 99)),
@@ -50,7 +54,7 @@ def wrong_number(rng: random.Random, body: str) -> str | None:
 
 def swapped(rng: random.Random, body: str) -> str | None:
     """Two numbers change places."""
-    numbers = list(NUMBER.finditer(body))
+    numbers = list(OPERAND.finditer(body))
     if len(numbers) < 2:
         return None
     first, second = sorted(rng.sample(numbers, 2), key=lambda match: match.start())
@@ -83,7 +87,7 @@ def truncated(rng: random.Random, body: str) -> str | None:
 
 def bare_number(rng: random.Random, body: str) -> str | None:
     """A number of the question, or any, is returned without reasoning ([J] B.3's hack)."""
-    number = rng.choice([*NUMBER.findall(body), str(rng.randint(1, 99))])
+    number = rng.choice([*OPERAND.findall(body), str(rng.randint(1, 99))])
     return f"    return {number}"
 
 
@@ -129,8 +133,8 @@ def _changed(kind: str, rng: random.Random, response: str) -> str | None:
 
 
 def split_head(response: str) -> tuple[str, str]:
-    """A program's def line with its docstring, and the rest; a text has no head."""
-    match = re.match(r'def \w+\(.*?\):\n(?:\s+"""(?:.|\n)*?"""\n)?', response)
+    """What is given of a program (def line, docstring, named numbers), and the rest; a text has no head."""
+    match = HEAD.match(response)
     return (match.group(), response[match.end() :]) if match else ("", response)
 
 

@@ -78,9 +78,24 @@ def append_responses(path: Path, responses: Sequence[Response]) -> None:
 
 
 def append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to a JSONL file in one write."""
+    """Add rows to a JSONL file in one write, in place of a last line that an interruption left half-written."""
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        with path.open("r+b" if path.is_file() else "w+b") as file:
+            if size := file.seek(0, 2):
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, 2)
+            file.write(data)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file of ours; none where it is missing; a half-written last line is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [cast(dict[str, Any], json.loads(line)) for line in lines]

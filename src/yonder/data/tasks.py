@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from yonder.data.augmentation import name_numbers, named_solution
 from yonder.data.programs import HEADER, docstring_line, solution_body
 from yonder.data.records import LETTERS, Record
 from yonder.recipe.data import TaskSettings
@@ -30,7 +31,10 @@ def build_prompt(record: Record, task: TaskSettings, labeled: bool) -> Prompt:
     judges read lists them too.
     """
     question = _with_options(record) if task.format == "choice" else record.question
-    prefix = _prefix(question, task) if task.format == "program" else ""
+    assignments = ""
+    if task.format == "program" and task.numbers == "named":
+        question, assignments = name_numbers(question)
+    prefix = _prefix(question, task) + assignments if task.format == "program" else ""
     answer = label_of(record, task)
     return Prompt(
         id=record.id,
@@ -73,7 +77,13 @@ def _with_options(record: Record) -> str:
 
 def _solution(record: Record, task: TaskSettings, answer: str | None) -> str | None:
     if task.format == "program":
-        return solution_body(record.program) if record.program is not None else None
+        if record.program is None:
+            return None
+        return (
+            named_solution(record.question, record.program)
+            if task.numbers == "named"
+            else solution_body(record.program)
+        )
     if task.format == "open":
         return record.text if record.text is not None else record.program
     if record.text is None or answer is None:

@@ -2,13 +2,18 @@
 
 A problem says what somebody has, then one or two things that happen ("She finds 3 bags of 4 apples."), then asks how
 many there are now. The program is one expression, so the answer comes from running it. Whether an event adds or takes
-away is in its verb alone, and `LABELED_VERBS` names the verbs that the demo's few labeled problems use: the unlabeled
-and the held-out problems use all.
+away is in its verb alone: a student whose few labels show some of the verbs must learn the others elsewhere.
+
+Wordings (questions without their numbers) fall into two parts by their hash, whatever the seed, so that a benchmark of
+`held-out` problems shares no wording with anything that was trained on.
 """
 
+import hashlib
 import random
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 NAMES = (
     ("Anna", "she"), ("Lucy", "she"), ("Mary", "she"), ("Sara", "she"), ("Amy", "she"), ("Jane", "she"),
@@ -25,7 +30,6 @@ LOSING = (
     "loses", "sells", "gives away", "uses", "drops", "breaks", "throws away", "donates", "returns", "leaves behind",
 )  # fmt: skip
 ALL_VERBS = GAINING + LOSING
-LABELED_VERBS = ("buys", "finds", "wins", "gets", "loses", "sells", "gives away", "uses")
 EVENT_COUNTS = (1, 2)
 LARGEST = 120
 
@@ -41,24 +45,32 @@ class WordProblem:
 
 
 def word_problems(
-    count: int, seed: int, templates: Sequence[str] = ALL_VERBS, exclude: Collection[str] = ()
+    count: int, seed: int, templates: Sequence[str] = ALL_VERBS, part: Literal["training", "held-out"] = "training"
 ) -> list[WordProblem]:
     """Return `count` problems with different questions, the same for the same arguments.
 
-    `templates` names the verbs to draw from; questions in `exclude` are left out.
+    `templates` names the verbs to draw from; `part` the wordings: one in five is held out. ValueError for unknown ones.
     """
     unknown = sorted(set(templates) - set(ALL_VERBS))
     if unknown or not templates:
         raise ValueError(f"unknown verbs {unknown}; choose from {list(ALL_VERBS)}")
+    if part not in ("training", "held-out"):
+        raise ValueError(f"unknown part {part!r}; choose training or held-out")
     rng = random.Random(seed)
-    seen = set(exclude)
+    seen: set[str] = set()
     problems: list[WordProblem] = []
     while len(problems) < count:
         problem = _problem(rng, templates)
-        if problem is not None and problem.question not in seen:
+        if problem is not None and problem.question not in seen and _part(problem.question) == part:
             seen.add(problem.question)
             problems.append(problem)
     return problems
+
+
+def _part(question: str) -> str:
+    """The part of a wording."""
+    wording = re.sub(r"\d+", "#", question)
+    return "held-out" if hashlib.sha256(wording.encode()).digest()[0] % 5 == 0 else "training"
 
 
 def _problem(rng: random.Random, verbs: Sequence[str]) -> WordProblem | None:

@@ -35,7 +35,7 @@ def admit(
     """The worst that can be said of a judge; the first reason that applies, failures first.
 
     `unscored`: how many of how many labeled responses. `attacks`: share accepted of each kind. Unmeasured: fewer than
-    20 questions with a right and a wrong response. A judge that is surely no better than a coin fails whatever the floor.
+    20 questions with a right and a wrong response. A judge surely worse than a coin fails whatever the floor.
     """
     missing, asked = unscored
     share = missing / asked if asked else 0.0

@@ -159,7 +159,9 @@ def _scored(response: Response, score: Score) -> Scored | None:
         return None
     probability = score.details.get("probability")
     gap = score.logit_gap if isinstance(score, JudgeScore) else None
-    return Scored(response, probability if isinstance(probability, float) else score.value, response.correct is True, gap)
+    return Scored(
+        response, probability if isinstance(probability, float) else score.value, response.correct is True, gap
+    )
 
 
 def _suggestions(rows: Sequence[Scored], max_false_positive_rate: float) -> tuple[float | None, float | None]:

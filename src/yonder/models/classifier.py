@@ -1,5 +1,6 @@
 """Batched forwards of a 2-label sequence classifier."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -56,7 +57,10 @@ class LocalClassifier:
 
     @torch.no_grad()
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
-        """P(correct) for each pair in order; None for a text over max_tokens (cutting would cut the scored token)."""
+        """P(correct) for each pair in order.
+
+        None for a text over max_tokens (cutting would cut the scored token), and where the number is not finite.
+        """
         encoded = [classifier_tokens(self.tokenizer, question, response) for question, response in pairs]
         usable = [i for i, ids in enumerate(encoded) if len(ids) <= self.max_tokens]
         out: list[float | None] = [None] * len(pairs)
@@ -64,7 +68,7 @@ class LocalClassifier:
             members = [usable[i] for i in batch]
             logits = classifier_logits(self.model, [encoded[i] for i in members], self.device)
             for i, probability in zip(members, logits.softmax(-1)[:, self.correct_label].tolist(), strict=True):
-                out[i] = probability
+                out[i] = probability if math.isfinite(probability) else None
         return out
 
 

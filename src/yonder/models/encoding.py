@@ -18,12 +18,14 @@ class PromptEncoder:
         chat: bool = False,
         system: str = "",
         stop: tuple[str, ...] = (),
+        cut: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.chat = chat
         self.system = system
         self.stop = stop
+        self.cut = cut
         self.end_ids = end_token_ids(tokenizer)
 
     def render(self, prompt: Prompt) -> str:
@@ -36,13 +38,15 @@ class PromptEncoder:
         return chat_text(self.tokenizer, messages) + prompt.prefix
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of the rendered prompt; DataError when it is longer than allowed (it is never cut silently)."""
+        """Token ids of the rendered prompt; a longer one than allowed is a DataError, or cut where the recipe says so."""
         ids = self.tokenizer(self.render(prompt), add_special_tokens=not self.chat)["input_ids"]
         ids = strip_end(cast(list[int], ids), self.end_ids)
         if len(ids) > self.max_prompt_tokens:
+            if self.cut:
+                return tuple(ids[: self.max_prompt_tokens])
             raise DataError(
                 f"prompt `{prompt.id}` has {len(ids)} tokens, more than policy.max_prompt_tokens = {self.max_prompt_tokens}; "
-                "raise it or leave the question out"
+                "raise it, leave the question out, or set policy.long_prompts: cut"
             )
         return tuple(ids)
 
@@ -76,7 +80,7 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every token that ends a turn: the tokenizer's own end token and the end-of-turn tokens that chat templates use."""
     names = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>")
     vocabulary = tokenizer.get_vocab()
-    special = set(tokenizer.all_special_ids)
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}  # named or not
     ids = {cast(int, tokenizer.eos_token_id)} | {vocabulary[name] for name in names if vocabulary.get(name) in special}
     return tuple(sorted(ids))
 

@@ -32,20 +32,34 @@ class _Row:
     """One sequence while it grows."""
 
     prompt: int
+    limit: int  # most tokens of its completion
     ids: list[int] = field(default_factory=list[int])
     logprobs: list[float] = field(default_factory=list[float])
     finished: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether it takes no more tokens: it ended itself, or is as long as it may be."""
+        return self.finished or len(self.ids) >= self.limit
 
 
 class PolicySampler:
     """Samples completions from the live policy; the weights are shared with training."""
 
-    def __init__(self, policy: Policy, encoder: PromptEncoder, max_completion_tokens: int, batch: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        encoder: PromptEncoder,
+        max_completion_tokens: int,
+        batch: int,
+        max_total_tokens: int | None = None,
+    ) -> None:
         if not policy.trunk.takes_positions:
             raise ModelError(f"{type(policy.model).__name__} takes no position_ids; batches of unequal prompts would be wrong")
         self.policy = policy
         self.encoder = encoder
         self.max_completion_tokens = max_completion_tokens
+        self.max_total_tokens = max_total_tokens
         self.batch = batch
 
     def sample(
@@ -76,6 +90,10 @@ class PolicySampler:
             Rollout(prompts[i], encoded[i], self._completion(row), group=i) for i in range(len(prompts)) for row in done[i]
         ]
 
+    def _limit(self, prompt: tuple[int, ...]) -> int:
+        total = self.max_total_tokens
+        return self.max_completion_tokens if total is None else max(1, min(self.max_completion_tokens, total - len(prompt)))
+
     def _completion(self, row: _Row) -> Completion:
         return Completion(tuple(row.ids), tuple(row.logprobs), self.encoder.decode(row.ids), row.finished)
 
@@ -84,14 +102,14 @@ class PolicySampler:
         self, prompts: list[tuple[int, ...]], samples: int, settings: Sampling, generator: torch.Generator
     ) -> list[_Row]:
         """One batch to the end. The cache is left-padded; a row that ended stays until a quarter of the rows did."""
-        rows = [_Row(prompt) for prompt in range(len(prompts)) for _ in range(samples)]
+        rows = [_Row(prompt, self._limit(ids)) for prompt, ids in enumerate(prompts) for _ in range(samples)]
         with self.policy.mixed_precision():
             cache, logits, mask = self._prefill(prompts, samples)
             live = list(range(len(rows)))  # rows in the cache, in its order
-            for _ in range(self.max_completion_tokens):
+            for _ in range(max(row.limit for row in rows)):
                 ids, logprobs = choose(logits.float(), settings, generator)
                 self._append(rows, live, ids.tolist(), logprobs.tolist())
-                going = [i for i, row in enumerate(live) if not rows[row].finished]
+                going = [i for i, row in enumerate(live) if not rows[row].over]
                 if not going:
                     break
                 if len(going) <= 0.75 * len(live):
@@ -132,7 +150,7 @@ class PolicySampler:
     def _append(self, rows: list[_Row], live: list[int], ids: list[int], logprobs: list[float]) -> None:
         for row_index, token, logprob in zip(live, ids, logprobs, strict=True):
             row = rows[row_index]
-            if row.finished:
+            if row.over:
                 continue
             row.ids.append(token)
             row.logprobs.append(logprob)
@@ -146,5 +164,14 @@ def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> tu
         return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     logits = logits / settings.temperature
     kept = keep_top(logits, settings.top_k, settings.top_p)
-    ids = torch.multinomial(kept.softmax(-1), 1, generator=generator)
-    return ids.squeeze(-1), torch.log_softmax(logits, -1).gather(-1, ids).squeeze(-1)
+    ids = draw(kept.softmax(-1), generator)
+    return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One index a row by the inverse of the cumulative distribution: one random number a row, not one an entry. (N, V) -> (N,)."""
+    mass = probabilities.double().cumsum(-1)
+    total = mass[:, -1:]
+    point = torch.rand(mass.shape[0], 1, generator=generator, device=mass.device, dtype=mass.dtype) * total
+    last = torch.searchsorted(mass, total.contiguous())  # the first index that reaches the total: nothing beyond it has mass
+    return torch.minimum(torch.searchsorted(mass, point, right=True), last).squeeze(-1)

@@ -1,9 +1,10 @@
 """The local judge: one forward, the last real position, the fp32 difference of two rows of the output head."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from importlib import resources
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -117,7 +118,8 @@ class LocalJudge:
         for batch in token_batches([len(ids) for ids, _ in encoded], self.batch_tokens):
             gaps, mass = self._forward([encoded[i][0] for i in batch])
             for i, gap, share in zip(batch, gaps.tolist(), mass.tolist(), strict=True):
-                out[i] = Verdict(logit_gap=gap, mass=share, truncated=encoded[i][1])
+                usable = math.isfinite(gap) and math.isfinite(share)  # without mass a verdict is unscored, not zero
+                out[i] = Verdict(logit_gap=gap, mass=share if usable else 0.0, truncated=encoded[i][1])
         return cast(list[Verdict], out)
 
     @torch.no_grad()
@@ -135,4 +137,3 @@ class LocalJudge:
         logits = self.trunk.head(last).float()
         pair = torch.stack([logits[:, labels.yes_id], logits[:, labels.no_id]], -1)
         return gap, (pair.logsumexp(-1) - logits.logsumexp(-1)).exp()
-

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 import transformers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -56,11 +57,25 @@ def load_tokenizer(reference: ModelReference, tokenizer: str | None = None) -> P
         loaded = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(_unavailable("tokenizer", source, error)) from error
+    if loaded.eos_token_id is None:  # Galactica's tokenizer names none; its model's configuration does
+        _take_special_tokens(loaded, source)
     if loaded.eos_token_id is None:
         raise ModelError(f"the tokenizer of `{source}` has no end-of-sequence token; set one in its tokenizer_config.json")
     if loaded.pad_token_id is None:
         loaded.pad_token = loaded.eos_token  # padding is masked everywhere; its id never decides anything
     return loaded
+
+
+def _take_special_tokens(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """End and padding token from the configuration of the model beside the tokenizer, where there is one."""
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in ("eos_token", "pad_token"):
+        found = getattr(config, f"{name}_id", None)
+        if getattr(tokenizer, f"{name}_id") is None and isinstance(found, int) and 0 <= found < len(tokenizer):
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(found))
 
 
 def load_causal_lm(
@@ -88,11 +103,16 @@ def load_classifier(
         trunk.config.num_labels = 2
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(reference.seed)
-            model = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(trunk.config))
+            try:
+                model = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(trunk.config))
+            except ValueError as error:
+                raise ModelError(f"there is no sequence classifier of family `{reference.family}`; choose another") from error
         model = model.to(getattr(torch, dtype))
     else:
         model = _from_pretrained(AutoModelForSequenceClassification, locate(reference), dtype, num_labels=2)
-    model.config.pad_token_id = tokenizer.pad_token_id
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    # the model is read at its last token that is not this one, which must therefore not be the end token
+    model.config.pad_token_id = pad if pad != end else int(end == 0)
     return model.to(device).eval()
 
 

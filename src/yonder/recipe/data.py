@@ -14,6 +14,9 @@ class TaskSettings(Section):
     """program: the completion is the body of a Python function; text: reasoning in words; choice: a letter; open: free text."""
     docstring: bool = True
     """program only: repeat the question as the docstring of the function ([J], [ReFT])."""
+    numbers: Literal["plain", "named"] = "plain"
+    """program only. named: the question in one spelling with n0, n1, ... in place of its numbers, which the given part of the program
+    assigns; the completion is one expression over those names. For policies too small to copy digits [ours]."""
     instruction: str = ""
     """program: appended to the docstring ([J] B.3's patch); other formats: appended to the question."""
     chat: bool = False

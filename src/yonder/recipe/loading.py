@@ -1,16 +1,42 @@
 """From a YAML file and overrides to a checked `Recipe`; every mistake becomes one sentence that names the key."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from yonder.errors import RecipeError
 from yonder.recipe.recipe import Recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 1.2's booleans: `on`, `off`, `yes` and `no` are words. A key that occurs twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = cast(yaml.MappingNode, super().compose_mapping_node(anchor))
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"the key `{key.value}` occurs twice", key.start_mark)
+            seen.add(str(key.value))
+        return node
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # a SafeLoader
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -39,7 +65,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(name)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _read_yaml(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise RecipeError(f"{path}, line {line}: not valid YAML: {error.problem}; check indentation and colons") from error
@@ -47,6 +73,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys; this file holds {type(tree).__name__}")
+    tree = _unshared(tree)
     for override in overrides:
         apply_override(tree, override)
     tree.setdefault("output_dir", f"runs/{path.stem}")
@@ -72,7 +99,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise RecipeError(f"override `{override}`: write key.sub=value")
     try:
-        value = yaml.safe_load(text)
+        value = _read_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"override `{override}`: the value is not valid YAML; quote it") from error
     if isinstance(value, str):
@@ -87,6 +114,13 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         node[parts[-1]] = value
     else:
         raise RecipeError(f"override `{override}`: `{'.'.join(parts[:-1])}` is a value, not a section")
+
+
+def _unshared(node: Any) -> Any:
+    """A copy in which what YAML anchors made one object is several, so that an override changes one place."""
+    if isinstance(node, dict):
+        return {key: _unshared(value) for key, value in node.items()}
+    return [_unshared(value) for value in node] if isinstance(node, list) else node
 
 
 def _number(text: str) -> Any:

@@ -56,8 +56,12 @@ class PolicySettings(Section):
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
     max_prompt_tokens: int = Field(300, gt=0)
-    """Prompts longer than this are refused by name, not cut, tokens."""
+    """Longest prompt, tokens; `long_prompts` says what happens to longer ones."""
+    long_prompts: Literal["refuse", "cut"] = "refuse"
+    """refuse: the run stops and names the prompt; cut: sampling sees its first `max_prompt_tokens` tokens, SFT all ([ReFT])."""
     max_completion_tokens: int = Field(400, gt=0)
     """Longest completion, tokens."""
+    max_total_tokens: int | None = Field(None, gt=0)
+    """Longest prompt and completion together, tokens ([ReFT]: 700)."""
     generation_batch: int = Field(256, gt=0)
     """Most sequences sampled at once."""

@@ -59,8 +59,6 @@ def scale(low: float, high: float) -> tuple[float, float, tuple[float, ...]]:
     first, last = max(0, first - (low - first * step < 0.1 * step)), last + (last * step - high < 0.1 * step)
     while last * step > 1 + 1e-9:
         last -= 1
-    if last == first:
-        first -= 1
     ticks = tuple(round(index * step, 6) for index in range(first, last + 1))
     return ticks[0], ticks[-1], ticks
 

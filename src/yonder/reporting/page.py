@@ -52,6 +52,8 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
         output = (folders[0] if len(folders) == 1 else folders[0].resolve().parent) / "report.html"
     facts = report_facts(runs)
     twin = output.with_suffix(".json")
+    if twin == output:
+        raise StorageError(f"{output} is the name of the page's JSON twin; give a name that ends in .html")
     _write(output, render(runs, facts, twin.name))
     _write(twin, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     return output

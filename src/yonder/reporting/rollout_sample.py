@@ -107,8 +107,8 @@ def spread(items: Sequence[Sighting], count: int) -> list[Sighting]:
 def stand(scores: Mapping[str, Any], thresholds: Mapping[str, float]) -> tuple[str, str, bool, float]:
     """(verdict, opinion, unscored, liking) of one row's scores.
 
-    The verifier is a score whose details say `correct`, or that is called so; every other score is an opinion, and likes
-    the response from its reward's threshold on (delta, or one half).
+    The verifier is a score whose details say `correct`, or that is called so; every other score is an opinion, and
+    likes the response from its reward's threshold on (delta, or one half).
     """
     verdict, likes, liking, unscored = "unknown", list[bool](), -1.0, not scores
     for name, score in scores.items():

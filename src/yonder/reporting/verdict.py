@@ -126,7 +126,7 @@ def _run_notices(run: RunRecord, prefix: str) -> Iterator[Notice]:
 
 
 def _recorded(stage: StageRecord, where: str) -> Iterator[Notice]:
-    """Alarms in the stage's result and metrics; one that repeats with other figures is said once, with its first step."""
+    """Alarms in result and metrics; one that repeats with other figures is said once, at its first step."""
     for key in ("alarm", "alarms", "stopped"):
         value = stage.result.get(key)
         for item in value if isinstance(value, list) else [value]:

@@ -20,9 +20,9 @@ _SIGNS = str.maketrans(
 )
 _REACH = 300  # characters behind an anchor
 _TRIES = 20  # anchors, from the last; both bounds keep the time small whatever the text
-_MARKUP = r"[\s:*_\"'`(\[<{$=~≈]*"
+_MARKUP = ":*_\"'`([<{$=~≈ \t\r\n"
 _ANCHOR = re.compile(
-    r"\\boxed\s*\{|####|\banswer\b[^\S\n]*[*_]*(?:is|was|equals)\b(?!\s+not\b)|\banswer\b[\s*_]*[:=]", re.IGNORECASE
+    r"\\boxed\s*\{|####|<answer>|\banswer\b[^\S\n]*[*_]*(?:is|was|equals)\b(?!\s+not\b)|\banswer\b[\s*_]*[:=]", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 
@@ -68,7 +68,7 @@ def _after(anchor: re.Match[str], text: str) -> float | None:
     rest = text[anchor.end() : anchor.end() + _REACH]
     if anchor.group().startswith("\\"):
         return _first(_braced(rest))
-    rest = rest[re.match(_MARKUP, rest).end() :]  # type: ignore[union-attr]
+    rest = rest.lstrip(_MARKUP)
     if anchor.group()[-1] in ":=":
         sentence = _sentence(rest)
         match = _NUMBER.match(rest)
@@ -113,12 +113,13 @@ def _value(match: re.Match[str], spaced_sign: bool) -> float | None:
     return value if math.isfinite(value) else None
 
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJ"  # ten options at most, as in MMLU-Pro
+_IS = r"(?:[\s*_]*(?:\b(?:is|would be|should be|must be)\b|[:=]))"
 _LETTER = (
-    r"[\s:*_\"'`(\[<{$]*(?:\\text\w*\s*\{)?(?:(?:the\s+)?(?:option|choice|letter)\b[\s:*_\"'`(\[<{$]*)?"
+    r"[\s:*_\"'`(\[<>{$]*(?:\\text\w*\s*\{)?"
+    rf"(?:(?:the\s+)?(?:option|choice|letter)\b{_IS}?[\s:*_\"'`(\[<{{$]*)?"
     r"(?P<letter>[A-Ja-j])(?P<close>\s?[)\]>}]|[*_.:\"'`])?(?![\w'’])"
 )
-_IS = r"(?:[\s*_]*(?:\b(?:is|would be|should be|must be)\b|[:=]))"
 _VERDICT = re.compile(
     rf"(?:\\boxed\s*\{{|####|\b(?:answer|ans|(?:correct|right|best)\s+(?:option|choice))\b{_IS}?){_LETTER}"
     r"|(?<![\w'’])(?P<subject>[A-Ja-j])[)\]*_]*\s+is\s+(?:therefore\s+|thus\s+)?(?:the\s+)?(?:correct|right|best|answer)\b",
@@ -143,12 +144,12 @@ def read_letter(label: str, options: Sequence[str] = ()) -> str | None:
     letter = text.strip("().:[] ").upper()
     if len(letter) == 1 and letter in _letters(options):
         return letter
-    same = [i for i, option in enumerate(options) if option.strip().casefold() == text.casefold()]
-    return _letters(options)[same[0]] if len(same) == 1 else None
+    same = [i for i, option in enumerate(options[: len(LETTERS)]) if option.strip().casefold() == text.casefold()]
+    return LETTERS[same[0]] if len(same) == 1 else None
 
 
 def final_letter(text: str, options: Sequence[str] = ()) -> str | None:
-    """The option (capital letter) that a text chooses; `options` are their texts, ten letters are assumed without them.
+    """The option (capital letter) that a text chooses; `options` are their texts, ten are assumed without them.
 
     In this order: the last verdict ("the answer is (C)", "answer: C", "#### C", boxed, "C is correct"); "option C", "we
     choose C", "hence C" at the end of a line, if only one letter is chosen so; a text with one labeled letter ("(C)
@@ -172,7 +173,7 @@ def final_letter(text: str, options: Sequence[str] = ()) -> str | None:
 
 
 def _letters(options: Sequence[str]) -> str:
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(options)] if options else LETTERS
+    return LETTERS[: len(options)] if options else LETTERS
 
 
 def _verdict(match: re.Match[str], text: str) -> str | None:

@@ -1,6 +1,9 @@
 """What a reward is."""
 
+import os
 import random
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol, cast
@@ -30,9 +33,12 @@ class FunctionReward:
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Call the function and check what it returned.
 
-        Raises RecipeError when it does not return one finite number, Score or None for each rollout.
+        Raises RecipeError when the function raises, or does not return a number, Score or None for each rollout.
         """
-        values = list(self.function(rollouts))
+        try:
+            values = list(self.function(rollouts))
+        except Exception as error:  # a user's code may raise anything
+            raise RecipeError(f"reward {self.name} raised {_described(error)}; mend it") from error
         if len(values) != len(rollouts):
             raise RecipeError(f"reward {self.name} returned {len(values)} scores for {len(rollouts)} rollouts; return one each")
         return [self._score(value) for value in values]
@@ -42,20 +48,36 @@ class FunctionReward:
             return value
         if value is None:
             return Score(None, f"{self.name} returned None")
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"reward {self.name} returned {value!r}; return a number, a Score or None") from error
         if number != number or number in (float("inf"), float("-inf")):
             return Score(None, f"{self.name} returned {number}")
         return Score(number, self.name)
 
 
 def load_function(name: str) -> FunctionReward:
-    """The reward behind `module:function`; RecipeError when it cannot be imported."""
+    """The reward behind `module:function`, the working directory included; RecipeError when it cannot be imported."""
     module, _, attribute = name.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         function = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"reward `{name}` cannot be imported: {error}; it must be module:function on the Python path") from error
+    except Exception as error:  # a user's module may raise anything
+        mend = "it must be module:function, in the working directory or on PYTHONPATH"
+        raise RecipeError(f"reward `{name}` cannot be imported: {_described(error)}; {mend}") from error
+    if not callable(function):
+        raise RecipeError(f"reward `{name}` is a {type(function).__name__}, not a function; name a function")
     return FunctionReward(name, cast(UserFunction, function))
+
+
+def _described(error: Exception) -> str:
+    """Kind, first line and place of an error in a user's code."""
+    text = f"{type(error).__name__}: {(str(error).strip() or 'nothing said').splitlines()[0]}"
+    places = traceback.extract_tb(error.__traceback__)
+    frames = [place for place in places if place.filename != __file__ and "importlib" not in place.filename]
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 class ShuffledReward:

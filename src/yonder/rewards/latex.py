@@ -30,7 +30,7 @@ def latex_number(text: str) -> float | None:
 
 
 def latex_inside(text: str, last: bool = False) -> float | None:
-    r"""The value of the first (or last) piece of a sentence that is such an expression ("we get \frac{1}{2}"); None without one."""
+    r"""The value of the first (or last) such expression within a sentence ("we get \frac{1}{2}"); None without one."""
     runs = [run for run in _ALLOWED.findall(text) if _COMMAND.search(run)]
     return latex_number(runs[-1 if last else 0]) if runs else None
 

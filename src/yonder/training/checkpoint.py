@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -48,10 +50,10 @@ def written_whole(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, RuntimeError) and "write" not in str(error):
-            raise
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("inline_container", "write")):
+            raise  # not torch.save's way to say that the disk is full
         raise StorageError(f"checkpoint {target} could not be written ({error}); free disk space or change output_dir") from error
 
 
@@ -76,12 +78,14 @@ class CheckpointStore:
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, policy: Trainable, state: dict[str, Any], best_step: int | None) -> Path:
-        """Write one, then drop the oldest beyond `keep`; the best one stays."""
+        """Write one, then drop the oldest beyond `keep`; the best one stays. Later ones are damaged (see `latest`) and go too."""
         target = self.path(step)
         with written_whole(target) as aside:
             save_policy(aside / "policy", policy)
             torch.save(state, aside / "trainer.pt")
-        for old in self.all()[: -self.keep]:
+        found = self.all()
+        here = found.index(target) + 1
+        for old in [*found[: max(0, here - self.keep)], *found[here:]]:
             if best_step is None or old != self.path(best_step):
                 shutil.rmtree(old, ignore_errors=True)
         return target
@@ -111,8 +115,9 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """The trainer state of a checkpoint; StorageError when it cannot be read. Plain values and tensors only, no code."""
     try:
         return cast(dict[str, Any], torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise StorageError(f"{checkpoint}/trainer.pt cannot be read: {error}; delete the folder to fall back") from error
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise StorageError(f"{checkpoint}/trainer.pt cannot be read ({first}); delete the folder to fall back") from error
 
 
 def load_policy_weights(checkpoint: Path, policy: Trainable) -> None:

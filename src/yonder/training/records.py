@@ -38,8 +38,8 @@ class Recorder:
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Append one row; numbers that are not finite become null."""
-        clean = {key: _number(value) for key, value in row.items()}
-        self._write(self.folder / "metrics.jsonl", (json.dumps(clean) + "\n").encode(), "ab")
+        line = json.dumps(_number(row), allow_nan=False)
+        self._write(self.folder / "metrics.jsonl", (line + "\n").encode(), "ab")
 
     def rollouts(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> None:
         """Append the first rollouts of each stream with every score they got."""
@@ -47,7 +47,8 @@ class Recorder:
         for stream, members in rollouts.items():
             given = {reward: found for (reward, of), found in scores.items() if of == stream}
             for i in spread(len(members), self.rollouts_per_stream):
-                lines.append(json.dumps(rollout_row(step, stream, members[i], {n: s[i] for n, s in given.items()})))
+                row = rollout_row(step, stream, members[i], {n: s[i] for n, s in given.items()})
+                lines.append(json.dumps(_number(row), allow_nan=False))
         if lines:
             frame = zstandard.ZstdCompressor(level=6).compress(("\n".join(lines) + "\n").encode())
             self._write(self.folder / f"rollouts-{self._first_step:08d}.jsonl.zst", frame, "ab")
@@ -87,6 +88,8 @@ def rollout_row(step: int, stream: str, rollout: Rollout, scores: dict[str, Scor
 
 
 def _number(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _number(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

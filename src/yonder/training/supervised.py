@@ -82,8 +82,8 @@ class Supervised:
             if self.evaluate and self.plan.evaluate_every and (last or self.epoch % self.plan.evaluate_every == 0):
                 metrics |= self.evaluate()
                 self.selection.observe(self.epoch, metrics[self.metric])
+            self.recorder.metrics(metrics)  # before the checkpoint, beyond which resuming drops rows
             self._save_when_due(last)
-            self.recorder.metrics(metrics)
             shown = {key: f"{metrics[key]:.3f}" for key in ("loss", self.metric) if key in metrics}
             self.progress.advance(self.epoch, shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"})
         self.progress.finish()
@@ -94,6 +94,8 @@ class Supervised:
 
     def _one_epoch(self) -> dict[str, Any]:
         examples = list(self.examples(self.epoch))
+        if not examples:
+            raise TrainingError(f"{self.plan.name}: there is no example to train on; check its data and token limits")
         order = torch.randperm(
             len(examples), generator=torch.Generator().manual_seed(derived_seed(self.plan.seed, self.plan.name, self.epoch))
         ).tolist()

@@ -76,6 +76,10 @@ function makePlot(target, lines, options, show, onCursor) {
   const smoothing = options.smoothing || 1;
   const raw = smoothing > 1 ? lines : [];
   const table = uPlot.join([...raw, ...lines.map((line) => ({ ...line, y: smooth(line.y, smoothing) }))].map((line) => [line.x, line.y]));
+  const hover = {  // on the drawn lines only, not on the raw values behind them
+    size: (u, index) => (index > raw.length ? 7 : 0), width: 1,
+    fill: (u, index) => seriesColour(lines[(index - 1) % lines.length].colour), stroke: () => colour("--panel"),
+  };
   const axis = {
     stroke: () => colour("--soft"), font: "11px system-ui, sans-serif", gap: 6,
     grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false }, border: { show: false },
@@ -85,7 +89,7 @@ function makePlot(target, lines, options, show, onCursor) {
     height: options.height || 190,
     padding: [8, 10, 0, 0],
     legend: { show: false },
-    cursor: { sync: { key: "yonder" }, y: false, points: { size: 6 }, drag: { x: true, y: false } },
+    cursor: { sync: { key: "yonder" }, y: false, points: hover, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: { range: (u, low, high) => yRange(low, high, options) } },
     axes: [
       { ...axis, size: 26, values: (u, ticks) => ticks.map((tick) => short(tick)) },

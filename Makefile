@@ -1,0 +1,54 @@
+# Each target sets up what it needs in .venv with pip alone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+
+.PHONY: help setup setup-dev demo test test-slow check format bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(STAMP)-dev: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(STAMP)  ## install Yonder into .venv
+
+setup-dev: $(STAMP)-dev  ## ... with what tests and checks need
+
+demo: setup  ## run the demo recipe on the CPU (minutes), then see runs/demo/report.html
+	$(BIN)/yonder run demo
+
+test: setup-dev  ## fast tests (under 15 minutes)
+	$(BIN)/python -m pytest -m 'not slow' --timeout 300
+
+test-slow: setup-dev  ## real servers, browser, several processes (under 60 minutes)
+	@command -v chromium >/dev/null || ./tools/install_browser.sh
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+check: setup-dev  ## format, lint, types, architecture, fast tests
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -m 'not slow' --timeout 300
+
+format: setup-dev  ## format and sort imports
+	$(BIN)/ruff format src tests tools benchmarks
+	$(BIN)/ruff check --fix src tests tools benchmarks
+
+bench: setup-dev  ## time the parts of a step
+	$(BIN)/python benchmarks/step.py
+
+docs: $(STAMP)  ## build the documentation into site/
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove what the targets made (not runs/)
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache

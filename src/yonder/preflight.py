@@ -1,0 +1,56 @@
+"""Checks before the first stage what needs no weights: an error in the last stage must not cost the hours before it."""
+
+from collections.abc import Iterator, Sequence
+
+from yonder.data.sources import fingerprint
+from yonder.models.judge import read_judge_prompt
+from yonder.models.loading import load_tokenizer, pick_device
+from yonder.recipe import Recipe
+from yonder.recipe.recipe import data_of, rewards_of
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
+from yonder.recipe.stages import DistillStage, EvaluateStage, FitJudgeStage, StageSettings
+from yonder.rewards.base import load_function
+
+
+def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
+    """Find every data file, judge prompt, tokenizer, device and user's reward that these stages name.
+
+    Raises DataError, ModelError or RecipeError for the first that is missing.
+    """
+    pick_device(recipe.policy.device)
+    for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
+        fingerprint(recipe.data[name.partition(".")[0]], recipe.data)
+    for stage in stages:
+        if isinstance(stage, DistillStage):
+            for term in stage.terms:
+                if ":" in term.reward:
+                    load_function(term.reward)
+    for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
+        settings = recipe.rewards[name]
+        if isinstance(settings, JudgeSettings):
+            read_judge_prompt(settings.prompt)
+        if isinstance(settings, JudgeSettings | ClassifierSettings):
+            pick_device(settings.device)
+    for model, tokenizer in dict.fromkeys(pair for stage in stages for pair in _models(recipe, stage)):
+        load_tokenizer(model, tokenizer)
+
+
+def _data_names(recipe: Recipe, stage: StageSettings) -> list[str]:
+    names = [name for _, name in data_of(stage)]
+    if isinstance(stage, EvaluateStage):
+        names += [recipe.benchmarks[name].data for name in stage.benchmarks]
+    return names
+
+
+def _models(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, str | None]]:
+    """(model, its tokenizer if named) for every model that is not made by a stage or fresh."""
+    found: list[tuple[object, str | None]] = []
+    if isinstance(stage, FitJudgeStage):
+        found.append((stage.model, stage.tokenizer))
+    elif not isinstance(stage, EvaluateStage) and getattr(stage, "policy", "stage:") is None:
+        found.append((recipe.policy.model, recipe.policy.tokenizer))
+    for name in rewards_of(recipe, stage):
+        found.append((getattr(recipe.rewards[name], "model", None), None))
+    for model, tokenizer in found:
+        if isinstance(model, str) and not model.startswith("stage:"):
+            yield model, tokenizer

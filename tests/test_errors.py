@@ -1,0 +1,349 @@
+"""Every mistake is one sentence that names the key, file or line and the mend; the exit code is not 0; nothing half-written stays.
+
+Most cases go through the command line's own guard inside this process; a few through `python -m yonder` itself.
+"""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from yonder.cli import app, guarded
+from yonder.data.responses import append_lines, read_lines
+from yonder.models.fresh import fresh_model
+from yonder.models.loading import load_tokenizer
+from yonder.recipe import load_recipe
+from yonder.recipe.models import FreshModel
+from yonder.training.checkpoint import is_whole
+
+MODEL = {"family": "llama", "hidden_size": 16, "layers": 1, "heads": 2}
+
+
+def tree(folder: Path) -> dict[str, Any]:
+    """A recipe that runs in a second or two."""
+    return {
+        "title": "small",
+        "output_dir": str(folder / "run"),
+        "threads": 1,
+        "policy": {"model": MODEL, "tokenizer": "yonder:tokenizer", "max_completion_tokens": 8, "device": "cpu"},
+        "task": {"docstring": False},
+        "data": {"train": {"source": "word-problems", "options": {"count": 12, "seed": 1}}},
+        "rewards": {"correct": {"kind": "verifiable"}},
+        "sandbox": {"workers": 1},
+        "stages": [
+            {"name": "warmup", "kind": "warmup", "data": "train", "epochs": 1},
+            {
+                "name": "rl",
+                "kind": "distill",
+                "policy": "stage:warmup",
+                "steps": 2,
+                "prompts": {"train": 2},
+                "terms": [{"reward": "correct", "data": "train", "weight": 1.0}],
+            },
+        ],
+    }
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(tree(tmp_path)))
+    return path
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command that must be refused; returns its sentence."""
+
+    def run(*arguments: str | Path) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+        return one_sentence(capsys.readouterr().err, stop.value.code)
+
+    return run
+
+
+def one_sentence(stderr: str, code: object) -> str:
+    """The last line of stderr, after whatever progress was shown, checked to be the only complaint."""
+    assert code == 2
+    assert "Traceback" not in stderr
+    lines = stderr.strip().splitlines()
+    assert [line.startswith("yonder: ") for line in lines].count(True) == 1, stderr
+    assert lines[-1].startswith("yonder: ")
+    return lines[-1].removeprefix("yonder: ")
+
+
+def carries_on(*arguments: str | Path) -> None:
+    """The same command now succeeds."""
+    guarded(lambda: app([str(argument) for argument in arguments], standalone_mode=False))
+
+
+SENTENCES = [  # overrides -> what the sentence says: where, and how to mend it
+    (["polcy.dtype=float32"], ["unknown key `polcy`", "did you mean `policy`?"]),
+    (["warmup.optimizer.learning_rate=1"], ["unknown key `stages.warmup.optimizer.learning_rate`"]),
+    (["rewards.correct.partal=0.2"], ["unknown key `rewards.correct.partal`", "did you mean `partial`?"]),
+    (["warmup.epochs=ten"], ["stages.warmup.epochs:", "valid integer", "not 'ten'"]),
+    (["warmup.epochs=0"], ["stages.warmup.epochs:", "greater than 0", "not 0"]),
+    (["policy.dtype=float64"], ["policy.dtype:", "'float32', 'bfloat16' or 'float16'", "not 'float64'"]),
+    (["rl.terms.0.weight=0.6"], ["stages.rl:", "weights of `terms` sum to 0.6", "make them sum to 1"]),
+    (["rl.name=warmup"], ["stages.warmup: two stages have this name", "rename one"]),
+    (["rl.terms.0.reward=corect"], ["stages.rl: there is no reward `corect`", "there is: correct"]),
+    (["rl.policy=stage:warm"], ["stages.rl: there is no earlier stage `warm`", "there is: warmup"]),
+    (["warmup.data=trein"], ["stages.warmup.data: there is no data set `trein`", "there is: train"]),
+    (["rl.steps=3"], ["stages.rl: `steps` (3) must be a multiple of `epochs` (2)"]),
+    (["stages.nothing.epochs=1"], ["override `stages.nothing.epochs=1`", "no entry `nothing`", "['warmup', 'rl']"]),
+    (["seed"], ["override `seed`: write key.sub=value"]),
+    (["seed.x=1"], ["override `seed.x=1`", "`seed` is a value"]),
+    (["title=[a"], ["override `title=[a`: the value is not valid YAML", "quote it"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), SENTENCES, ids=[case[0][0] for case in SENTENCES])
+def test_a_mistake_in_a_recipe_is_one_sentence_with_the_key(
+    overrides: list[str], words: list[str], recipe: Path, refused: Any, tmp_path: Path
+) -> None:
+    source = tree(tmp_path) | {"seed": 0}
+    recipe.write_text(yaml.safe_dump(source))
+    sentence = refused("run", recipe, *overrides)
+    for word in words:
+        assert word in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_key_is_named(recipe: Path, refused: Any, tmp_path: Path) -> None:
+    source = tree(tmp_path)
+    del source["stages"][1]["terms"][0]["weight"]
+    recipe.write_text(yaml.safe_dump(source))
+    assert "missing key `stages.rl.terms.0.weight`; add it" in refused("run", recipe)
+
+
+def test_yaml_that_does_not_parse_is_named_with_its_line(recipe: Path, refused: Any) -> None:
+    recipe.write_text("title: small\npolicy:\n  model: a\n bad: [\n")
+    assert refused("run", recipe).startswith(f"{recipe}, line 4: not valid YAML:")
+
+
+def test_a_key_that_occurs_twice_is_named_with_its_line(recipe: Path, refused: Any) -> None:
+    recipe.write_text(recipe.read_text() + "seed: 1\nseed: 2\n")
+    line = len(recipe.read_text().splitlines())
+    assert f"{recipe}, line {line}: not valid YAML: the key `seed` occurs twice" in refused("run", recipe)
+
+
+def test_a_recipe_that_is_not_a_mapping(recipe: Path, refused: Any) -> None:
+    recipe.write_text("- title\n")
+    assert refused("run", recipe) == f"{recipe}: a recipe is a mapping of keys; this file holds list"
+
+
+def test_an_unknown_recipe_with_a_near_name(refused: Any) -> None:
+    sentence = refused("run", "gsm8k-galactica-125")
+    assert "no recipe file or shipped recipe `gsm8k-galactica-125`" in sentence
+    assert "did you mean gsm8k-galactica-125m" in sentence
+    assert "no recipe file or shipped recipe `zzz`; shipped recipes: demo," in refused("run", "zzz")
+
+
+def test_the_command_itself_prints_one_line_and_exits_with_2(recipe: Path, tmp_path: Path) -> None:
+    rows = [{"question": "1 + 1 ?", "answer": "2"}] * 3
+    lines = [json.dumps(row) for row in rows]
+    lines[1] = '{"question": "1 + 1 ?", "answer"'
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("\n".join(lines))
+    for override, words in (
+        ("data.train={source: " + str(tmp_path / "gone.jsonl") + "}", ["data.train", "there is no file", "gone.jsonl"]),
+        (
+            "data.train={source: " + str(broken) + "}",
+            ["data.train", "broken.jsonl, line 2: not JSON", "mend or delete the line"],
+        ),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "yonder", "run", str(recipe), override], capture_output=True, text=True, cwd=tmp_path
+        )
+        sentence = one_sentence(done.stderr, done.returncode)
+        assert all(word in sentence for word in words), sentence
+        assert done.stdout == ""
+
+
+def test_a_missing_file_of_a_late_stage_is_found_before_the_first_one_runs(
+    recipe: Path, refused: Any, tmp_path: Path
+) -> None:
+    source = tree(tmp_path)
+    source["data"]["pool"] = {"source": str(tmp_path / "pool.jsonl"), "labeled": False}
+    source["stages"][1] |= {"prompts": {"pool": 2}, "terms": [{"reward": "correct", "data": "pool", "weight": 1.0}]}
+    recipe.write_text(yaml.safe_dump(source))
+    assert "pool.jsonl" in refused("run", recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_model_is_named_before_anything_runs(recipe: Path, refused: Any, tmp_path: Path) -> None:
+    sentence = refused("run", recipe, "policy.model=nobody/no-such-model", "policy.tokenizer=null")
+    assert "`nobody/no-such-model` is neither a folder here nor to be had from the hub" in sentence
+    assert "check the name or the connection" in sentence
+    judge = "rewards.correct={kind: judge, model: nobody/no-such-judge}"
+    assert "`nobody/no-such-judge`" in refused("run", recipe, judge)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there(recipe: Path, refused: Any) -> None:
+    sentence = refused("run", recipe, "policy.device=cuda")
+    assert sentence.startswith("device `cuda` is not usable here:")
+    assert sentence.endswith("use auto or cpu")
+
+
+def test_a_prompt_that_is_too_long_is_named(recipe: Path, refused: Any) -> None:
+    sentence = refused("run", recipe, "policy.max_prompt_tokens=4")
+    assert sentence.startswith("prompt `word-problems-1-")
+    assert "more than policy.max_prompt_tokens = 4" in sentence
+    assert sentence.endswith("raise it, leave the question out, or set policy.long_prompts: cut")
+
+
+def test_a_truncated_model_file_is_named(recipe: Path, refused: Any, tmp_path: Path) -> None:
+    tokenizer, folder = load_tokenizer("yonder:tokenizer"), tmp_path / "model"
+    fresh_model(FreshModel.model_validate(MODEL), tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    sentence = refused("run", recipe, f"policy.model={folder}", "policy.tokenizer=null")
+    assert f"the model in folder `{folder}` cannot be loaded" in sentence
+
+
+def test_an_output_dir_that_is_a_file(recipe: Path, refused: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    sentence = refused("run", recipe, f"output_dir={tmp_path / 'taken'}")
+    assert str(tmp_path / "taken") in sentence
+    assert sentence.endswith("change output_dir")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+REWARDS = {
+    "my_gone": (None, ["cannot be imported", "No module named 'my_gone'", "module:function"]),
+    "my_other": ("def g(rollouts): ...\n", ["cannot be imported", "no attribute 'f'"]),
+    "my_broken": ("def f(rollouts)\n", ["cannot be imported", "SyntaxError"]),
+    "my_number": ("f = 3\n", ["is a int, not a function"]),
+    "my_raising": (
+        "def f(rollouts):\n    return rollouts[99]\n",
+        ["raised IndexError", "my_raising.py, line 2", "mend it"],
+    ),
+    "my_short": ("def f(rollouts):\n    return [1.0]\n", ["returned 1 scores for 2 rollouts; return one each"]),
+    "my_none": ("def f(rollouts):\n    pass\n", ["raised TypeError"]),
+    "my_words": ("def f(rollouts):\n    return ['good'] * len(rollouts)\n", ["returned 'good'; return a number"]),
+}
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_users_reward_that_fails_is_named(
+    name: str, recipe: Path, refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where users keep their module; it need not be on PYTHONPATH
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    code, words = REWARDS[name]
+    if code is not None:
+        (tmp_path / f"{name}.py").write_text(code)
+    sentence = refused("run", recipe, f"rl.terms.0.reward={name}:f", "rl.policy=null")
+    assert sentence.startswith(f"reward {name}:f ") or sentence.startswith(f"reward `{name}:f` ")
+    for word in words:
+        assert word in sentence
+    late = code is not None and "def f(rollouts):" in code
+    assert (tmp_path / "run" / "stages" / "warmup" / "stage.json").exists() == late  # else found before the first stage
+
+
+# --- a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("mounting a small disk needs root; test_a_failed_write_is_no_checkpoint covers the essentials")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+    if leave:
+        os.truncate(filler, filler.stat().st_size - leave)
+    return filler
+
+
+@pytest.mark.parametrize("leave", [0, 200_000], ids=["no byte left", "too little for a checkpoint"])
+def test_a_full_disk_keeps_what_was_finished_and_the_same_command_continues(
+    leave: int, recipe: Path, refused: Any, small_disk: Path
+) -> None:
+    command = ("run", recipe, f"output_dir={small_disk / 'run'}")
+    carries_on("warmup", *command[1:])
+    warmup = small_disk / "run" / "stages" / "warmup"
+    before = (warmup / "stage.json").read_text()
+    recipe_before = (small_disk / "run" / "recipe.yaml").read_text()
+    filler = fill(small_disk, leave)
+
+    sentence = refused(*command)
+    assert "No space left on device" in sentence
+    assert "free disk space or change output_dir" in sentence
+    assert str(small_disk / "run") in sentence
+    assert (warmup / "stage.json").read_text() == before
+    assert (small_disk / "run" / "recipe.yaml").read_text() == recipe_before
+    [checkpoint] = (warmup / "checkpoints").glob("step-*")
+    assert is_whole(checkpoint)
+    assert list((small_disk / "run" / "stages").glob("rl/checkpoints/step-*")) == []
+
+    filler.unlink()
+    carries_on(*command)
+    summary = json.loads((small_disk / "run" / "summary.json").read_text())
+    assert {name: stage["status"] for name, stage in summary["stages"].items()} == {"warmup": "skipped", "rl": "done"}
+    steps = [json.loads(line)["step"] for line in (small_disk / "run/stages/rl/metrics.jsonl").read_text().splitlines()]
+    assert steps == [2]
+
+
+def test_a_failed_write_is_no_checkpoint(
+    recipe: Path, refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yonder.training.checkpoint as checkpoint
+
+    def full(folder: Path, policy: object) -> None:
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half of the")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_policy", full)
+        sentence = refused("run", recipe)
+    assert "step-00000001" in sentence and "free disk space or change output_dir" in sentence
+    stage = json.loads((tmp_path / "run/stages/warmup/stage.json").read_text())
+    assert stage["status"] == "unfinished"
+    assert list((tmp_path / "run/stages/warmup/checkpoints").iterdir()) == []
+    carries_on("run", recipe)
+    assert json.loads((tmp_path / "run/stages/rl/stage.json").read_text())["status"] == "done"
+
+
+def test_a_half_written_last_line_is_replaced_not_continued(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_lines(path, [{"n": 1}])
+    with path.open("a") as file:
+        file.write('{"n": 2')
+    assert read_lines(path) == [{"n": 1}]
+    append_lines(path, [{"n": 3}])
+    assert read_lines(path) == [{"n": 1}, {"n": 3}]
+    assert read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_the_recipe_of_these_tests_is_a_good_one(recipe: Path) -> None:
+    assert load_recipe(recipe).title == "small"

@@ -1,0 +1,132 @@
+"""Scores into columns, and each term's advantages over its own scored rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.training.test_update import batch_of
+from yonder.core.masking import whiten
+from yonder.schema import Completion, Prompt, Rollout, Score
+from yonder.training.advantages import Estimator, estimate_advantages, place_scores
+from yonder.training.batch import pack
+from yonder.training.distill import due, flatten
+from yonder.training.rollout import Term, derived_seed, score_streams
+
+
+def rollouts(count: int) -> list[Rollout]:
+    prompt = Prompt(id="p", question="q", text="q")
+    return [Rollout(prompt, (5,), Completion((6, 7), (-1.0, -1.0), "x", True), group=i // 2) for i in range(count)]
+
+
+def term(reward: str, stream: str) -> Term:
+    return Term(reward, stream, 0.5, None)  # type: ignore[arg-type]
+
+
+def test_scores_go_to_their_terms_and_streams() -> None:
+    streams = {"labeled": rollouts(2), "unlabeled": rollouts(3)}
+    terms = [term("verifiable", "labeled"), term("judge", "unlabeled"), term("judge", "labeled")]
+    scores = {
+        ("verifiable", "labeled"): [Score(1.0), Score(0.0)],
+        ("judge", "unlabeled"): [Score(0.7), Score(None, "no mass"), Score(0.0)],
+        ("judge", "labeled"): [Score(None, "no mass"), Score(0.9)],
+    }
+    batch = pack(*flatten(streams), 3, torch.device("cpu"))
+    found = place_scores(batch, streams, scores, terms)
+    expected = [[1, 0, 0], [0, 0, 0.9], [0, 0.7, 0], [0, 0, 0], [0, 0, 0]]
+    assert torch.allclose(found.scores, torch.tensor(expected))
+    # unscored is not zero: a scored 0.0 has a 1 here, a None has a 0
+    assert found.scored.tolist() == [[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 1, 0]]
+
+
+def test_group_numbers_are_unique_over_streams() -> None:
+    _, groups = flatten({"a": rollouts(4), "b": rollouts(2), "c": rollouts(3)})
+    assert groups == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+
+
+def test_ppo_columns_are_estimated_over_their_own_rows() -> None:
+    batch = batch_of(
+        scores=torch.tensor([[1.0, 0.0], [0.0, 0.5]]),
+        old_logprobs=torch.tensor([[-1.0, -2.0], [-1.0, 0.0]]),
+        reference_logprobs=torch.tensor([[-2.0, -1.0], [-3.0, 0.0]]),
+        old_values=torch.tensor([[[0.2, 9.0], [0.4, 9.0]], [[9.0, 0.1], [9.0, 9.0]]]),
+    )
+    found = estimate_advantages(batch, Estimator("ppo", kl_in_reward=0.1, gamma=0.9, gae_lambda=0.5))
+    # term 0, row 0: k1 = 1, -1; rewards -0.1, 0.1 + 1.0
+    #   delta_1 = 1.1 - 0.4 = 0.7
+    #   delta_0 = -0.1 + 0.9 * 0.4 - 0.2 = 0.06; A_0 = 0.06 + 0.45 * 0.7 = 0.375; returns 0.575, 1.1
+    # term 1, row 1: k1 = 2; reward -0.2 + 0.5 = 0.3; A = 0.3 - 0.1 = 0.2; return 0.3
+    assert found.returns[..., 0].flatten().tolist() == pytest.approx([0.575, 1.1, 0.0, 0.0], abs=1e-6)
+    assert found.returns[..., 1].flatten().tolist() == pytest.approx([0.0, 0.0, 0.3, 0.0], abs=1e-6)
+    # whitened over the term's own two tokens: mean 0.5375, deviations -+0.1625
+    #   unbiased std 0.1625 * sqrt 2: -+0.7071068
+    assert found.advantages[..., 0].flatten().tolist() == pytest.approx([-0.7071068, 0.7071068, 0, 0], abs=1e-6)
+    assert found.advantages[..., 1].abs().max() == 0  # one token alone has no spread
+
+
+def test_ppo_whitens_over_every_scored_token_of_the_term() -> None:
+    batch = batch_of(scores=torch.tensor([[1.0, 0.0], [0.0, 0.0]]), scored=torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    found = estimate_advantages(batch, Estimator("ppo", 0.0, gamma=1.0, gae_lambda=1.0)).advantages[..., 0]
+    # plain advantages 1, 1 and 0: as whitened by the core function, whose own numbers are tested by hand
+    expected = whiten(torch.tensor([[1.0, 1.0], [0.0, 0.0]]), batch.completion_mask)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert found[0, 0].item() == pytest.approx(0.5773503, abs=1e-6)  # (1 - 2/3) / sqrt(1/3)
+
+
+def test_grpo_columns_compare_within_groups_and_terms() -> None:
+    scores = torch.tensor([[1.0, 0.3], [0.0, 0.9]])
+    batch = batch_of(scores=scores, scored=torch.tensor([[1.0, 1.0], [1.0, 0.0]]), groups=torch.tensor([3, 3]))
+    found = estimate_advantages(batch, Estimator("grpo", 0.0, group_std=False))
+    # term 0: 1 and 0, mean 0.5, the same for every token of a row; term 1: one scored member
+    assert found.advantages[..., 0].tolist() == [[0.5, 0.5], [-0.5, 0.0]]
+    assert found.advantages[..., 1].abs().max() == 0
+    assert found.returns.abs().max() == 0
+
+
+def test_grpo_with_the_penalty_in_the_reward_charges_what_is_still_to_come() -> None:
+    batch = batch_of(
+        scores=torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
+        scored=torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+        groups=torch.tensor([3, 3]),
+        old_logprobs=torch.tensor([[-1.0, -2.0], [-1.0, 5.0]]),
+        reference_logprobs=torch.tensor([[-2.0, -1.5], [-3.0, 0.0]]),
+    )
+    found = estimate_advantages(batch, Estimator("grpo", 0.1, group_std=False)).advantages[..., 0]
+    # k1: 1, -0.5 and 2; still to come: 0.5, -0.5 and 2. 0.5 - 0.05, 0.5 + 0.05, -0.5 - 0.2
+    assert found.flatten().tolist() == pytest.approx([0.45, 0.55, -0.7, 0.0], abs=1e-6)
+
+
+def test_a_reward_reads_a_stream_once() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+
+        def score(self, members: list[Rollout]) -> list[Score]:
+            self.asked.append(len(members))
+            return [Score(0.5)] * len(members)
+
+    judge = Counting()
+    terms = [Term("judge", "labeled", 0.5, judge), Term("judge", "unlabeled", 0.5, judge)]
+    probe = Term("judge", "labeled", 0, judge)
+    found = score_streams({"labeled": rollouts(2), "unlabeled": rollouts(3)}, terms, [probe])
+    assert judge.asked == [2, 3]  # the probe takes the scores that the term already has
+    assert set(found) == {("judge", "labeled"), ("judge", "unlabeled")}
+
+
+def test_seeds_are_functions_of_their_parts() -> None:
+    assert derived_seed(0, "a", 1) == derived_seed(0, "a", 1) != derived_seed(0, "a", 2)
+    assert 0 <= derived_seed("x") < 2**56
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "stride", "last", "expected"),
+    [
+        (4, 4, 2, False, True),
+        (6, 4, 2, False, False),
+        (6, 5, 2, False, True),  # step 5 was one of the two just made
+        (6, 0, 2, False, False),  # never
+        (7, 4, 2, True, True),  # the last always
+    ],
+)
+def test_due(step: int, every: int, stride: int, last: bool, expected: bool) -> None:
+    assert due(step, every, stride, last) is expected
