@@ -44,7 +44,7 @@ class Workshop:
             fallback="confined" if limits.fallback else "none",
             log=sandbox_log,
         )
-        self._rewards: dict[str, Reward] = {}
+        self._rewards: dict[tuple[str, str], Reward] = {}
 
     def close(self) -> None:
         """End the sandbox's processes."""
@@ -73,8 +73,14 @@ class Workshop:
         tokenizer = load_tokenizer(origin, named)
         model = load_causal_lm(origin, tokenizer, settings.dtype, pick_device(settings.device))
         policy = Policy(model, tokenizer, value_outputs)
-        policy.autocast = None if settings.autocast == "off" else cast(torch.dtype, getattr(torch, settings.autocast))
+        policy.autocast = self.autocast
         return policy
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """The recipe's mixed precision."""
+        name = self.recipe.policy.autocast
+        return None if name == "off" else cast(torch.dtype, getattr(torch, name))
 
     def encoder(self, policy: Policy, task: TaskSettings, sft: bool = False) -> PromptEncoder:
         """How this policy reads prompts of a task. Where sampling cuts long prompts, SFT reads them whole."""
@@ -117,10 +123,11 @@ class Workshop:
         return VerifiableReward(VerifiableSettings(kind="verifiable"), task, self.run_programs)
 
     def reward(self, name: str, task: TaskSettings) -> Reward:
-        """A reward by its recipe name, or a user's `module:function`; each is built once."""
-        if name not in self._rewards:
-            self._rewards[name] = load_function(name) if ":" in name else self._build(self.recipe.rewards[name], task)
-        return self._rewards[name]
+        """A reward by its recipe name, or a user's `module:function`; each is built once for each task."""
+        key = (name, task.model_dump_json())
+        if key not in self._rewards:
+            self._rewards[key] = load_function(name) if ":" in name else self._build(self.recipe.rewards[name], task)
+        return self._rewards[key]
 
     def _build(self, settings: RewardSettings, task: TaskSettings) -> Reward:
         if isinstance(settings, VerifiableSettings):

@@ -1,22 +1,27 @@
 """The run card: everything that decides a number and is not in the recipe."""
 
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import yonder
+from yonder.data.sources import fingerprint
 from yonder.errors import StorageError, YonderError
 from yonder.models.judge import JudgePrompt, read_judge_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
 from yonder.recipe.models import ModelReference
-from yonder.recipe.rewards import JudgeSettings
+from yonder.recipe.recipe import rewards_of
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
+from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pydantic", "pydantic-monty", "math-verify", "numpy", "safetensors")
@@ -39,6 +44,12 @@ def write_card(path: Path, recipe: Recipe, checkpoints: Mapping[str, Path] | Non
             for name, settings in recipe.rewards.items()
             if isinstance(settings, JudgeSettings)
         },
+        "classifiers": {
+            name: settings.model_dump(mode="json")
+            for name, settings in recipe.rewards.items()
+            if isinstance(settings, ClassifierSettings)
+        },
+        "data": {name: fingerprint(settings, recipe.data) for name, settings in recipe.data.items()},
     }
     try:
         path.write_text(json.dumps(redact(card), indent=1) + "\n", encoding="utf-8")
@@ -62,6 +73,31 @@ def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> 
     labels = prompt.labels
     tokens = {"yes": [labels.yes_id, labels.yes_text], "no": [labels.no_id, labels.no_text]}
     return facts | {"prompt": prompt.rendered, "chat_template": prompt.chat, "label_tokens": tokens}
+
+
+def outside_files(recipe: Recipe, stage: StageSettings) -> dict[str, Any]:
+    """What decides a stage's outcome and lies in files of the user: judge prompts, reward functions, local weights."""
+    found: dict[str, Any] = {}
+    for name in rewards_of(recipe, stage):
+        settings = recipe.rewards[name]
+        if isinstance(settings, JudgeSettings):
+            found[f"rewards.{name}.prompt"] = read_judge_prompt(settings.prompt)
+        found |= _folder(f"rewards.{name}.model", getattr(settings, "model", None))
+    for key in ("policy", "reference", "model"):
+        found |= _folder(key, getattr(stage, key, None))
+    found |= _folder("policy.model", recipe.policy.model)
+    for term in getattr(stage, "terms", ()):
+        spec = find_spec(term.reward.partition(":")[0]) if ":" in term.reward else None
+        if spec is not None and spec.origin:
+            found[term.reward] = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return found
+
+
+def _folder(key: str, model: object) -> dict[str, Any]:
+    """Names, sizes and times of the files of a local model folder."""
+    if not isinstance(model, str) or not Path(model).is_dir():
+        return {}
+    return {key: [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(Path(model).iterdir())]}
 
 
 def version(package: str) -> str:

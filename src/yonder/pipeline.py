@@ -15,7 +15,7 @@ import torch
 
 import yonder
 from yonder.assemble import Workshop
-from yonder.card import write_card
+from yonder.card import outside_files, write_card
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError, StorageError
 from yonder.preflight import check_inputs
@@ -23,6 +23,7 @@ from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
+from yonder.reporting.redaction import redact_yaml
 from yonder.stages import StageContext, run_stage
 from yonder.training.progress import Progress, Silent
 
@@ -115,10 +116,6 @@ class Runner:
     def key(self, stage: StageSettings) -> str:
         """Hash of everything that decides a stage's outcome: its settings, what it uses of the recipe, and its inputs' hashes."""
         recipe = self.recipe
-        names = [name for _, name in data_of(stage)]
-        if isinstance(stage, EvaluateStage):
-            names += [recipe.benchmarks[name].data for name in stage.benchmarks]
-        sources = {name: self._data_key(name.partition(".")[0]) for name in names}
         parts: dict[str, Any] = {
             "version": yonder.__version__,
             "stage": stage.model_dump(mode="json"),
@@ -127,19 +124,25 @@ class Runner:
             "policy": recipe.policy.model_dump(mode="json"),
             "task": recipe.task.model_dump(mode="json"),
             "sandbox": recipe.sandbox.model_dump(mode="json"),
-            "data": sources,
+            "data": self._data_key(stage),
             "rewards": {name: recipe.rewards[name].model_dump(mode="json") for name in rewards_of(recipe, stage)},
+            "files": outside_files(recipe, stage),
             "inputs": {name: self.records[name]["hash"] for name in stage_inputs(recipe, stage)},
         }
         if isinstance(stage, EvaluateStage):
             parts["benchmarks"] = {name: recipe.benchmarks[name].model_dump(mode="json") for name in stage.benchmarks}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-    def _data_key(self, name: str) -> Any:
-        settings = self.recipe.data[name]
-        if settings.mixture is not None:
-            return [settings.model_dump(mode="json"), {other: self._data_key(other.partition(".")[0]) for other in settings.mixture}]
-        return [settings.model_dump(mode="json"), fingerprint(settings)]
+    def _data_key(self, stage: StageSettings) -> Any:
+        """The whole `data` section (one set's development split takes questions from others over the same source), and contents."""
+        names = [name for _, name in data_of(stage)]
+        if isinstance(stage, EvaluateStage):
+            names += [self.recipe.benchmarks[name].data for name in stage.benchmarks]
+        if not names:
+            return None
+        settings = {name: part.model_dump(mode="json") for name, part in self.recipe.data.items()}
+        used = {name.partition(".")[0] for name in names}
+        return [settings, {name: fingerprint(self.recipe.data[name], self.recipe.data) for name in sorted(used)}]
 
     def checkpoints(self) -> dict[str, Path]:
         """Stage name -> the model folder it hands on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from yonder.assemble import Workshop
 from yonder.data.datasets import with_solutions
-from yonder.data.negatives import MAKERS, make_negatives
+from yonder.data.negatives import KINDS, make_negatives
 from yonder.data.responses import (
     append_lines,
     append_responses,
@@ -27,6 +27,7 @@ from yonder.models.judge import JudgePrompt, LocalJudge, read_judge_prompt
 from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer, pick_device
 from yonder.models.policy import Policy
 from yonder.plans import completions_per_step, distill_plan, estimator, loss_settings, supervised_plan
+from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import (
@@ -59,6 +60,7 @@ from yonder.training.supervised import Supervised
 from yonder.training.warmup import sft_examples
 
 Result = dict[str, Any]
+ATTACKS_OF_A_KIND = 100  # made for a judge check
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,8 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     for name in stage.data:
         responses += [reference_response(prompt, name) for prompt in with_solutions(shop.data(name), name)]
     responses = list({(r.question, r.response): r for r in responses}.values())  # [ReFT]: exact duplicates removed
-    responses += still_wrong(make_negatives(responses, dict(stage.negatives), seed), context)
+    task = shop.task(stage.data[0]) if stage.data else responses_task(stage.responses, context)
+    responses += still_wrong(make_negatives(responses, dict(stage.negatives), seed), task, context)
     training, held_out = split_by_question(responses, stage.held_out, seed)
     if not training or not held_out:
         raise DataError(f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from")
@@ -163,9 +166,9 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     return result | counts | {"checkpoint": checkpoint_of(store, result)}
 
 
-def still_wrong(negatives: Sequence[Response], context: StageContext) -> list[Response]:
+def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
     """Made negatives without those whose answer is right all the same."""
-    scores = context.shop.verifier(context.recipe.task).score([as_rollout(response) for response in negatives])
+    scores = context.shop.verifier(task).score([as_rollout(response) for response in negatives])
     return [r for r, score in zip(negatives, scores, strict=True) if score.value is not None and not score.details["correct"]]
 
 
@@ -178,6 +181,7 @@ def fit_judge(
     tokenizer = load_tokenizer(model, stage.tokenizer)
     network = load_causal_lm(model, tokenizer, recipe.policy.dtype, pick_device(recipe.policy.device))
     judge = Policy(network, tokenizer)
+    judge.autocast = shop.autocast
     defaults = JudgeSettings(model=stage.model, prompt=stage.prompt)
     prompt = JudgePrompt(tokenizer, read_judge_prompt(stage.prompt), defaults.chat, (defaults.yes, defaults.no))
     program = stage.prompt == "program"
@@ -222,17 +226,21 @@ def fit_classifier(
 
 
 def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
-    """Measure a reward against verified responses; below the floor the run stops."""
+    """Measure a reward against verified responses and made attacks; below the floor the run stops."""
+    recipe = context.recipe
     responses = [r for name in stage.responses for r in read_responses(context.folders[name] / "responses.jsonl")]
     responses = [response for response in responses if response.correct is not None]
     if not responses:
         raise DataError(f"stage {stage.name}: there are no labeled responses to check against; collect some first")
-    reward = context.shop.reward(stage.reward, context.recipe.task)
+    task = responses_task(stage.responses, context)
+    right = [response for response in responses if response.correct]
+    share = min(1.0, ATTACKS_OF_A_KIND / max(1, len(right)))
+    attacks = make_negatives(right, dict.fromkeys(KINDS, share), derived_seed(recipe.seed, stage.name)) if right else []
+    responses += still_wrong(attacks, task, context)
     context.progress.start(stage.name, 1)
-    scores = reward.score([as_rollout(response) for response in responses])
-    settings = context.recipe.rewards[stage.reward]
-    delta = settings.delta if isinstance(settings, JudgeSettings) else 0.5
-    check = check_judge(responses, scores, delta, floor=stage.floor, attacks=tuple(MAKERS))
+    scores = context.shop.reward(stage.reward, task).score([as_rollout(response) for response in responses])
+    delta = getattr(recipe.rewards.get(stage.reward), "delta", 0.0) or 0.5
+    check = check_judge(responses, scores, delta, floor=stage.floor, attacks=KINDS)
     context.progress.finish()
     (context.folder / "judge_check.json").write_text(json.dumps(check.to_json(), indent=1))
     if check.admission.verdict == "fail":
@@ -241,14 +249,20 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     return {"verdict": check.admission.verdict, "sentence": check.admission.why}
 
 
+def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
+    """The task format of the data set that the first of these collect stages answered."""
+    stage = context.recipe.stage(names[0]) if names else None
+    return context.shop.task(stage.data) if isinstance(stage, CollectStage) else context.recipe.task
+
+
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
     """RL with weighted terms."""
     recipe, shop = context.recipe, context.shop
-    task = shop.task(stage.terms[0].data)
+    task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
     ppo = stage.algorithm == "ppo"
     outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
     policy = shop.policy(stage.policy, outputs)
-    terms = [Term(t.reward, t.data, t.weight, shop.reward(t.reward, task)) for t in stage.terms]
+    terms = [Term(t.reward, t.data, t.weight, shop.reward(t.reward, shop.task(t.data))) for t in stage.terms]
     verified = [t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"]
     labeled = verified[0] if verified else None
     probes = [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []

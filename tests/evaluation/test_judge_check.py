@@ -96,7 +96,7 @@ def test_attacks_are_in_the_table_only():
 
 
 def test_length_quartiles():
-    rows = [(response(f"q{i}", False, length=i + 1), score(0.9 if i >= 6 else 0.1)) for i in range(8)]
+    rows = [(response(f"q{i}", False, length=i + 1), score(0.9 if i >= 6 else 0.1)) for i in reversed(range(8))]
     rows += [(response("q0", True, length=100), score(0.9))]
     slices = judge(rows).by_length
     assert [(s.low, s.high, s.n, s.false_positive_rate) for s in slices] == [

@@ -45,6 +45,7 @@ NUMBERS: list[tuple[str, float | None]] = [
     ("**Final Answer**: 18 dollars", 18),
     ("Answer: Janet has 16 eggs. She sells 9 for 18", 18),  # a solution behind "Answer:"
     ("ANSWER: 18", 18),
+    ("<answer>18</answer> in 3 steps", 18),
     ("She makes 9 * 2 = $18.\n#### 18", 18),
     ("#### 1,080", 1080),
     ("16 - 3 - 4 = 9, and 9 * 2 = 18", 18),
@@ -83,10 +84,11 @@ def test_final_number(text: str, number: float | None):
 
 
 LABELS: list[tuple[str, float | None]] = [
-    ("18", 18), ("-3.5", -3.5), ("- 5", -5), ("+3", 3), (".5", 0.5), ("1,000", 1000), ("$18", 18), ("18%", 18), ("18.", 18), ("203.0", 203),
-    ("1e3", 1000), ("1/2", 0.5), ("5/8", 0.625), ("3 1/2", 3.5), ("-1/2", -0.5), ("<203>", 203), (r"\frac{1}{2}", 0.5), (r"$\frac{1}{2}$", 0.5),
-    ("None", None), ("", None), ("nan", None), ("inf", None), ("True", None), ("1/0", None), ("12 or 13", None), ("5 apples", None), ("a", None),
-    ("1e999", None), ("3:2", None),
+    ("18", 18), ("-3.5", -3.5), ("- 5", -5), ("+3", 3), (".5", 0.5), ("1,000", 1000), ("$18", 18), ("18%", 18),
+    ("18.", 18), ("203.0", 203), ("1e3", 1000), ("1/2", 0.5), ("5/8", 0.625), ("3 1/2", 3.5), ("-1/2", -0.5),
+    ("<203>", 203), (r"\frac{1}{2}", 0.5), (r"$\frac{1}{2}$", 0.5),
+    ("None", None), ("", None), ("nan", None), ("inf", None), ("True", None), ("1/0", None), ("12 or 13", None),
+    ("5 apples", None), ("a", None), ("1e999", None), ("3:2", None),
 ]  # fmt: skip
 
 
@@ -110,6 +112,8 @@ CHOICES: list[tuple[str, str | None]] = [
     ("#### C", "C"),
     (r"$\boxed{C}$", "C"),
     (r"\boxed{\text{C}}", "C"),
+    ("<answer>C</answer>", "C"),
+    ("The best answer choice is C", "C"),
     ("So (C) is correct.", "C"),
     ("C is the answer", "C"),
     ("The answer is A because Rome is older.", "A"),
@@ -162,6 +166,12 @@ def test_final_letter(text: str, letter: str | None):
     assert final_letter(text, CITIES) == letter
 
 
+def test_letters_within_the_text_of_the_option():
+    assert final_letter("The answer is (C) Plan A.", ("Rome", "Oslo", "Plan A")) == "C"
+    assert final_letter("The answer is C. Plan A", ("Rome", "Oslo", "Plan A")) == "C"
+    assert final_letter("The answer is (C) or A.", ("Rome", "Oslo", "Plan A")) is None
+
+
 def test_letters_follow_the_number_of_options():
     assert final_letter("The answer is (I).", ("x",) * 9) == "I"
     assert final_letter("The answer is (I).", ("x",) * 4) is None
@@ -203,10 +213,13 @@ def test_latex_refuses_what_is_long_or_no_number(text: str):
     assert time.perf_counter() - start < 5
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["the answer is ", "answer: ", "answer is 5 ", "answer is A ", r"\boxed{", "1,00", "1", "1/", "- ", "1.", "(A) ", "\n", "\\text{", "option "],
-)  # fmt: skip
+PIECES = [
+    "the answer is ", "answer: ", "answer is 5 ", "answer is A ", r"\boxed{", "1,00", "1", "1/", "- ", "1.", "(A) ", "\n",
+    "\\text{", "option ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", PIECES)
 def test_time_stays_linear(piece: str):
     text = (piece * 20000)[:20000]
     start = time.perf_counter()
@@ -215,11 +228,20 @@ def test_time_stays_linear(piece: str):
     assert time.perf_counter() - start < 4
 
 
-def test_time_of_hostile_latex():
-    text = "".join(rf"the answer is \frac{{{i}}}{{" + "2" * 60 + "}^{x}. " for i in range(300))
-    start = time.perf_counter()
-    final_number(text)
-    assert time.perf_counter() - start < 10
+def test_few_anchors_are_tried(monkeypatch: pytest.MonkeyPatch):
+    tried: list[str] = []
+
+    def never(text: str, last: bool = False) -> None:
+        tried.append(text)
+
+    monkeypatch.setattr("yonder.rewards.answers.latex_inside", never)
+    assert final_number("the answer is unknown. " * 300) is None
+    assert len(tried) < 30  # one parse of hostile LaTeX may take 0.1 s
+
+
+def test_what_stands_far_behind_an_anchor_is_not_its_number():
+    assert final_number("The answer is " + "very " * 100 + "close to 5, 7 or 9") == 9
+    assert final_number("The answer is " + "very " * 10 + "close to 5, 7 or 9") == 5
 
 
 def _lines(name: str) -> list[dict[str, str]]:

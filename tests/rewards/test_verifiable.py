@@ -65,7 +65,10 @@ def reward(**task: object) -> VerifiableReward:
     ],
 )
 def test_programs(program: str, value: float | None, reason: str, answer: float | None, correct: bool, status: str):
-    (score,) = reward(format="program").score([rollout(program, "14", prefix="def solution():\n")])
+    sandbox = Sandbox()
+    verify = VerifiableReward(VerifiableSettings(kind="verifiable"), TaskSettings(), sandbox)
+    (score,) = verify.score([rollout(program, "14", prefix="def solution():\n")])
+    assert sandbox.ran == ["def solution():\n" + program]
     assert (score.value, score.reason) == (value, reason)
     assert score.details == {"answer": answer, "correct": correct, "status": status}
 
@@ -123,8 +126,9 @@ def test_choice(text: str, label: str, value: float | None, reason: str):
 
 
 def test_open_ended_is_never_scored():
-    (score,) = reward(format="open").score([rollout("Roses are red.", "Roses are red.")])
-    assert (score.value, score.reason) == (None, "open-ended: no rule can verify it")
+    for label in ("Roses are red.", "14", None):
+        (score,) = reward(format="open").score([rollout("The answer is 14", label)])
+        assert (score.value, score.reason) == (None, "open-ended: no rule can verify it")
     assert reward(format="open").answers([rollout("Roses are red.", None)]) == [None]
 
 

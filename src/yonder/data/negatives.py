@@ -108,6 +108,9 @@ MAKERS: dict[str, Maker] = {
 }
 
 
+KINDS = (*MAKERS, "other-question")
+
+
 def make_negatives(responses: Sequence[Response], shares: Mapping[str, float], seed: int) -> list[Response]:
     """Candidates for wrong responses: for each kind, `share` of the right responses are changed (above 1: several each).
 

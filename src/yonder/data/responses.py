@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from yonder.data.negatives import split_head
 from yonder.errors import StorageError
 from yonder.schema import Completion, Prompt, Response, Rollout, Score
 
@@ -39,9 +40,10 @@ def reference_response(prompt: Prompt, source: str) -> Response:
 
 
 def as_rollout(response: Response) -> Rollout:
-    """A collected response in the form that rewards read."""
-    prompt = Prompt(response.prompt_id, response.question, "", "", response.answer)
-    return Rollout(prompt, (), Completion((), (), response.response, response.finished))
+    """A collected response in the form that rewards read: what was given is the prefix, the rest the completion."""
+    head, body = split_head(response.response)
+    prompt = Prompt(response.prompt_id, response.question, "", head, response.answer)
+    return Rollout(prompt, (), Completion((), (), body, response.finished))
 
 
 def read_responses(path: Path) -> list[Response]:

@@ -134,6 +134,8 @@ def check_references(recipe: Recipe) -> None:
         if isinstance(stage, EvaluateStage):
             for name in stage.benchmarks:
                 _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
+        if isinstance(stage, DistillStage):
+            _check_probe(recipe, stage, key)
         _check_inputs(recipe, stage, key, seen)
         seen.add(stage.name)
 
@@ -147,6 +149,21 @@ def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]
         references.update(stage.checkpoints)
     for name in sorted(references):
         _known(key, "earlier stage", name, seen)
+    models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
+    models.update(stage.checkpoints if isinstance(stage, EvaluateStage) else ())
+    for name in sorted(models):
+        kind = recipe.stage(name).kind
+        if kind not in ("warmup", "distill", "fit-judge") or (isinstance(stage, EvaluateStage) and kind == "fit-judge"):
+            raise ValueError(f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another")
+
+
+def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
+    """A probe is compared with the truth on labeled prompts, so there must be a verifiable term."""
+    kinds = {recipe.rewards[term.reward].kind for term in stage.terms if term.reward in recipe.rewards}
+    if stage.monitor.probe and "verifiable" not in kinds:
+        raise ValueError(
+            f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; add one (its weight may be 0)"
+        )
 
 
 def _check_data(recipe: Recipe) -> None:

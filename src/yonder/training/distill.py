@@ -192,8 +192,7 @@ class Distiller:
             scored = batch.scored[:, k]
             count = float(scored.sum())
             metrics[f"terms/{term.name}/reward_mean"] = float((batch.scores[:, k] * scored).sum()) / max(1.0, count)
-            metrics[f"terms/{term.name}/scored"] = count
-            metrics[f"terms/{term.name}/unscored"] = len(rollouts[term.stream]) - count
+            metrics[f"terms/{term.name}/scored"] = count / len(rollouts[term.stream])  # a share
         for name, members in rollouts.items():
             metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
             metrics[f"rollouts/{name}/finished"] = mean([float(r.completion.finished) for r in members])
