@@ -1,4 +1,5 @@
-"""Every mistake is one sentence that names the key, file or line and the mend; the exit code is not 0; nothing half-written stays.
+"""Every mistake is one sentence that names key, file or line and the mend, with exit code 2; nothing half-written
+stays.
 
 Most cases go through the command line's own guard inside this process; a few through `python -m yonder` itself.
 """
@@ -268,7 +269,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not mounted or mounted.returncode:
         pytest.skip("mounting a small disk needs root; test_a_failed_write_is_no_checkpoint covers the essentials")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # weights may still be mapped
 
 
 def fill(disk: Path, leave: int) -> Path:

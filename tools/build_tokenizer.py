@@ -1,6 +1,6 @@
 """Rebuild the shipped tokenizer: byte-level BPE over the embedded questions and programs, one token per digit.
 
-    python tools/build_tokenizer.py        # writes src/yonder/assets/tokenizer
+python tools/build_tokenizer.py        # writes src/yonder/assets/tokenizer
 """
 
 import gzip

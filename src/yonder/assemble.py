@@ -19,7 +19,13 @@ from yonder.models.policy import Policy
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
 from yonder.recipe.recipe import Recipe
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RewardSettings, ShuffledSettings, VerifiableSettings
+from yonder.recipe.rewards import (
+    ClassifierSettings,
+    JudgeSettings,
+    RewardSettings,
+    ShuffledSettings,
+    VerifiableSettings,
+)
 from yonder.rewards.base import Reward, ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
@@ -33,7 +39,8 @@ class Workshop:
     """Builds what one stage needs; every model is loaded once."""
 
     def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Path], sandbox_log: Path | None = None) -> None:
-        """`checkpoints`: stage name -> the folder it hands on; `sandbox_log`: where results that a clock decided are kept."""
+        """`checkpoints`: stage name -> the folder it hands on; `sandbox_log`: where results that a clock decided are
+        kept."""
         self.recipe = recipe
         self.checkpoints = checkpoints
         limits = recipe.sandbox
@@ -165,7 +172,8 @@ def build_classifier(settings: ClassifierSettings, model: ModelReference) -> Cla
 
 
 def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
-    """A judge from settings or a plain mapping of them: `load_judge({"model": "yonder:judge"}).score([(question, response)])`.
+    """A judge from settings or a plain mapping of them: `load_judge({"model": "yonder:judge"}).score([(question,
+    response)])`.
 
     Raises RecipeError for wrong settings, ModelError when the model cannot be had.
     """
@@ -177,4 +185,3 @@ def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
         first = error.errors(include_url=False)[0]
         raise RecipeError(f"judge settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     return build_judge(checked, checked.model, checked.prompt == "program")
-

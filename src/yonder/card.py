@@ -24,7 +24,17 @@ from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "pydantic", "pydantic-monty", "math-verify", "numpy", "safetensors")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "pydantic",
+    "pydantic-monty",
+    "math-verify",
+    "numpy",
+    "safetensors",
+)
 
 
 def write_card(path: Path, recipe: Recipe, checkpoints: Mapping[str, Path] | None = None) -> None:
@@ -65,9 +75,16 @@ def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> 
         if found is None:
             return {"model": model, "state": "not fitted yet"}
         model = str(found)
-    facts: dict[str, Any] = {"model": str(settings.model), "tau": settings.tau, "delta": settings.delta, "dtype": settings.dtype}
+    facts: dict[str, Any] = {
+        "model": str(settings.model),
+        "tau": settings.tau,
+        "delta": settings.delta,
+        "dtype": settings.dtype,
+    }
     try:
-        prompt = JudgePrompt(load_tokenizer(model), read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no))
+        prompt = JudgePrompt(
+            load_tokenizer(model), read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no)
+        )
     except YonderError as error:
         return facts | {"state": str(error)}
     labels = prompt.labels

@@ -83,7 +83,9 @@ def doctor() -> None:
 
     worst = 0
     for finding in findings():
-        typer.echo(f"{'ok  ' if finding.good else 'note' if finding.optional else 'MISS'}  {finding.name:<22} {finding.says}")
+        typer.echo(
+            f"{'ok  ' if finding.good else 'note' if finding.optional else 'MISS'}  {finding.name:<22} {finding.says}"
+        )
         worst |= not (finding.good or finding.optional)
     raise typer.Exit(int(worst))
 

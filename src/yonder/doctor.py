@@ -23,8 +23,12 @@ class Finding(NamedTuple):
 def findings() -> list[Finding]:
     """All checks; none of them changes anything."""
     return [
-        Finding("yonder", True, False, f"{yonder.__version__} on Python {platform.python_version()}, {platform.system()}"),
-        Finding("torch", True, False, f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"),
+        Finding(
+            "yonder", True, False, f"{yonder.__version__} on Python {platform.python_version()}, {platform.system()}"
+        ),
+        Finding(
+            "torch", True, False, f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+        ),
         _accelerator(),
         _disk(),
         *_sandbox(),
@@ -40,7 +44,9 @@ def _accelerator() -> Finding:
         return Finding("accelerator", True, True, f"{torch.cuda.device_count()} x {', '.join(sorted(names))}")
     if torch.backends.mps.is_available():
         return Finding("accelerator", True, True, "Apple GPU (mps)")
-    return Finding("accelerator", False, True, "none: the shipped `demo` and `svamp-cpu` run on the CPU; the others want a GPU")
+    return Finding(
+        "accelerator", False, True, "none: the shipped `demo` and `svamp-cpu` run on the CPU; the others want a GPU"
+    )
 
 
 def _disk() -> Finding:
@@ -52,7 +58,11 @@ def _sandbox() -> list[Finding]:
     from yonder.sandbox import probe
 
     found = probe()
-    monty = f"Monty {found.monty_version} runs programs" if found.monty else f"{found.monty_detail}; pip install pydantic-monty"
+    monty = (
+        f"Monty {found.monty_version} runs programs"
+        if found.monty
+        else f"{found.monty_detail}; pip install pydantic-monty"
+    )
     confined = "confined CPython runs what Monty lacks" if found.confined else f"no fallback: {found.confined_detail}"
     return [Finding("sandbox", found.monty, False, monty), Finding("sandbox fallback", found.confined, True, confined)]
 

@@ -1,6 +1,7 @@
 """Every error that Yonder raises on purpose.
 
-A `YonderError` is one sentence for the user: what is wrong, where (key, file or line), and how to mend it. The command line prints it
+A `YonderError` is one sentence for the user: what is wrong, where (key, file or line), and how to mend it. The
+command line prints it
 and exits with `exit_code`; anything else that escapes is a defect of ours.
 """
 

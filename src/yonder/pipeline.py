@@ -23,7 +23,6 @@ from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
-from yonder.reporting.redaction import redact_yaml
 from yonder.stages import StageContext, run_stage
 from yonder.training.progress import Progress, Silent
 
@@ -33,7 +32,8 @@ log = logging.getLogger("yonder")
 def run(recipe: Recipe, stages: Collection[str] | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Run a recipe's stages in order and return the summary (also written as `summary.json`).
 
-    `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not changed are
+    `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not
+    changed are
     skipped; an unfinished one continues where it was. Raises YonderError subclasses for everything a user can mend.
     """
     names = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
@@ -69,7 +69,9 @@ class Runner:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"the run directory {self.folder} cannot be made ({error}); change output_dir") from error
+            raise StorageError(
+                f"the run directory {self.folder} cannot be made ({error}); change output_dir"
+            ) from error
         write_whole(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
@@ -114,7 +116,8 @@ class Runner:
         self.records[stage.name] = record
 
     def key(self, stage: StageSettings) -> str:
-        """Hash of everything that decides a stage's outcome: its settings, what it uses of the recipe, and its inputs' hashes."""
+        """Hash of everything that decides a stage's outcome: its settings, what it uses of the recipe, and its
+        inputs' hashes."""
         recipe = self.recipe
         parts: dict[str, Any] = {
             "version": yonder.__version__,
@@ -134,7 +137,8 @@ class Runner:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def _data_key(self, stage: StageSettings) -> Any:
-        """The whole `data` section (one set's development split takes questions from others over the same source), and contents."""
+        """The whole `data` section (one set's development split takes questions from others over the same source),
+        and contents."""
         names = [name for _, name in data_of(stage)]
         if isinstance(stage, EvaluateStage):
             names += [self.recipe.benchmarks[name].data for name in stage.benchmarks]

@@ -8,7 +8,9 @@ from yonder.training.supervised import SupervisedPlan
 from yonder.training.update import LossSettings
 
 
-def supervised_plan(name: str, seed: int, stage: WarmupStage | FitJudgeStage, every: int, patience: int) -> SupervisedPlan:
+def supervised_plan(
+    name: str, seed: int, stage: WarmupStage | FitJudgeStage, every: int, patience: int
+) -> SupervisedPlan:
     """The numbers of a supervised run."""
     o: OptimizerSettings = stage.optimizer
     return SupervisedPlan(

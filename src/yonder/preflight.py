@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from yonder.data.sources import fingerprint
+from yonder.errors import DataError
 from yonder.models.judge import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device
 from yonder.recipe import Recipe
@@ -19,7 +20,11 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     """
     pick_device(recipe.policy.device)
     for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
-        fingerprint(recipe.data[name.partition(".")[0]], recipe.data)
+        base = name.partition(".")[0]
+        try:
+            fingerprint(recipe.data[base], recipe.data)
+        except DataError as error:
+            raise DataError(f"data.{base}: {error}") from error
     for stage in stages:
         if isinstance(stage, DistillStage):
             for term in stage.terms:

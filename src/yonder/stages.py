@@ -109,7 +109,11 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
         evaluate=None if measure is None else lambda: {"development/accuracy": measure()},
     )
     result = job.run()
-    return result | {"checkpoint": checkpoint_of(store, result), "examples": len(prompts), "without_solution": len(everything) - len(prompts)}
+    return result | {
+        "checkpoint": checkpoint_of(store, result),
+        "examples": len(prompts),
+        "without_solution": len(everything) - len(prompts),
+    }
 
 
 def run_collect(stage: CollectStage, context: StageContext) -> Result:
@@ -134,14 +138,21 @@ def run_collect(stage: CollectStage, context: StageContext) -> Result:
             if samples:
                 seed = derived_seed(context.recipe.seed, stage.name, part[0].id, temperature)
                 rollouts = sampler.sample(part, samples, temperature, seed)
-                found += [label(r, s, stage.name, temperature) for r, s in zip(rollouts, verifier.score(rollouts), strict=True)]
+                found += [
+                    label(r, s, stage.name, temperature)
+                    for r, s in zip(rollouts, verifier.score(rollouts), strict=True)
+                ]
         append_responses(path, found)
         context.progress.advance(start + len(part), {})
     context.progress.finish()
     responses = read_responses(path)
     labeled = [response for response in responses if response.correct is not None]
     right = sum(bool(response.correct) for response in labeled)
-    return {"responses": len(responses), "unlabeled": len(responses) - len(labeled), "correct": right / max(1, len(labeled))}
+    return {
+        "responses": len(responses),
+        "unlabeled": len(responses) - len(labeled),
+        "correct": right / max(1, len(labeled)),
+    }
 
 
 def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
@@ -156,7 +167,9 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     responses += still_wrong(make_negatives(responses, dict(stage.negatives), seed), task, context)
     training, held_out = split_by_question(responses, stage.held_out, seed)
     if not training or not held_out:
-        raise DataError(f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from")
+        raise DataError(
+            f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from"
+        )
     store = CheckpointStore(context.folder / "checkpoints", keep=1)
     build = fit_classifier if stage.output == "classifier" else fit_judge
     job = build(stage, context, training, held_out, store)
@@ -169,11 +182,19 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
     """Made negatives without those whose answer is right all the same."""
     scores = context.shop.verifier(task).score([as_rollout(response) for response in negatives])
-    return [r for r, score in zip(negatives, scores, strict=True) if score.value is not None and not score.details["correct"]]
+    return [
+        r
+        for r, score in zip(negatives, scores, strict=True)
+        if score.value is not None and not score.details["correct"]
+    ]
 
 
 def fit_judge(
-    stage: FitJudgeStage, context: StageContext, training: Sequence[Response], held_out: Sequence[Response], store: CheckpointStore
+    stage: FitJudgeStage,
+    context: StageContext,
+    training: Sequence[Response],
+    held_out: Sequence[Response],
+    store: CheckpointStore,
 ) -> Supervised:
     """The run that fits a causal LM to answer Yes or No."""
     recipe, shop = context.recipe, context.shop
@@ -201,7 +222,11 @@ def fit_judge(
 
 
 def fit_classifier(
-    stage: FitJudgeStage, context: StageContext, training: Sequence[Response], held_out: Sequence[Response], store: CheckpointStore
+    stage: FitJudgeStage,
+    context: StageContext,
+    training: Sequence[Response],
+    held_out: Sequence[Response],
+    store: CheckpointStore,
 ) -> Supervised:
     """The run that fits a 2-class classifier."""
     recipe, shop = context.recipe, context.shop
@@ -263,9 +288,13 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
     policy = shop.policy(stage.policy, outputs)
     terms = [Term(t.reward, t.data, t.weight, shop.reward(t.reward, shop.task(t.data))) for t in stage.terms]
-    verified = [t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"]
+    verified = [
+        t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"
+    ]
     labeled = verified[0] if verified else None
-    probes = [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
+    probes = (
+        [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
+    )
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
     monitor = stage.monitor
     job = Distiller(
@@ -331,11 +360,15 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
     )
     context.progress.finish()
     found = result.to_json()
-    context.progress.say(f"{checkpoint} on {benchmark}: {found['accuracy']:.1%} [{found['low']:.1%}, {found['high']:.1%}]")
+    context.progress.say(
+        f"{checkpoint} on {benchmark}: {found['accuracy']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+    )
     return found
 
 
-def development_accuracy(settings: EvaluationSchedule, policy: Policy, context: StageContext) -> Callable[[], float] | None:
+def development_accuracy(
+    settings: EvaluationSchedule, policy: Policy, context: StageContext
+) -> Callable[[], float] | None:
     """Greedy accuracy of the live policy on the development split, if the recipe names one."""
     if settings.data is None or not settings.every:
         return None

@@ -77,6 +77,7 @@ def test_unscored_and_unlabeled_are_left_out_and_counted():
     check = judge(rows)
     assert (check.n, check.unscored, check.unlabeled, check.reasons) == (80, 2, 1, {"no mass": 2})
     assert check.pairwise == wilson(32, 40)
+    assert [row.unscored for row in check.by_source] == [2]
     assert check.mass_mean == pytest.approx((80 * 0.9 + 2 * 0.01) / 82)
 
 

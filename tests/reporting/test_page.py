@@ -96,21 +96,24 @@ def rollout(step: int, stream: str, said: float, correct: bool | None, text: str
     return {"step": step, "stream": stream, "prompt_id": f"{step}", "question": "q", "response": text, "scores": scores}
 
 
-def test_a_long_log_is_sampled_over_all_steps_and_stays_small(tmp_path: Path) -> None:
-    """9,000 rollouts of 2,000 characters would be 18 MB; 30 disagreements among them are what a reader wants."""
-    rows = [rollout(s, "unlabeled", 0.5, None, "x" * 2000) for s in range(6000)]
-    rows += [rollout(s, "labeled", 0.9 + s / 1e5 if s % 100 == 0 else 0.1, False, "y" * 2000) for s in range(3000)]
+@pytest.mark.parametrize(("length", "least", "most"), [(200, 1500, 1500), (4000, 300, 600)])
+def test_a_long_log_is_sampled_over_all_steps_and_stays_small(
+    tmp_path: Path, length: int, least: int, most: int
+) -> None:
+    """Short texts: 1,500 rollouts. Long ones: as many as 2.1 MB hold, about 4 kB each. The 15 disagreements always."""
+    rows = [rollout(s, "unlabeled", 0.5, None, "x" * length) for s in range(3000)]
+    rows += [rollout(s, "labeled", 0.9 + s / 1e5 if s % 100 == 0 else 0.1, False, "y" * length) for s in range(1500)]
     write_lines(tmp_path / "stages/rl/rollouts-00000000.jsonl", rows)
     path = write_report([tmp_path], tmp_path / "out/page.html")
     twin = json.loads((tmp_path / "out/page.json").read_text(encoding="utf-8"))["rollouts"]
     assert path.stat().st_size < 4 * MEGABYTE
-    assert twin["total"] == 9000 and 700 < twin["shown"] == len(twin["rows"]) <= 1500
-    assert twin["tally"]["liked wrongly"] == 30 == sum(row["opinion"] == "liked wrongly" for row in twin["rows"])
-    assert twin["rows"][twin["liked_wrongly"][0]]["liking"] == round(0.9 + 2900 / 1e5, 4)
+    assert twin["total"] == 4500 and least <= twin["shown"] == len(twin["rows"]) <= most
+    assert twin["tally"]["liked wrongly"] == 15 == sum(row["opinion"] == "liked wrongly" for row in twin["rows"])
+    assert twin["rows"][twin["liked_wrongly"][0]]["liking"] == round(0.9 + 1400 / 1e5, 4)
     streams = {s: sorted(row["step"] for row in twin["rows"] if row["stream"] == s) for s in ("labeled", "unlabeled")}
-    assert streams["labeled"][0] < 20 and streams["labeled"][-1] > 2980
-    assert streams["unlabeled"][0] == 0 and streams["unlabeled"][-1] == 5999
-    assert f"{twin['shown']:,} of 9,000 logged rollouts" in path.read_text(encoding="utf-8")
+    assert streams["labeled"][0] < 20 and streams["labeled"][-1] > 1480
+    assert streams["unlabeled"][0] == 0 and streams["unlabeled"][-1] == 2999
+    assert f"{twin['shown']:,} of 4,500 logged rollouts" in path.read_text(encoding="utf-8")
 
 
 def test_the_best_liked_are_always_in_the_sample() -> None:

@@ -62,7 +62,9 @@ def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0) -> Polic
     return Policy(model, tokenizer, outputs)
 
 
-def tiny_distiller(folder: Path, algorithm: str, steps: int, seed: int = 0, terms: int = 1, **plan: object) -> Distiller:
+def tiny_distiller(
+    folder: Path, algorithm: str, steps: int, seed: int = 0, terms: int = 1, **plan: object
+) -> Distiller:
     policy = tiny_policy(terms if algorithm == "ppo" else 0)
     reference = tiny_policy()
     encoder = PromptEncoder(policy.tokenizer, 32)

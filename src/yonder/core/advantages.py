@@ -44,11 +44,16 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     return Estimates(advantages, (advantages + values) * mask)
 
 
-def group_advantages(scores: Tensor, groups: Tensor, scored: Tensor, divide_by_std: bool, epsilon: float = 1e-4) -> Tensor:
-    """(r - mean of group) / (std of group + epsilon) over the scored members ([J] appendix A; Shao et al. 2024, section 4.1.2).
+def group_advantages(
+    scores: Tensor, groups: Tensor, scored: Tensor, divide_by_std: bool, epsilon: float = 1e-4
+) -> Tensor:
+    """(r - mean of group) / (std of group + epsilon) over the scored members ([J] appendix A; Shao et al. 2024,
+    section 4.1.2).
 
-    The standard deviation is the population's, as the formula reads; without it, r - mean (Liu et al. 2025). An unscored row, and
-    the only scored row of a group, get 0: they say nothing. scores: (B,), groups: (B,) integers, scored: (B,) 0/1 -> (B,).
+    The standard deviation is the population's, as the formula reads; without it, r - mean (Liu et al. 2025). An
+    unscored row, and
+    the only scored row of a group, get 0: they say nothing. scores: (B,), groups: (B,) integers, scored: (B,) 0/1 ->
+    (B,).
     """
     _, index = groups.unique(return_inverse=True)
     size = int(index.max().item()) + 1 if index.numel() else 0

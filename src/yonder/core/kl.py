@@ -4,7 +4,8 @@ from torch import Tensor
 
 
 def k1(policy_logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """log p - log q: unbiased, of either sign. Used as the per-token penalty in the reward ([J] section 2.1, [ReFT]). (B, T)."""
+    """log p - log q: unbiased, of either sign. Used as the per-token penalty in the reward ([J] section 2.1,
+    [ReFT]). (B, T)."""
     return policy_logprobs - reference_logprobs
 
 

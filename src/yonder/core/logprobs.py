@@ -14,14 +14,16 @@ class TokenStatistics(NamedTuple):
 
 
 def token_statistics(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> TokenStatistics:
-    """log p(id) and entropy at the sampling temperature: p = softmax(logits / temperature). logits: (N, V), ids: (N,) -> (N,)."""
+    """log p(id) and entropy at the sampling temperature: p = softmax(logits / temperature). logits: (N, V), ids:
+    (N,) -> (N,)."""
     logp = torch.log_softmax(logits.float() / temperature, dim=-1)
     chosen = logp.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     return TokenStatistics(chosen, -(logp.exp() * logp).sum(-1))
 
 
 def keep_top(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Set logits outside the `top_k` most probable tokens and outside the nucleus of mass `top_p` to -inf. (N, V) -> (N, V).
+    """Set logits outside the `top_k` most probable tokens and outside the nucleus of mass `top_p` to -inf. (N, V) ->
+    (N, V).
 
     The token that crosses the nucleus bound is kept, so one token is always left. 0 and 1.0 switch them off.
     """

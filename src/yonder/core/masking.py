@@ -14,7 +14,8 @@ def sequence_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def whiten(x: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Subtract the mean and divide by the standard deviation over all masked tokens; zero elsewhere ([ReFT]: mean removed).
+    """Subtract the mean and divide by the standard deviation over all masked tokens; zero elsewhere ([ReFT]: mean
+    removed).
 
     The variance is the unbiased one, as in the code that [J] builds on. x, mask: (B, T) -> (B, T).
     """

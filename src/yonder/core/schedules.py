@@ -6,7 +6,8 @@ import math
 def learning_rate(step: int, total: int, peak: float, shape: str, warmup_fraction: float) -> float:
     """The rate for optimizer step `step` (from 0) of `total`: a linear rise over the warm-up share, then `shape`.
 
-    constant stays at the peak; linear and cosine fall to zero at `total`. [ReFT]: SFT linear with 10 % warm-up, RL constant.
+    constant stays at the peak; linear and cosine fall to zero at `total`. [ReFT]: SFT linear with 10 % warm-up, RL
+    constant.
     """
     warmup = round(total * warmup_fraction)
     if step < warmup:

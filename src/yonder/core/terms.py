@@ -6,7 +6,8 @@ from torch import Tensor
 def term_loss(per_sequence: Tensor, scored: Tensor, normaliser: float) -> Tensor:
     """Sum over a term's scored sequences, divided by its own GLOBAL count. per_sequence, scored: (B,) -> scalar.
 
-    The count is that of the whole rollout batch over all processes, not of this micro-batch, so that micro-batches add up and
+    The count is that of the whole rollout batch over all processes, not of this micro-batch, so that micro-batches
+    add up and
     terms with few scored sequences are not diluted by others.
     """
     return (per_sequence * scored).sum() / max(normaliser, 1.0)

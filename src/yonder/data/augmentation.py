@@ -2,13 +2,17 @@
 
 A tiny policy trained on 3,000 problems learns the numbers by heart. Three pure functions help it to copy them instead:
 
-- `normalise_question`: one spelling for every question (lower case, spaced punctuation, `6.0` -> `6`, no thousands commas).
+- `normalise_question`: one spelling for every question (lower case, spaced punctuation, `6.0` -> `6`, no thousands
+commas).
 - `resample_numbers`: new numbers in the question and, consistently, in the program.
-- `canonical_program`: the program as one short form, `def solution():` with a single `return` over numbers of the question.
+- `canonical_program`: the program as one short form, `def solution():` with a single `return` over numbers of the
+question.
 - `name_numbers`: the question with `n0`, `n1`.. for its numbers, and the assignments that give them their values.
 
-Numbers of a question are linked to literals of its program by value. Where two numbers of the question have the same value
-and the program uses it, the link is ambiguous and the answer is None. Nothing is executed: programs are read as syntax trees,
+Numbers of a question are linked to literals of its program by value. Where two numbers of the question have the same
+value
+and the program uses it, the link is ambiguous and the answer is None. Nothing is executed: programs are read as
+syntax trees,
 and the arithmetic that a check needs is done by a small evaluator that knows +, -, *, / and // on numbers.
 """
 
@@ -21,7 +25,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-__all__ = ["canonical_program", "evaluate_program", "name_numbers", "named_solution", "normalise_question", "resample_numbers"]
+__all__ = [
+    "canonical_program",
+    "evaluate_program",
+    "name_numbers",
+    "named_solution",
+    "normalise_question",
+    "resample_numbers",
+]
 
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w])")
 LITERAL = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
@@ -85,7 +96,13 @@ class Operation:
 
 
 Node = Leaf | Operation
-_OPERATORS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//"}
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+}
 
 
 def _evaluate(node: Node) -> Fraction:
@@ -148,7 +165,9 @@ def _tree(program: str) -> Node:
                 continue
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 names[name] = _expression(value, names)
-            case ast.AugAssign(target=ast.Name(id=name), op=op, value=value) if type(op) in _OPERATORS and name in names:
+            case ast.AugAssign(target=ast.Name(id=name), op=op, value=value) if (
+                type(op) in _OPERATORS and name in names
+            ):
                 names[name] = Operation(_OPERATORS[type(op)], names[name], _expression(value, names))
             case ast.If():
                 name, node = _round_up(statement, names)
@@ -257,7 +276,8 @@ def name_numbers(question: str) -> NamedQuestion:
 
 
 def named_solution(question: str, program: str) -> str | None:
-    """The program's result as one `return` over the names of `name_numbers`, or None where it cannot be linked to the question."""
+    """The program's result as one `return` over the names of `name_numbers`, or None where it cannot be linked to
+    the question."""
     canonical = canonical_program(normalise_question(question), program)
     return None if canonical is None else canonical[canonical.rindex("    return ") :]
 
@@ -274,7 +294,8 @@ def evaluate_program(program: str) -> float | None:
 
 
 def _fresh(text: str, rng: random.Random) -> str:
-    """A number that could stand where `text` stands, about as many digits, at most two decimals; 0, 1 and years stay."""
+    """A number that could stand where `text` stands, about as many digits, at most two decimals; 0, 1 and years
+    stay."""
     plain = text.replace(",", "")
     if plain in ("0", "1") or re.fullmatch(r"(?:19|20)\d\d", plain):
         return plain
@@ -333,9 +354,11 @@ def _rewritten(question: str, body: str, new: dict[Fraction, str]) -> tuple[str,
 
 
 def resample_numbers(question: str, program: str, rng: random.Random) -> tuple[str, str] | None:
-    """The question and program with new numbers, or None where the link is ambiguous or no plausible numbers were found.
+    """The question and program with new numbers, or None where the link is ambiguous or no plausible numbers were
+    found.
 
-    Equal values in question and program change together. Every intermediate result keeps its sign and stays whole where it
+    Equal values in question and program change together. Every intermediate result keeps its sign and stays whole
+    where it
     was whole; numbers that differed still differ. The caller computes the new answer by running the new program.
     """
     try:

@@ -1,6 +1,7 @@
 """Wrong responses made from right ones: what a judge must learn to refuse before a student finds it.
 
-Each maker changes the completion part of a program (the lines below `def`, docstring kept) and may fail to apply. A change can leave
+Each maker changes the completion part of a program (the lines below `def`, docstring kept) and may fail to apply. A
+change can leave
 the answer as it was (a sum in another order), so the caller runs the result and drops what is still right.
 """
 
@@ -14,7 +15,9 @@ from yonder.schema import Response
 OPERAND = re.compile(r"(?<![\w.])(?:n\d+|\d+(?:\.\d+)?)(?!\w)")  # a number, or the name of one
 OPERATOR = re.compile(r"(?<= )(?:\+|-|\*|//|/)(?= )")
 STEP = re.compile(r" (?:\+|-) n?\d+(?: \* n?\d+)?| (?:\*|//|/) n?\d+")
-HEAD = re.compile(r'def \w+\(.*?\):\n(?:\s+"""(?:.|\n)*?"""\n)?(?:\s+n\d+ = [\d.]+\n)*')  # def line, docstring, named numbers
+HEAD = re.compile(
+    r'def \w+\(.*?\):\n(?:\s+"""(?:.|\n)*?"""\n)?(?:\s+n\d+ = [\d.]+\n)*'
+)  # def line, docstring, named numbers
 OPERATORS = ("+", "-", "*", "/")
 
 Maker = Callable[[random.Random, str], str | None]
@@ -112,9 +115,11 @@ KINDS = (*MAKERS, "other-question")
 
 
 def make_negatives(responses: Sequence[Response], shares: Mapping[str, float], seed: int) -> list[Response]:
-    """Candidates for wrong responses: for each kind, `share` of the right responses are changed (above 1: several each).
+    """Candidates for wrong responses: for each kind, `share` of the right responses are changed (above 1: several
+    each).
 
-    Their `correct` is False on the understanding that the caller drops those whose answer is still right. `source` is the kind.
+    Their `correct` is False on the understanding that the caller drops those whose answer is still right. `source`
+    is the kind.
     """
     right = [response for response in responses if response.correct]
     found: dict[tuple[str, str], Response] = {}

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.models.padding import right_pad, token_batches
 
-CLASSIFIER_TEXT = "Question:\n{question}\nAnswer reasoning:\n{response}"  # the policy's own form, as [ReFT]'s reranker reads it
+CLASSIFIER_TEXT = (
+    "Question:\n{question}\nAnswer reasoning:\n{response}"  # the policy's own form, as [ReFT]'s reranker reads it
+)
 
 
 def classifier_tokens(tokenizer: PreTrainedTokenizerBase, question: str, response: str) -> list[int]:
@@ -73,7 +75,8 @@ class LocalClassifier:
 
 
 def classifier_logits(model: PreTrainedModel, sequences: list[list[int]], device: torch.device) -> torch.Tensor:
-    """Two logits a sequence, fp32, (B, 2), at each sequence's last real token; pads are shown to the model by its own pad id."""
+    """Two logits a sequence, fp32, (B, 2), at each sequence's last real token; pads are shown to the model by its
+    own pad id."""
     tokens, mask = right_pad(sequences, device)
     tokens = tokens.masked_fill(mask == 0, cast(int, model.config.pad_token_id))
     return model(input_ids=tokens, attention_mask=mask).logits.float()

@@ -38,7 +38,8 @@ class PromptEncoder:
         return chat_text(self.tokenizer, messages) + prompt.prefix
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
-        """Token ids of the rendered prompt; a longer one than allowed is a DataError, or cut where the recipe says so."""
+        """Token ids of the rendered prompt; a longer one than allowed is a DataError, or cut where the recipe says
+        so."""
         ids = self.tokenizer(self.render(prompt), add_special_tokens=not self.chat)["input_ids"]
         ids = strip_end(cast(list[int], ids), self.end_ids)
         if len(ids) > self.max_prompt_tokens:
@@ -77,7 +78,8 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every token that ends a turn: the tokenizer's own end token and the end-of-turn tokens that chat templates use."""
+    """Every token that ends a turn: the tokenizer's own end token and the end-of-turn tokens that chat templates
+    use."""
     names = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>")
     vocabulary = tokenizer.get_vocab()
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}  # named or not

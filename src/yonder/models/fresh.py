@@ -10,13 +10,20 @@ from yonder.recipe.models import FreshModel
 
 
 def fresh_model(settings: FreshModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A causal language model of the family with random weights; its vocabulary is the tokenizer's. ModelError if heads do not fit."""
+    """A causal language model of the family with random weights; its vocabulary is the tokenizer's. ModelError if
+    heads do not fit."""
     if settings.hidden_size % settings.heads:
-        raise ModelError(f"hidden_size {settings.hidden_size} is not a multiple of heads {settings.heads}; change one of them")
+        raise ModelError(
+            f"hidden_size {settings.hidden_size} is not a multiple of heads {settings.heads}; change one of them"
+        )
     if settings.family == "codegen" and settings.heads % 4:
         raise ModelError(f"codegen splits its heads in 4 parts; heads {settings.heads} is not a multiple of 4")
     vocabulary = len(tokenizer)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+    }
     config = AutoConfig.for_model(settings.family, vocab_size=vocabulary, **_shape(settings), **ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -1,6 +1,7 @@
 """The in-process sampler: group prompts prefilled once, a key-value cache, rows dropped as sequences end.
 
-Every sampling setting is an argument; nothing comes from a model's generation settings. The completion mask is born here: the tokens
+Every sampling setting is an argument; nothing comes from a model's generation settings. The completion mask is born
+here: the tokens
 of a `Completion` are exactly those that were sampled.
 """
 
@@ -55,7 +56,9 @@ class PolicySampler:
         max_total_tokens: int | None = None,
     ) -> None:
         if not policy.trunk.takes_positions:
-            raise ModelError(f"{type(policy.model).__name__} takes no position_ids; batches of unequal prompts would be wrong")
+            raise ModelError(
+                f"{type(policy.model).__name__} takes no position_ids; batches of unequal prompts would be wrong"
+            )
         self.policy = policy
         self.encoder = encoder
         self.max_completion_tokens = max_completion_tokens
@@ -71,7 +74,8 @@ class PolicySampler:
         top_p: float = 1.0,
         top_k: int = 0,
     ) -> list[Rollout]:
-        """`samples` completions of each prompt, prompt by prompt; a pure function of weights, prompts, settings and seed.
+        """`samples` completions of each prompt, prompt by prompt; a pure function of weights, prompts, settings and
+        seed.
 
         Prompts are batched by length. Raises DataError for a prompt that is too long.
         """
@@ -87,12 +91,18 @@ class PolicySampler:
             for row in rows:
                 done.setdefault(part[row.prompt], []).append(row)
         return [
-            Rollout(prompts[i], encoded[i], self._completion(row), group=i) for i in range(len(prompts)) for row in done[i]
+            Rollout(prompts[i], encoded[i], self._completion(row), group=i)
+            for i in range(len(prompts))
+            for row in done[i]
         ]
 
     def _limit(self, prompt: tuple[int, ...]) -> int:
         total = self.max_total_tokens
-        return self.max_completion_tokens if total is None else max(1, min(self.max_completion_tokens, total - len(prompt)))
+        return (
+            self.max_completion_tokens
+            if total is None
+            else max(1, min(self.max_completion_tokens, total - len(prompt)))
+        )
 
     def _completion(self, row: _Row) -> Completion:
         return Completion(tuple(row.ids), tuple(row.logprobs), self.encoder.decode(row.ids), row.finished)
@@ -158,7 +168,8 @@ class PolicySampler:
 
 
 def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The next token of each row and its log-prob at the sampling temperature (before top-p and top-k). (N, V) -> (N,), (N,)."""
+    """The next token of each row and its log-prob at the sampling temperature (before top-p and top-k). (N, V) ->
+    (N,), (N,)."""
     if settings.temperature is None:
         ids = logits.argmax(-1)
         return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
@@ -169,9 +180,12 @@ def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> tu
 
 
 def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One index a row by the inverse of the cumulative distribution: one random number a row, not one an entry. (N, V) -> (N,)."""
+    """One index a row by the inverse of the cumulative distribution: one random number a row, not one an entry. (N,
+    V) -> (N,)."""
     mass = probabilities.double().cumsum(-1)
     total = mass[:, -1:]
     point = torch.rand(mass.shape[0], 1, generator=generator, device=mass.device, dtype=mass.dtype) * total
-    last = torch.searchsorted(mass, total.contiguous())  # the first index that reaches the total: nothing beyond it has mass
+    last = torch.searchsorted(
+        mass, total.contiguous()
+    )  # the first index that reaches the total: nothing beyond it has mass
     return torch.minimum(torch.searchsorted(mass, point, right=True), last).squeeze(-1)

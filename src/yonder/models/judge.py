@@ -49,7 +49,8 @@ class LabelTokens:
 class JudgePrompt:
     """A judge prompt for one tokenizer: fixed pieces of text around the question and the response.
 
-    The student's text is encoded on its own, with control tokens as plain text, so it cannot end its turn or speak for the judge.
+    The student's text is encoded on its own, with control tokens as plain text, so it cannot end its turn or speak
+    for the judge.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, chat: str, labels: tuple[str, str]) -> None:
@@ -62,7 +63,9 @@ class JudgePrompt:
         if self.chat:
             text = chat_text(tokenizer, [{"role": "user", "content": text}])
             if text.rstrip().endswith("<think>"):
-                raise ModelError("the judge's chat template opens a think tag that cannot be switched off; use another judge")
+                raise ModelError(
+                    "the judge's chat template opens a think tag that cannot be switched off; use another judge"
+                )
         head, rest = text.split(SENTINELS[0])
         middle, tail = rest.split(SENTINELS[1])
         self.rendered = head + "{question}" + middle + "{response}" + tail
@@ -90,13 +93,16 @@ class JudgePrompt:
         return cast(list[int], self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _labels(self, tail: str, labels: tuple[str, str]) -> LabelTokens:
-        """The first token of each label as it follows the tail (with a space in plain prompts, without in a chat turn)."""
+        """The first token of each label as it follows the tail (with a space in plain prompts, without in a chat
+        turn)."""
         found: list[int] = []
         for label in labels:
             spelled = label if self.chat or tail[-1:].isspace() else " " + label
             found.append(self._encode(spelled)[0])
         if found[0] == found[1]:
-            raise ModelError(f"the judge's tokenizer begins `{labels[0]}` and `{labels[1]}` with one token; choose other labels")
+            raise ModelError(
+                f"the judge's tokenizer begins `{labels[0]}` and `{labels[1]}` with one token; choose other labels"
+            )
         yes_text, no_text = (cast(str, self.tokenizer.decode([i])) for i in found)
         return LabelTokens(found[0], found[1], yes_text, no_text)
 

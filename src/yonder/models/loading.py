@@ -1,4 +1,5 @@
-"""From a model reference to weights and tokenizer. Nothing from a hub is ever executed: `trust_remote_code` stays off."""
+"""From a model reference to weights and tokenizer. Nothing from a hub is ever executed: `trust_remote_code` stays
+off."""
 
 from importlib import resources
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -32,7 +34,9 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device `{name}` is not usable here: {str(error).splitlines()[0]}; use auto or cpu") from error
+        raise ModelError(
+            f"device `{name}` is not usable here: {str(error).splitlines()[0]}; use auto or cpu"
+        ) from error
     return device
 
 
@@ -44,7 +48,9 @@ def locate(reference: str) -> str:
     folder = Path(str(resources.files("yonder") / "assets" / name))
     if not folder.is_dir():
         have = sorted(path.name for path in folder.parent.iterdir() if (path / "tokenizer_config.json").is_file())
-        raise ModelError(f"there are no shipped weights `{reference}`; there is: {', '.join('yonder:' + n for n in have)}")
+        raise ModelError(
+            f"there are no shipped weights `{reference}`; there is: {', '.join('yonder:' + n for n in have)}"
+        )
     return str(folder)
 
 
@@ -60,7 +66,9 @@ def load_tokenizer(reference: ModelReference, tokenizer: str | None = None) -> P
     if loaded.eos_token_id is None:  # Galactica's tokenizer names none; its model's configuration does
         _take_special_tokens(loaded, source)
     if loaded.eos_token_id is None:
-        raise ModelError(f"the tokenizer of `{source}` has no end-of-sequence token; set one in its tokenizer_config.json")
+        raise ModelError(
+            f"the tokenizer of `{source}` has no end-of-sequence token; set one in its tokenizer_config.json"
+        )
     if loaded.pad_token_id is None:
         loaded.pad_token = loaded.eos_token  # padding is masked everywhere; its id never decides anything
     return loaded
@@ -81,7 +89,8 @@ def _take_special_tokens(tokenizer: PreTrainedTokenizerBase, source: str) -> Non
 def load_causal_lm(
     reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device
 ) -> PreTrainedModel:
-    """A causal language model in evaluation mode (dropout off). ModelError when it cannot be had or does not fit the tokenizer."""
+    """A causal language model in evaluation mode (dropout off). ModelError when it cannot be had or does not fit the
+    tokenizer."""
     if isinstance(reference, FreshModel):
         model = fresh_model(reference, tokenizer).to(getattr(torch, dtype))
     else:
@@ -106,7 +115,9 @@ def load_classifier(
             try:
                 model = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(trunk.config))
             except ValueError as error:
-                raise ModelError(f"there is no sequence classifier of family `{reference.family}`; choose another") from error
+                raise ModelError(
+                    f"there is no sequence classifier of family `{reference.family}`; choose another"
+                ) from error
         model = model.to(getattr(torch, dtype))
     else:
         model = _from_pretrained(AutoModelForSequenceClassification, locate(reference), dtype, num_labels=2)
@@ -119,7 +130,7 @@ def load_classifier(
 def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> PreTrainedModel:
     try:
         return kind.from_pretrained(source, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(_unavailable("model", source, error)) from error
 
 

@@ -18,7 +18,8 @@ def right_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices sorted by length and cut into batches whose padded size stays within `budget` tokens (one sequence at least)."""
+    """Indices sorted by length and cut into batches whose padded size stays within `budget` tokens (one sequence at
+    least)."""
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if batches and (len(batches[-1]) + 1) * lengths[i] <= budget:

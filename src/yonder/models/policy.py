@@ -47,11 +47,17 @@ class Policy(nn.Module):
         return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, completion_starts: Tensor, completion_mask: Tensor, temperature: float
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        completion_starts: Tensor,
+        completion_mask: Tensor,
+        temperature: float,
     ) -> SequenceOutputs:
         """Statistics of the completion tokens of right-padded sequences.
 
-        input_ids, attention_mask: (B, S) prompt then completion; completion_starts: (B,) index of the first completion token;
+        input_ids, attention_mask: (B, S) prompt then completion; completion_starts: (B,) index of the first
+        completion token;
         completion_mask: (B, T). Only completion positions pass through the output head.
         """
         with self.mixed_precision():

@@ -18,7 +18,9 @@ class Trunk:
         self.body: nn.Module = getattr(model, model.base_model_prefix)
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Linear):
-            raise ModelError(f"{type(model).__name__} has no linear output head; Yonder needs a causal language model with one")
+            raise ModelError(
+                f"{type(model).__name__} has no linear output head; Yonder needs a causal language model with one"
+            )
         self.head: nn.Linear = head
         self._check()
 
@@ -33,7 +35,8 @@ class Trunk:
 
     @torch.no_grad()
     def _check(self) -> None:
-        """Models that scale or cap logits after the head are refused rather than trained on other numbers than they sample from."""
+        """Models that scale or cap logits after the head are refused rather than trained on other numbers than they
+        sample from."""
         device = next(self.model.parameters()).device
         ids = torch.arange(1, 9, device=device).unsqueeze(0)
         mask = torch.ones_like(ids)

@@ -11,11 +11,13 @@ class TaskSettings(Section):
     """How a question becomes a prompt and a completion becomes an answer."""
 
     format: Literal["program", "text", "choice", "open"] = "program"
-    """program: the completion is the body of a Python function; text: reasoning in words; choice: a letter; open: free text."""
+    """program: the completion is the body of a Python function; text: reasoning in words; choice: a letter; open:
+    free text."""
     docstring: bool = True
     """program only: repeat the question as the docstring of the function ([J], [ReFT])."""
     numbers: Literal["plain", "named"] = "plain"
-    """program only. named: the question in one spelling with n0, n1, ... in place of its numbers, which the given part of the program
+    """program only. named: the question in one spelling with n0, n1, ... in place of its numbers, which the given
+    part of the program
     assigns; the completion is one expression over those names. For policies too small to copy digits [ours]."""
     instruction: str = ""
     """program: appended to the docstring ([J] B.3's patch); other formats: appended to the question."""
@@ -33,7 +35,8 @@ class DataSettings(Section):
     """One data set: where its questions come from. Used by name as a stream, a training set or a benchmark."""
 
     source: str | None = None
-    """`svamp`, `gsm8k`, `word-problems` (embedded); `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic` or `hub:OWNER/NAME` (hub);
+    """`svamp`, `gsm8k`, `word-problems` (embedded); `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic` or
+    `hub:OWNER/NAME` (hub);
     or a path to a .jsonl, .jsonl.gz, .parquet or .csv file."""
     split: str = "train"
     """Split of the source."""

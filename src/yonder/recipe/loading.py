@@ -68,7 +68,9 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         tree = _read_yaml(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise RecipeError(f"{path}, line {line}: not valid YAML: {error.problem}; check indentation and colons") from error
+        raise RecipeError(
+            f"{path}, line {line}: not valid YAML: {error.problem}; check indentation and colons"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tree, dict):
@@ -139,7 +141,9 @@ def _stage_path(tree: dict[str, Any], parts: list[str]) -> list[str]:
     named = [stage["name"] for stage in stages if stage.get("name") == parts[0]]
     kinds = [str(stage.get("name")) for stage in stages if stage.get("kind") == parts[0]]
     if not named and len(kinds) > 1:
-        raise RecipeError(f"override `{'.'.join(parts)}`: {len(kinds)} stages are of kind {parts[0]}; use the name: {kinds}")
+        raise RecipeError(
+            f"override `{'.'.join(parts)}`: {len(kinds)} stages are of kind {parts[0]}; use the name: {kinds}"
+        )
     target = named or kinds
     return ["stages", str(target[0]), *parts[1:]] if target else parts
 
@@ -194,9 +198,11 @@ def _key(location: list[str | int], tree: dict[str, Any]) -> str:
         elif isinstance(node, list) and isinstance(part, int) and part < len(node):
             node = node[part]
             part = node.get("name", part) if isinstance(node, dict) else part
-        elif isinstance(node, dict) and part == node.get("kind"):
-            continue
-        elif part in ("str", "FreshModel") or str(part).startswith("function-"):
+        elif (
+            (isinstance(node, dict) and part == node.get("kind"))
+            or part in ("str", "FreshModel")
+            or str(part).startswith("function-")
+        ):
             continue
         else:
             node = None

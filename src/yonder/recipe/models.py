@@ -11,7 +11,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class FreshModel(Section):
-    """A new model with random weights: for small students trained from nothing, and for trying a recipe without weights."""
+    """A new model with random weights: for small students trained from nothing, and for trying a recipe without
+    weights."""
 
     family: Family = "llama"
     """Architecture, by its transformers family."""
@@ -28,7 +29,8 @@ class FreshModel(Section):
 
 
 ModelReference = str | FreshModel
-"""`stage:NAME` (that stage's checkpoint), `yonder:NAME` (shipped weights), a local folder, a hub name, or a fresh model."""
+"""`stage:NAME` (that stage's checkpoint), `yonder:NAME` (shipped weights), a local folder, a hub name, or a fresh
+model."""
 
 
 class SamplingSettings(Section):
@@ -48,7 +50,8 @@ class PolicySettings(Section):
     model: ModelReference
     """Where its weights come from."""
     tokenizer: str | None = None
-    """Tokenizer to use instead of the model's own: a folder, a hub name or `yonder:tokenizer`. Needed for a fresh model."""
+    """Tokenizer to use instead of the model's own: a folder, a hub name or `yonder:tokenizer`. Needed for a fresh
+    model."""
     dtype: Dtype = "float32"
     """Type of the weights in training."""
     autocast: Literal["off", "bfloat16", "float16"] = "off"
@@ -58,7 +61,8 @@ class PolicySettings(Section):
     max_prompt_tokens: int = Field(300, gt=0)
     """Longest prompt, tokens; `long_prompts` says what happens to longer ones."""
     long_prompts: Literal["refuse", "cut"] = "refuse"
-    """refuse: the run stops and names the prompt; cut: sampling sees its first `max_prompt_tokens` tokens, SFT all ([ReFT])."""
+    """refuse: the run stops and names the prompt; cut: sampling sees its first `max_prompt_tokens` tokens, SFT all
+    ([ReFT])."""
     max_completion_tokens: int = Field(400, gt=0)
     """Longest completion, tokens."""
     max_total_tokens: int | None = Field(None, gt=0)

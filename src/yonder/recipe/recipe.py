@@ -39,7 +39,8 @@ class Recipe(Section):
     title: str = ""
     """One line for tables and the page."""
     notes: tuple[str, ...] = ()
-    """What a reader of the results must know (data that differ from a paper's, contamination); printed beside the results."""
+    """What a reader of the results must know (data that differ from a paper's, contamination); printed beside the
+    results."""
     seed: int = 0
     """Seed of everything random in this run."""
     output_dir: Path = Path("runs/unnamed")
@@ -88,7 +89,8 @@ def model_references(recipe: Recipe, stage: StageSettings) -> set[str]:
 
 
 def rewards_of(recipe: Recipe, stage: StageSettings) -> tuple[str, ...]:
-    """Names of the recipe's rewards that a stage uses, in order of first use; shuffled ones bring the reward they shuffle."""
+    """Names of the recipe's rewards that a stage uses, in order of first use; shuffled ones bring the reward they
+    shuffle."""
     names: list[str] = []
     if isinstance(stage, DistillStage):
         names = [term.reward for term in stage.terms] + list(stage.monitor.probe)
@@ -110,7 +112,10 @@ def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
     if isinstance(stage, FitJudgeStage):
         return tuple((f"data.{i}", name) for i, name in enumerate(stage.data))
     if isinstance(stage, DistillStage):
-        return (*((f"terms.{i}.data", term.data) for i, term in enumerate(stage.terms)), *_development(stage.evaluate.data))
+        return (
+            *((f"terms.{i}.data", term.data) for i, term in enumerate(stage.terms)),
+            *_development(stage.evaluate.data),
+        )
     return ()
 
 
@@ -128,7 +133,9 @@ def check_references(recipe: Recipe) -> None:
             raise ValueError(f"{key}: two stages have this name; rename one")
         for data_key, name in data_of(stage):
             _known(f"{key}.{data_key}", "data set", name, data_names(recipe))
-        rewards = [term.reward for term in stage.terms if ":" not in term.reward] if isinstance(stage, DistillStage) else []
+        rewards = (
+            [term.reward for term in stage.terms if ":" not in term.reward] if isinstance(stage, DistillStage) else []
+        )
         for name in [*rewards, *rewards_of(recipe, stage)]:
             _known(f"{key}", "reward", name, recipe.rewards)
         if isinstance(stage, EvaluateStage):
@@ -154,7 +161,9 @@ def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]
     for name in sorted(models):
         kind = recipe.stage(name).kind
         if kind not in ("warmup", "distill", "fit-judge") or (isinstance(stage, EvaluateStage) and kind == "fit-judge"):
-            raise ValueError(f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another")
+            raise ValueError(
+                f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
+            )
 
 
 def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:

@@ -51,7 +51,8 @@ class JudgeSettings(Section):
 
 
 class ClassifierSettings(Section):
-    """A reranker ([J], [ReFT]) or reward model ([R]): P(correct) of a 2-label sequence classifier, read at the last token."""
+    """A reranker ([J], [ReFT]) or reward model ([R]): P(correct) of a 2-label sequence classifier, read at the last
+    token."""
 
     kind: Literal["classifier"]
     model: ModelReference

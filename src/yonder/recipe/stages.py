@@ -9,7 +9,14 @@ from yonder.recipe.models import ModelReference, SamplingSettings
 
 Schedule = Literal["constant", "linear", "cosine"]
 Negative = Literal[
-    "wrong-operator", "wrong-number", "swapped", "dropped-step", "repeated-step", "truncated", "other-question", "bare-number",
+    "wrong-operator",
+    "wrong-number",
+    "swapped",
+    "dropped-step",
+    "repeated-step",
+    "truncated",
+    "other-question",
+    "bare-number",
     "empty",
 ]
 
@@ -82,7 +89,8 @@ class WarmupStage(StageBase):
     batch_size: int = Field(24, gt=0)
     """Sequences a step."""
     prompt_loss: float = Field(0.0, ge=0)
-    """Weight of the loss on prompt tokens; 0: completion only [J]. A student from scratch learns the language from it."""
+    """Weight of the loss on prompt tokens; 0: completion only [J]. A student from scratch learns the language from
+    it."""
     optimizer: SFTOptimizerSettings = SFTOptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
 
@@ -110,17 +118,20 @@ class FitJudgeStage(StageBase):
     tokenizer: str | None = None
     """Tokenizer, where the model has none of its own (a fresh one)."""
     output: Literal["yes-no", "classifier"] = "yes-no"
-    """yes-no: a causal LM that answers Yes or No after the judge prompt; classifier: 2-class cross-entropy at the last token."""
+    """yes-no: a causal LM that answers Yes or No after the judge prompt; classifier: 2-class cross-entropy at the
+    last token."""
     responses: tuple[str, ...] = ()
     """Names of collect stages."""
     data: tuple[str, ...] = ()
     """Data sets whose reference solutions are taken as right responses."""
     negatives: dict[Negative, float] = {}
-    """Negatives made from right responses: kind -> number made, as a share of the right responses; those still right are dropped."""
+    """Negatives made from right responses: kind -> number made, as a share of the right responses; those still right
+    are dropped."""
     prompt: str = "program"
     """Judge prompt, as in a judge reward."""
     solve_loss: float = Field(0.0, ge=0)
-    """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve judges better."""
+    """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve
+    judges better."""
     held_out: float = Field(0.1, gt=0, lt=1)
     """Share of questions kept for measuring accuracy; never trained on."""
     epochs: int = Field(3, gt=0)

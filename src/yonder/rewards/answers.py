@@ -22,7 +22,8 @@ _REACH = 300  # characters behind an anchor
 _TRIES = 20  # anchors, from the last; both bounds keep the time small whatever the text
 _MARKUP = ":*_\"'`([<{$=~≈ \t\r\n"
 _ANCHOR = re.compile(
-    r"\\boxed\s*\{|####|<answer>|\banswer\b[^\S\n]*[*_]*(?:is|was|equals)\b(?!\s+not\b)|\banswer\b[\s*_]*[:=]", re.IGNORECASE
+    r"\\boxed\s*\{|####|<answer>|\banswer\b[^\S\n]*[*_]*(?:is|was|equals)\b(?!\s+not\b)|\banswer\b[\s*_]*[:=]",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 

@@ -24,7 +24,8 @@ UserFunction = Callable[[Sequence[Rollout]], Sequence[float | Score | None]]
 
 
 class FunctionReward:
-    """A user's own `module:function`, called with a batch of rollouts; it returns a number, a Score or None for each."""
+    """A user's own `module:function`, called with a batch of rollouts; it returns a number, a Score or None for
+    each."""
 
     def __init__(self, name: str, function: UserFunction) -> None:
         self.name = name
@@ -40,7 +41,9 @@ class FunctionReward:
         except Exception as error:  # a user's code may raise anything
             raise RecipeError(f"reward {self.name} raised {_described(error)}; mend it") from error
         if len(values) != len(rollouts):
-            raise RecipeError(f"reward {self.name} returned {len(values)} scores for {len(rollouts)} rollouts; return one each")
+            raise RecipeError(
+                f"reward {self.name} returned {len(values)} scores for {len(rollouts)} rollouts; return one each"
+            )
         return [self._score(value) for value in values]
 
     def _score(self, value: float | Score | None) -> Score:
@@ -88,7 +91,8 @@ class ShuffledReward:
         self.seed = seed
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Score a batch, then permute; the order is a function of the seed and the batch's texts, so a resumed run repeats it."""
+        """Score a batch, then permute; the order is a function of the seed and the batch's texts, so a resumed run
+        repeats it."""
         scores = self.reward.score(rollouts)
         order = list(range(len(scores)))
         random.Random(f"{self.seed}/{[rollout.response for rollout in rollouts]}").shuffle(order)

@@ -15,7 +15,8 @@ class CorrectnessModel(Protocol):
 
 
 class ClassifierReward:
-    """P(correct), and 0 below delta; empty or unfinished completions are 0 without a forward; equal pairs are scored once."""
+    """P(correct), and 0 below delta; empty or unfinished completions are 0 without a forward; equal pairs are scored
+    once."""
 
     def __init__(self, model: CorrectnessModel, delta: float) -> None:
         self.model = model

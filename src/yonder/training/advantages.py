@@ -26,7 +26,8 @@ class Estimator:
 
 
 def place_scores(batch: Batch, rollouts: StreamRollouts, scores: StreamScores, terms: Sequence[Term]) -> Batch:
-    """Put each term's scores into its column, on the rows of its stream. Rows are stream after stream, as in `rollouts`."""
+    """Put each term's scores into its column, on the rows of its stream. Rows are stream after stream, as in
+    `rollouts`."""
     values, scored = torch.zeros_like(batch.scores), torch.zeros_like(batch.scored)
     start = 0
     for stream, members in rollouts.items():
@@ -48,7 +49,8 @@ def estimate_advantages(batch: Batch, estimator: Estimator) -> Batch:
         for k in range(batch.scores.shape[1])
     ]
     return batch.with_(
-        advantages=torch.stack([column[0] for column in columns], -1), returns=torch.stack([column[1] for column in columns], -1)
+        advantages=torch.stack([column[0] for column in columns], -1),
+        returns=torch.stack([column[1] for column in columns], -1),
     )
 
 

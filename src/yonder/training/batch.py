@@ -53,7 +53,8 @@ class Batch:
 
 
 def pack(rollouts: Sequence[Rollout], groups: Sequence[int], terms: int, device: torch.device) -> Batch:
-    """Tensors of a list of rollouts; what is not known yet is zero. Empty completions never occur: a sampler gives >= 1 token."""
+    """Tensors of a list of rollouts; what is not known yet is zero. Empty completions never occur: a sampler gives
+    >= 1 token."""
     sequences = [[*rollout.prompt_ids, *rollout.completion.token_ids] for rollout in rollouts]
     input_ids, attention_mask = right_pad(sequences, device)
     length = max(len(rollout.completion.token_ids) for rollout in rollouts)

@@ -1,4 +1,5 @@
-"""Checkpoints on disk: written aside and renamed, verified by hash when read, so that nothing half-written is taken for whole."""
+"""Checkpoints on disk: written aside and renamed, verified by hash when read, so that nothing half-written is taken
+for whole."""
 
 import hashlib
 import json
@@ -54,7 +55,9 @@ def written_whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("inline_container", "write")):
             raise  # not torch.save's way to say that the disk is full
-        raise StorageError(f"checkpoint {target} could not be written ({error}); free disk space or change output_dir") from error
+        raise StorageError(
+            f"checkpoint {target} could not be written ({error}); free disk space or change output_dir"
+        ) from error
 
 
 def is_whole(folder: Path) -> bool:
@@ -78,7 +81,8 @@ class CheckpointStore:
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, policy: Trainable, state: dict[str, Any], best_step: int | None) -> Path:
-        """Write one, then drop the oldest beyond `keep`; the best one stays. Later ones are damaged (see `latest`) and go too."""
+        """Write one, then drop the oldest beyond `keep`; the best one stays. Later ones are damaged (see `latest`)
+        and go too."""
         target = self.path(step)
         with written_whole(target) as aside:
             save_policy(aside / "policy", policy)
@@ -112,12 +116,15 @@ def save_policy(folder: Path, policy: Trainable) -> None:
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
-    """The trainer state of a checkpoint; StorageError when it cannot be read. Plain values and tensors only, no code."""
+    """The trainer state of a checkpoint; StorageError when it cannot be read. Plain values and tensors only, no
+    code."""
     try:
         return cast(dict[str, Any], torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise StorageError(f"{checkpoint}/trainer.pt cannot be read ({first}); delete the folder to fall back") from error
+        raise StorageError(
+            f"{checkpoint}/trainer.pt cannot be read ({first}); delete the folder to fall back"
+        ) from error
 
 
 def load_policy_weights(checkpoint: Path, policy: Trainable) -> None:
@@ -130,7 +137,9 @@ def load_policy_weights(checkpoint: Path, policy: Trainable) -> None:
     missing = policy.model.load_state_dict(tensors, strict=False).missing_keys
     tied = set(getattr(policy.model, "all_tied_weights_keys", {}) or {})
     if set(missing) - tied:
-        raise StorageError(f"{checkpoint}/policy lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back")
+        raise StorageError(
+            f"{checkpoint}/policy lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back"
+        )
     policy.model.tie_weights()
     if policy.value_head is not None:
         policy.value_head.load_state_dict(torch.load(checkpoint / "policy" / "value_head.pt", weights_only=True))

@@ -1,6 +1,7 @@
 """RL with weighted terms: the main loop of Yonder ([J] section 2; one iteration is `Distiller.iterate`).
 
-What is ours where the papers are silent: each term's advantages are normalised over its own scored rows; the value head has one
+What is ours where the papers are silent: each term's advantages are normalised over its own scored rows; the value
+head has one
 output a term; a rollout without a score is left out of that term's loss and of its normaliser.
 """
 
@@ -71,6 +72,10 @@ class Distiller:
     progress: Progress
     evaluate: Callable[[], float] | None = None  # development accuracy of the live policy
     step: int = 0  # optimizer updates made
+    rollout_is_old: bool = (
+        False  # the sampler's log-probs agree with the trainer's and nothing else needs the extra forward
+    )
+    rollout_gap_nats: float = 0.0  # measured at the first step
     optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
 
@@ -112,20 +117,24 @@ class Distiller:
         clock.mark("score")
         batch = pack(*flatten(rollouts), len(self.terms), self.policy.device)
         batch = place_scores(batch, rollouts, scores, self.terms)
-        batch = annotate(batch, self.policy, self.reference, self.loss, self.columns)
+        batch = annotate(batch, self.policy, self.reference, self.loss, self.columns, self.rollout_is_old)
         batch = estimate_advantages(batch, self.estimator)
+        self._compare_with_sampler(batch)
         clock.mark("annotate")
         stats = self.learn(batch)
         clock.mark("update")
         observed, alarm = self.monitor.observe(scores)
         self.step += self.plan.epochs
-        metrics = self._metrics(rollouts, scores, batch, stats) | observed | clock.metrics(int(batch.completion_mask.sum()))
+        metrics = (
+            self._metrics(rollouts, scores, batch, stats) | observed | clock.metrics(int(batch.completion_mask.sum()))
+        )
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
         return metrics, alarm
 
     def generate(self) -> dict[str, list[Rollout]]:
-        """Completions for the next prompts of every stream; seeds are functions of the step, so a resumed run draws the same."""
+        """Completions for the next prompts of every stream; seeds are functions of the step, so a resumed run draws
+        the same."""
         found: dict[str, list[Rollout]] = {}
         for name, stream in self.streams.items():
             seed = derived_seed(self.plan.seed, self.plan.name, self.step, name)
@@ -134,6 +143,22 @@ class Distiller:
                 prompts, self.plan.group_size, self.plan.temperature, seed, self.plan.top_p, self.plan.top_k
             )
         return found
+
+    def _compare_with_sampler(self, batch: Batch) -> None:
+        """At the first step the sampler's log-probs must agree with the trainer's; where they do to 1e-3 they are
+        used from then on.
+
+        PPO needs the forward for its values all the same, and several epochs need exact ratios.
+        """
+        if self.step:
+            return
+        self.rollout_gap_nats = rollout_gap(batch)
+        if self.rollout_gap_nats > 0.1:
+            raise TrainingError(
+                f"the sampler's log-probs differ from the trainer's by {self.rollout_gap_nats:.3f} nats a token; "
+                "they must agree within 0.1"
+            )
+        self.rollout_is_old = self.rollout_gap_nats < 1e-3 and self.plan.epochs == 1 and self.policy.value_head is None
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """One optimizer step for each epoch over the batch; nothing when no rollout of any term has a score."""
@@ -152,7 +177,11 @@ class Distiller:
     def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:
         """Development accuracy at its steps and at the last; True when it is a new best."""
         plan, last = self.plan, self.step >= self.plan.steps
-        if self.evaluate is None or not plan.evaluate_every or not due(self.step, plan.evaluate_every, plan.epochs, last):
+        if (
+            self.evaluate is None
+            or not plan.evaluate_every
+            or not due(self.step, plan.evaluate_every, plan.epochs, last)
+        ):
             return False
         metrics["development/accuracy"] = self.evaluate()
         return self.selection.observe(self.step, metrics["development/accuracy"])
@@ -165,6 +194,8 @@ class Distiller:
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "monitor": self.monitor.state(),
             "selection": self.selection.state(),
+            "rollout_is_old": self.rollout_is_old,
+            "rollout_gap_nats": self.rollout_gap_nats,
         }
         self.store.save(self.step, self.policy, state, self.selection.best_step)
         self.recorder.saved(self.step)
@@ -180,6 +211,7 @@ class Distiller:
                 stream.load_state(state["streams"][name])
             self.monitor.load_state(state["monitor"])
             self.selection.load_state(state["selection"])
+            self.rollout_is_old, self.rollout_gap_nats = state["rollout_is_old"], state["rollout_gap_nats"]
             self.step = int(state["step"])
             self.progress.say(f"{self.plan.name}: resumed at step {self.step}")
         self.recorder.begin(self.step)
@@ -197,12 +229,7 @@ class Distiller:
             metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
             metrics[f"rollouts/{name}/finished"] = mean([float(r.completion.finished) for r in members])
             metrics[f"rollouts/{name}/distinct"] = len({r.response for r in members}) / len(members)
-        gap = rollout_gap(batch)
-        if self.step == self.plan.epochs and gap > 0.1:
-            raise TrainingError(
-                f"the sampler's log-probs differ from the trainer's by {gap:.3f} nats a token; they must agree within 0.1"
-            )
-        return metrics | {"policy/rollout_gap_nats": gap} | stats
+        return metrics | {"policy/rollout_gap_nats": self.rollout_gap_nats} | stats
 
 
 class Clock:
@@ -221,7 +248,9 @@ class Clock:
     def metrics(self, tokens: int) -> dict[str, float]:
         """`time/<name>_s` and completion tokens a second."""
         total = sum(self._spent.values())
-        return {f"time/{name}_s": spent for name, spent in self._spent.items()} | {"tokens_per_s": tokens / max(total, 1e-9)}
+        return {f"time/{name}_s": spent for name, spent in self._spent.items()} | {
+            "tokens_per_s": tokens / max(total, 1e-9)
+        }
 
 
 def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:

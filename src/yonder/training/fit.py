@@ -13,7 +13,9 @@ from yonder.training.supervised import Example
 ACCURACY, LIKELIHOOD = "held_out/accuracy", "held_out/log_likelihood"
 
 
-def split_by_question(responses: Sequence[Response], held_out: float, seed: int) -> tuple[list[Response], list[Response]]:
+def split_by_question(
+    responses: Sequence[Response], held_out: float, seed: int
+) -> tuple[list[Response], list[Response]]:
     """Training and held-out responses; all responses of a question fall on one side, decided by (seed, question)."""
     sides: tuple[list[Response], list[Response]] = ([], [])
     for response in responses:
@@ -22,9 +24,7 @@ def split_by_question(responses: Sequence[Response], held_out: float, seed: int)
     return sides
 
 
-def judge_examples(
-    responses: Sequence[Response], prompt: JudgePrompt, max_tokens: int, program: bool
-) -> list[Example]:
+def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_tokens: int, program: bool) -> list[Example]:
     """The judge prompt as context and the label's token as target; the context of right responses teaches to solve."""
     examples: list[Example] = []
     for response in responses:
@@ -47,7 +47,8 @@ def classifier_examples(responses: Sequence[Response], classifier: LocalClassifi
 
 
 def judge_quality(judge: LocalJudge, responses: Sequence[Response], program: bool) -> Callable[[], dict[str, float]]:
-    """On held-out responses: share whose likelier verdict fits the label, and mean log-probability of the right verdict."""
+    """On held-out responses: share whose likelier verdict fits the label, and mean log-probability of the right
+    verdict."""
     pairs = [(r.question, strip_commentary(r.response) if program else r.response) for r in responses]
 
     def measure() -> dict[str, float]:
@@ -65,7 +66,10 @@ def classifier_quality(classifier: LocalClassifier, responses: Sequence[Response
     def measure() -> dict[str, float]:
         found = classifier.probabilities([(r.question, r.response) for r in responses])
         right = [p if r.correct else 1 - p for p, r in zip(found, responses, strict=True) if p is not None]
-        return {ACCURACY: mean([float(p > 0.5) for p in right]), LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in right])}
+        return {
+            ACCURACY: mean([float(p > 0.5) for p in right]),
+            LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in right]),
+        }
 
     return measure
 

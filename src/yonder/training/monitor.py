@@ -21,7 +21,9 @@ class MonitorRules:
 class Monitor:
     """Compares judge and verifier on the same labeled rollouts, and counts what stays unscored; resumable."""
 
-    def __init__(self, rules: MonitorRules, terms: Sequence[Term], probes: Sequence[Term], verifier: str | None) -> None:
+    def __init__(
+        self, rules: MonitorRules, terms: Sequence[Term], probes: Sequence[Term], verifier: str | None
+    ) -> None:
         self.rules = rules
         self.terms = terms
         self.probes = probes

@@ -10,7 +10,8 @@ from yonder.training.supervised import Example
 
 
 class LanguageLoss:
-    """-log p of target tokens, mean over them ([J] section 2.1, SFT), plus `context_weight` times that of the tokens before."""
+    """-log p of target tokens, mean over them ([J] section 2.1, SFT), plus `context_weight` times that of the tokens
+    before."""
 
     def __init__(self, policy: Policy, context_weight: float) -> None:
         self.policy = policy

@@ -47,7 +47,9 @@ class SupervisedPlan:
     patience: int
 
 
-BatchLoss = Callable[[list[Example], list[Example]], Tensor]  # (micro-batch, whole batch) -> its share of the batch's loss
+BatchLoss = Callable[
+    [list[Example], list[Example]], Tensor
+]  # (micro-batch, whole batch) -> its share of the batch's loss
 
 
 @dataclass(slots=True)
@@ -62,7 +64,9 @@ class Supervised:
     store: CheckpointStore
     progress: Progress
     evaluate: Callable[[], dict[str, float]] | None = None
-    metric: str = "development/accuracy"  # of those that `evaluate` measures: the checkpoint with the highest is handed on
+    metric: str = (
+        "development/accuracy"  # of those that `evaluate` measures: the checkpoint with the highest is handed on
+    )
     epoch: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
@@ -97,7 +101,8 @@ class Supervised:
         if not examples:
             raise TrainingError(f"{self.plan.name}: there is no example to train on; check its data and token limits")
         order = torch.randperm(
-            len(examples), generator=torch.Generator().manual_seed(derived_seed(self.plan.seed, self.plan.name, self.epoch))
+            len(examples),
+            generator=torch.Generator().manual_seed(derived_seed(self.plan.seed, self.plan.name, self.epoch)),
         ).tolist()
         batches = [order[i : i + self.plan.batch_size] for i in range(0, len(order), self.plan.batch_size)]
         total = len(batches) * self.plan.epochs
@@ -111,7 +116,8 @@ class Supervised:
             tokens += sum(len(examples[i].ids) for i in batch)
         return {
             "step": self.epoch + 1, "epoch": self.epoch + 1, "time_s": time.time(), "loss": sum(losses) / len(losses),
-            "lr": lr, "grad_norm": norm, "examples": len(examples), "tokens_per_s": tokens / (time.perf_counter() - start),
+            "lr": lr, "grad_norm": norm, "examples": len(examples), "tokens_per_s": tokens / (time.perf_counter() -
+            start),
         }  # fmt: skip
 
     def _step(self, batch: list[Example], lr: float) -> tuple[float, float]:

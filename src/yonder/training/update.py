@@ -32,23 +32,39 @@ class LossSettings:
 
 
 @torch.no_grad()
-def annotate(batch: Batch, policy: Policy, reference: Policy | None, settings: LossSettings, columns: Sequence[int]) -> Batch:
-    """Add old log-probs, values and reference log-probs. `columns` maps each term to its output of the value head."""
-    old, ref = torch.zeros_like(batch.old_logprobs), torch.zeros_like(batch.old_logprobs)
+def annotate(
+    batch: Batch,
+    policy: Policy,
+    reference: Policy | None,
+    settings: LossSettings,
+    columns: Sequence[int],
+    rollout_is_old: bool = False,
+) -> Batch:
+    """Add old log-probs, values and reference log-probs. `columns` maps each term to its output of the value head.
+
+    With `rollout_is_old` the sampler's own log-probs serve as the old ones and the policy's forward is saved.
+    """
+    old, ref = batch.rollout_logprobs.clone(), torch.zeros_like(batch.old_logprobs)
     values = torch.zeros_like(batch.old_values)
     for index in token_batches(batch.lengths, settings.micro_batch_tokens):
         part = batch.rows(index)
         tokens = part.completion_mask.shape[1]
-        ours = _forward(policy, part, settings)
-        old[index, :tokens] = ours.logprobs
-        if ours.values is not None:
-            values[index, :tokens] = ours.values[..., list(columns)]
-        ref[index, :tokens] = ours.logprobs if reference is None else _forward(reference, part, settings).logprobs
+        if not rollout_is_old:
+            ours = _forward(policy, part, settings)
+            old[index, :tokens] = ours.logprobs
+            if ours.values is not None:
+                values[index, :tokens] = ours.values[..., list(columns)]
+        ref[index, :tokens] = old[index, :tokens] if reference is None else _forward(reference, part, settings).logprobs
     return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values)
 
 
 def update(
-    policy: Policy, optimizer: torch.optim.Optimizer, batch: Batch, terms: Sequence[Term], settings: LossSettings, columns: Sequence[int]
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    terms: Sequence[Term],
+    settings: LossSettings,
+    columns: Sequence[int],
 ) -> dict[str, float]:
     """One optimizer step on the whole batch; gradients add up over micro-batches. Returns metrics.
 
@@ -80,7 +96,12 @@ def update(
 
 
 def loss_of(
-    part: Batch, outputs: SequenceOutputs, terms: Sequence[Term], counts: Sequence[float], settings: LossSettings, columns: Sequence[int]
+    part: Batch,
+    outputs: SequenceOutputs,
+    terms: Sequence[Term],
+    counts: Sequence[float],
+    settings: LossSettings,
+    columns: Sequence[int],
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted loss of some rows, and sums for the metrics."""
     mask = part.completion_mask
@@ -89,14 +110,22 @@ def loss_of(
     kl_loss = settings.kl_in_loss * sequence_mean(k3(outputs.logprobs, part.reference_logprobs), mask)
     clipped = torch.zeros_like(mask)
     for k, term in enumerate(terms):
-        surrogate = clipped_policy_loss(outputs.logprobs, part.old_logprobs, part.advantages[..., k], mask, settings.clip)
+        surrogate = clipped_policy_loss(
+            outputs.logprobs, part.old_logprobs, part.advantages[..., k], mask, settings.clip
+        )
         per_sequence = surrogate.per_sequence
-        metrics[f"terms/{term.name}/policy_loss"] = float(term_loss(per_sequence.detach(), part.scored[:, k], counts[k]))
+        metrics[f"terms/{term.name}/policy_loss"] = float(
+            term_loss(per_sequence.detach(), part.scored[:, k], counts[k])
+        )
         if settings.kl_in_loss:
             per_sequence = per_sequence + kl_loss
         if outputs.values is not None:
             value = clipped_value_loss(
-                outputs.values[..., columns[k]], part.old_values[..., k], part.returns[..., k], mask, settings.value_clip
+                outputs.values[..., columns[k]],
+                part.old_values[..., k],
+                part.returns[..., k],
+                mask,
+                settings.value_clip,
             )
             metrics[f"terms/{term.name}/value_loss"] = float(term_loss(value.detach(), part.scored[:, k], counts[k]))
             per_sequence = per_sequence + settings.value_coef * value
@@ -132,4 +161,6 @@ def _variance(batch: Batch, terms: Sequence[Term], settings: LossSettings) -> di
 
 
 def _forward(policy: Policy, part: Batch, settings: LossSettings) -> SequenceOutputs:
-    return policy(part.input_ids, part.attention_mask, part.completion_starts, part.completion_mask, settings.temperature)
+    return policy(
+        part.input_ids, part.attention_mask, part.completion_starts, part.completion_mask, settings.temperature
+    )

@@ -8,7 +8,8 @@ from yonder.training.supervised import Example
 
 
 def sft_examples(epochs: Callable[[int], Sequence[Prompt]], encoder: PromptEncoder) -> Callable[[int], list[Example]]:
-    """The examples of an epoch: the prompt as context, the solution and its end token as target; equal prompts are encoded once."""
+    """The examples of an epoch: the prompt as context, the solution and its end token as target; equal prompts are
+    encoded once."""
     known: dict[Prompt, Example] = {}
 
     def examples(epoch: int) -> list[Example]:
