@@ -46,7 +46,8 @@ class PromptEncoder:
             if self.cut:
                 return tuple(ids[: self.max_prompt_tokens])
             raise DataError(
-                f"prompt `{prompt.id}` has {len(ids)} tokens, more than policy.max_prompt_tokens = {self.max_prompt_tokens}; "
+                f"prompt `{prompt.id}` has {len(ids)} tokens, more than "
+                f"policy.max_prompt_tokens = {self.max_prompt_tokens}; "
                 "raise it, leave the question out, or set policy.long_prompts: cut"
             )
         return tuple(ids)

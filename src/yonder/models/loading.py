@@ -138,4 +138,5 @@ def _unavailable(what: str, source: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(source).exists():
         return f"the {what} in folder `{source}` cannot be loaded: {first}"
-    return f"the {what} `{source}` is neither a folder here nor to be had from the hub ({first}); check the name or the connection"
+    missing = f"the {what} `{source}` is neither a folder here nor to be had from the hub ({first})"
+    return f"{missing}; check the name or the connection"

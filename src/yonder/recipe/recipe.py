@@ -171,7 +171,8 @@ def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
     kinds = {recipe.rewards[term.reward].kind for term in stage.terms if term.reward in recipe.rewards}
     if stage.monitor.probe and "verifiable" not in kinds:
         raise ValueError(
-            f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; add one (its weight may be 0)"
+            f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; "
+            "add one (its weight may be 0)"
         )
 
 

@@ -61,7 +61,8 @@ class Monitor:
             return alarm
         return Alarm(
             "warn",
-            f"{probe.reward_name} likes labeled rollouts {mean - first:+.2f} more than they earn, compared with the start: "
+            f"{probe.reward_name} likes labeled rollouts {mean - first:+.2f} more than they earn, "
+            "compared with the start: "
             "it is being fooled; refit it or give the verifiable term more weight",
         )
 
@@ -72,7 +73,8 @@ class Monitor:
             return alarm
         return Alarm(
             "stop",
-            f"{min(recent):.0%} or more of the rollouts of {term.name} stayed unscored for {self.rules.window} iterations; "
+            f"{min(recent):.0%} or more of the rollouts of {term.name} stayed unscored "
+            f"for {self.rules.window} iterations; "
             "read the reasons in the rollout log",
         )
 

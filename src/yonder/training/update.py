@@ -86,7 +86,8 @@ def update(
     if not (math.isfinite(norm) and math.isfinite(sums.get("loss", 0.0))):
         optimizer.zero_grad(set_to_none=True)
         raise TrainingError(
-            f"loss {sums.get('loss', 0.0):g} or gradient norm {norm:g} is not finite; lower `optimizer.lr` or use float32"
+            f"loss {sums.get('loss', 0.0):g} or gradient norm {norm:g} is not finite; "
+            "lower `optimizer.lr` or use float32"
         )
     optimizer.step()
     tokens = max(1.0, float(batch.completion_mask.sum()))
