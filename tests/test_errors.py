@@ -289,8 +289,8 @@ def fill(disk: Path, leave: int) -> Path:
 def test_a_full_disk_keeps_what_was_finished_and_the_same_command_continues(
     leave: int, recipe: Path, refused: Any, small_disk: Path
 ) -> None:
-    command = ("run", recipe, f"output_dir={small_disk / 'run'}")
-    carries_on("warmup", *command[1:])
+    command = ("run", recipe, f"output_dir={small_disk / 'run'}", f"title={'long' * 5000}")
+    carries_on("warmup", *command[1:3])
     warmup = small_disk / "run" / "stages" / "warmup"
     before = (warmup / "stage.json").read_text()
     recipe_before = (small_disk / "run" / "recipe.yaml").read_text()
