@@ -22,7 +22,7 @@ from yonder.cli import app, guarded
 from yonder.data.responses import append_lines, read_lines
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
-from yonder.recipe import load_recipe
+from yonder.recipe import dump_recipe, load_recipe
 from yonder.recipe.models import FreshModel
 from yonder.training.checkpoint import is_whole
 
@@ -158,9 +158,9 @@ def test_the_command_itself_prints_one_line_and_exits_with_2(recipe: Path, tmp_p
     broken = tmp_path / "broken.jsonl"
     broken.write_text("\n".join(lines))
     for override, words in (
-        ("data.train={source: " + str(tmp_path / "gone.jsonl") + "}", ["data.train", "there is no file", "gone.jsonl"]),
+        ("polcy.dtype=float32", ["unknown key `polcy`"]),
         (
-            "data.train={source: " + str(broken) + "}",
+            f"data.train={{source: {broken}}}",
             ["data.train", "broken.jsonl, line 2: not JSON", "mend or delete the line"],
         ),
     ):
@@ -179,7 +179,9 @@ def test_a_missing_file_of_a_late_stage_is_found_before_the_first_one_runs(
     source["data"]["pool"] = {"source": str(tmp_path / "pool.jsonl"), "labeled": False}
     source["stages"][1] |= {"prompts": {"pool": 2}, "terms": [{"reward": "correct", "data": "pool", "weight": 1.0}]}
     recipe.write_text(yaml.safe_dump(source))
-    assert "pool.jsonl" in refused("run", recipe)
+    sentence = refused("run", recipe)
+    assert sentence.startswith("data.pool: there is no file")
+    assert "pool.jsonl" in sentence
     assert not (tmp_path / "run").exists()
 
 
@@ -289,7 +291,7 @@ def fill(disk: Path, leave: int) -> Path:
 def test_a_full_disk_keeps_what_was_finished_and_the_same_command_continues(
     leave: int, recipe: Path, refused: Any, small_disk: Path
 ) -> None:
-    command = ("run", recipe, f"output_dir={small_disk / 'run'}", f"title={'long' * 5000}")
+    command = ["run", str(recipe), f"output_dir={small_disk / 'run'}", f"title={'long' * 5000}"]
     carries_on("warmup", *command[1:3])
     warmup = small_disk / "run" / "stages" / "warmup"
     before = (warmup / "stage.json").read_text()
@@ -301,7 +303,8 @@ def test_a_full_disk_keeps_what_was_finished_and_the_same_command_continues(
     assert "free disk space or change output_dir" in sentence
     assert str(small_disk / "run") in sentence
     assert (warmup / "stage.json").read_text() == before
-    assert (small_disk / "run" / "recipe.yaml").read_text() == recipe_before
+    recipe_after = dump_recipe(load_recipe(recipe, command[2:]))
+    assert (small_disk / "run" / "recipe.yaml").read_text() in (recipe_before, recipe_after)  # whole in any case
     [checkpoint] = (warmup / "checkpoints").glob("step-*")
     assert is_whole(checkpoint)
     assert list((small_disk / "run" / "stages").glob("rl/checkpoints/step-*")) == []

@@ -215,7 +215,6 @@ def test_latex_refuses_what_is_long_or_no_number(text: str):
 
 PIECES = [
     "the answer is ", "answer: ", "answer is 5 ", "answer is A ", r"\boxed{", "1,00", "1", "1/", "- ", "1.", "(A) ",
-    "\n",
     "\n", "\\text{", "option ",
 ]  # fmt: skip
 

@@ -135,8 +135,7 @@ def _expression(node: ast.expr, names: dict[str, Node], depth: int = 0) -> Node:
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         left = _expression(node.left, names, depth + 1)
         return Operation(_OPERATORS[type(node.op)], left, _expression(node.right, names, depth + 1))
-    conversion = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1
-    if conversion and node.func.id in ("int", "round", "float"):
+    if isinstance(node, ast.Call) and len(node.args) == 1 and ast.unparse(node.func) in ("int", "round", "float"):
         return _expression(node.args[0], names, depth + 1)
     raise ValueError(f"not plain arithmetic: {ast.dump(node)[:60]}")
 

@@ -126,17 +126,17 @@ def make_negatives(responses: Sequence[Response], shares: Mapping[str, float], s
     for kind, share in shares.items():
         rng = random.Random(f"{seed}/{kind}")
         for response in (rng.choice(right) for _ in range(round(share * len(right)))):
-            text = rng.choice(right).response if kind == "other-question" else _changed(kind, rng, response.response)
+            text = _changed(kind, rng, response.response, right)
             if text is not None and text != response.response:
                 made = replace(response, response=text, correct=False, source=kind, detail="made", temperature=None)
                 found.setdefault((made.question, made.response), made)
     return list(found.values())
 
 
-def _changed(kind: str, rng: random.Random, response: str) -> str | None:
-    """The response with its body changed; head (def line and docstring) stays."""
+def _changed(kind: str, rng: random.Random, response: str, right: Sequence[Response]) -> str | None:
+    """The response with its body changed, or with another question's; its head stays."""
     head, body = split_head(response)
-    changed = MAKERS[kind](rng, body)
+    changed = split_head(rng.choice(right).response)[1] if kind == "other-question" else MAKERS[kind](rng, body)
     return None if changed is None else head + changed
 
 

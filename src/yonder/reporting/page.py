@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from yonder.errors import StorageError
 from yonder.reporting.charts import category_table, interval_chart
@@ -112,14 +111,12 @@ def render(runs: Sequence[RunRecord], facts: dict[str, Any], twin: str = "report
         tops={name: max(row.cells[name].greedy.value for row in rows if name in row.cells) for name in benchmarks},
         twin=twin,
         tiles=_tiles(facts),
-        style=Markup(
-            (vendor / "uPlot.min.css").read_text(encoding="utf-8") + (web / "page.css").read_text(encoding="utf-8")
-        ),
-        library=Markup(library),
+        style=(vendor / "uPlot.min.css").read_text(encoding="utf-8") + (web / "page.css").read_text(encoding="utf-8"),
+        library=library,
         library_licence=(vendor / "LICENSE-uPlot.txt").read_text(encoding="utf-8"),
-        script=Markup(script),
+        script=script,
         hashes=" ".join(f"'sha256-{_digest(text)}'" for text in (library, script)),
-        data=Markup(embed(facts_for_script(facts))),
+        data=embed(facts_for_script(facts)),
     )
 
 
