@@ -1,6 +1,5 @@
 """What this machine can run and what is missing, one line each."""
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -32,9 +31,6 @@ def findings() -> list[Finding]:
         _accelerator(),
         _disk(),
         *_sandbox(),
-        _extra("vllm", "rollouts and judges by vLLM", "vllm"),
-        _extra("peft", "LoRA", "peft"),
-        _extra("tensorboard", "trackers", "trackers"),
     ]
 
 
@@ -66,7 +62,3 @@ def _sandbox() -> list[Finding]:
     confined = "confined CPython runs what Monty lacks" if found.confined else f"no fallback: {found.confined_detail}"
     return [Finding("sandbox", found.monty, False, monty), Finding("sandbox fallback", found.confined, True, confined)]
 
-
-def _extra(module: str, purpose: str, extra: str) -> Finding:
-    good = importlib.util.find_spec(module) is not None
-    return Finding(module, good, True, purpose if good else f"missing ({purpose}): pip install 'yonder-rl[{extra}]'")

@@ -54,9 +54,10 @@ def test_a_text_that_is_too_long_is_unscored_and_the_others_are_not() -> None:
     assert short[1:] == pytest.approx(exact[1:], abs=1e-4)
 
 
-def test_it_is_read_at_the_end_token_even_where_that_is_also_the_pad() -> None:
+@pytest.mark.parametrize("pad", ["<eos>", "<unk>"])
+def test_it_is_read_at_the_end_token_whatever_the_pad_even_where_that_is_the_pad(pad: str) -> None:
     shared = load_tokenizer("yonder:tokenizer")
-    shared.pad_token = shared.eos_token
+    shared.pad_token = pad
     model = load_classifier(fresh("llama"), shared, "float32", CPU)
     pairs = LocalClassifier(model, shared, 1, 120, 10_000).probabilities(PAIRS)
     for pair, found in zip(PAIRS, pairs, strict=True):

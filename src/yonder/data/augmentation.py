@@ -121,7 +121,8 @@ def _evaluate(node: Node) -> Fraction:
             return left / right
         case "//":
             return Fraction(left // right)
-    return Fraction(-(-left // right))
+        case _:  # ceil
+            return Fraction(-(-left // right))
 
 
 def _expression(node: ast.expr, names: dict[str, Node], depth: int = 0) -> Node:

@@ -26,7 +26,7 @@ def fresh_model(settings: FreshModel, tokenizer: PreTrainedTokenizerBase) -> Pre
     }
     config = AutoConfig.for_model(settings.family, vocab_size=vocabulary, **_shape(settings), **ids)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed or 0)
         return AutoModelForCausalLM.from_config(config)
 
 

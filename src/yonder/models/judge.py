@@ -137,7 +137,7 @@ class LocalJudge:
         labels = self.prompt.labels
         weight = self.trunk.head.weight
         gap = last.float() @ (weight[labels.yes_id].float() - weight[labels.no_id].float())
-        bias = self.trunk.head.bias
+        bias = cast(Tensor | None, self.trunk.head.bias)
         if bias is not None:
             gap = gap + (bias[labels.yes_id] - bias[labels.no_id]).float()
         logits = self.trunk.head(last).float()

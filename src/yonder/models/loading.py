@@ -95,12 +95,12 @@ def load_causal_lm(
         model = fresh_model(reference, tokenizer).to(getattr(torch, dtype))
     else:
         model = _from_pretrained(AutoModelForCausalLM, locate(reference), dtype)
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} tokens but the model {rows} embeddings; they do not belong together"
         )
-    return model.to(device).eval()
+    return _ready(model, device)
 
 
 def load_classifier(
@@ -111,7 +111,7 @@ def load_classifier(
         trunk = fresh_model(reference, tokenizer)
         trunk.config.num_labels = 2
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(reference.seed)
+            torch.manual_seed(reference.seed or 0)
             try:
                 model = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(trunk.config))
             except ValueError as error:
@@ -124,7 +124,13 @@ def load_classifier(
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     # the model is read at its last token that is not this one, which must therefore not be the end token
     model.config.pad_token_id = pad if pad != end else int(end == 0)
-    return model.to(device).eval()
+    return _ready(model, device)
+
+
+def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """On its device, dropout off."""
+    torch.nn.Module.to(model, device)
+    return model.eval()
 
 
 def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> PreTrainedModel:

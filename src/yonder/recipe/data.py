@@ -27,7 +27,7 @@ class TaskSettings(Section):
     """System message, with `chat` only."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion, besides the model's end tokens."""
-    tolerance: float = Field(1e-2, ge=0)
+    tolerance: float = Field(default=1e-2, ge=0)
     """Largest |answer - label| that counts as equal, absolute ([ReFT])."""
 
 
@@ -44,11 +44,11 @@ class DataSettings(Section):
     """What the source takes besides: `config` for hub data sets; `count`, `seed`, `templates` for word-problems."""
     columns: dict[str, str] = {}
     """For files and `hub:` sources: our field (question, answer, solution, id, category, options) -> their column."""
-    limit: int | None = Field(None, gt=0)
+    limit: int | None = Field(default=None, gt=0)
     """Keep this many questions, drawn by the recipe's seed."""
     labeled: bool = True
     """False hides the answers from every reward: an unlabeled stream."""
-    development: int = Field(0, ge=0)
+    development: int = Field(default=0, ge=0)
     """Questions set apart by the recipe's seed; used by the name `<this data set>.development`, never trained on."""
     mixture: dict[str, float] | None = None
     """Instead of a source: other data sets and their shares in every pass; shares sum to one."""
@@ -71,7 +71,7 @@ class BenchmarkSettings(Section):
 
     data: str
     """Name of the data set."""
-    votes: int = Field(0, ge=0)
+    votes: int = Field(default=0, ge=0)
     """Samples a question for the majority vote at temperature `vote_temperature`; 0: greedy only. [J] uses 100."""
-    vote_temperature: float = Field(1.0, gt=0)
+    vote_temperature: float = Field(default=1.0, gt=0)
     """Temperature of those samples."""

@@ -5,10 +5,11 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import ComposerError
 
 from yonder.errors import RecipeError
 from yonder.recipe.recipe import Recipe
@@ -18,11 +19,11 @@ class _Loader(yaml.SafeLoader):
     """YAML with 1.2's booleans: `on`, `off`, `yes` and `no` are words. A key that occurs twice is an error."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = cast(yaml.MappingNode, super().compose_mapping_node(anchor))
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.composer.ComposerError(None, None, f"the key `{key.value}` occurs twice", key.start_mark)
+                raise ComposerError(None, None, f"the key `{key.value}` occurs twice", key.start_mark)
             seen.add(str(key.value))
         return node
 

@@ -16,16 +16,16 @@ class FreshModel(Section):
 
     family: Family = "llama"
     """Architecture, by its transformers family."""
-    hidden_size: int = Field(128, gt=0)
+    hidden_size: int = Field(default=128, gt=0)
     """Width of the residual stream."""
-    layers: int = Field(4, gt=0)
+    layers: int = Field(default=4, gt=0)
     """Number of transformer blocks."""
-    heads: int = Field(4, gt=0)
+    heads: int = Field(default=4, gt=0)
     """Attention heads; must divide hidden_size."""
-    context: int = Field(512, gt=0)
+    context: int = Field(default=512, gt=0)
     """Longest sequence, tokens."""
-    seed: int = 0
-    """Seed of the random weights."""
+    seed: int | None = None
+    """Seed of the random weights; default: the recipe's."""
 
 
 ModelReference = str | FreshModel
@@ -36,11 +36,11 @@ model."""
 class SamplingSettings(Section):
     """How completions are sampled. Nothing is inherited from a model's own generation settings."""
 
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Softmax temperature of sampling; log-probs are taken at it too."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus mass; 1 switches it off."""
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(default=0, ge=0)
     """Number of most probable tokens kept; 0 switches it off."""
 
 
@@ -58,14 +58,14 @@ class PolicySettings(Section):
     """Mixed precision: type of the matrix products while weights stay in `dtype`."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
-    max_prompt_tokens: int = Field(300, gt=0)
+    max_prompt_tokens: int = Field(default=300, gt=0)
     """Longest prompt, tokens; `long_prompts` says what happens to longer ones."""
     long_prompts: Literal["refuse", "cut"] = "refuse"
     """refuse: the run stops and names the prompt; cut: sampling sees its first `max_prompt_tokens` tokens, SFT all
     ([ReFT])."""
-    max_completion_tokens: int = Field(400, gt=0)
+    max_completion_tokens: int = Field(default=400, gt=0)
     """Longest completion, tokens."""
-    max_total_tokens: int | None = Field(None, gt=0)
+    max_total_tokens: int | None = Field(default=None, gt=0)
     """Longest prompt and completion together, tokens ([ReFT]: 700)."""
-    generation_batch: int = Field(256, gt=0)
+    generation_batch: int = Field(default=256, gt=0)
     """Most sequences sampled at once."""

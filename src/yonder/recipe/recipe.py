@@ -23,11 +23,11 @@ from yonder.recipe.stages import (
 class SandboxSettings(Section):
     """Limits for every program that a model writes."""
 
-    timeout_s: float = Field(1.0, gt=0)
+    timeout_s: float = Field(default=1.0, gt=0)
     """Longest run of one program, seconds."""
-    memory_mb: int = Field(64, gt=0)
+    memory_mb: int = Field(default=64, gt=0)
     """Memory of one program, MiB."""
-    workers: int | None = Field(None, gt=0)
+    workers: int | None = Field(default=None, gt=0)
     """Processes that run programs; default: one per core."""
     fallback: bool = True
     """Run what Monty lacks in a kernel-confined CPython, where the kernel allows it."""
@@ -45,7 +45,7 @@ class Recipe(Section):
     """Seed of everything random in this run."""
     output_dir: Path = Path("runs/unnamed")
     """The run directory."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """CPU threads of the tensor library; 0: its default. Part of what makes two runs bit-identical."""
     policy: PolicySettings
     task: TaskSettings = TaskSettings()

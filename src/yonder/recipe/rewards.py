@@ -12,7 +12,7 @@ class VerifiableSettings(Section):
     """Eq. 1 of [J]: 1 for the right answer, `partial` for a wrong one of the right kind, 0 for none."""
 
     kind: Literal["verifiable"]
-    partial: float = Field(0.1, ge=0, le=1)
+    partial: float = Field(default=0.1, ge=0, le=1)
     """Reward of a program that runs, or a text with a number, whose answer is wrong."""
 
 
@@ -24,9 +24,9 @@ class JudgeSettings(Section):
     """The judge: a causal language model."""
     prompt: str = "program"
     """Judge prompt: `program`, `text`, `open` (shipped) or the path of a text file with {question} and {response}."""
-    tau: float = Field(1.0, gt=0)
+    tau: float = Field(default=1.0, gt=0)
     """Temperature of the sigmoid."""
-    delta: float = Field(0.5, ge=0, le=1)
+    delta: float = Field(default=0.5, ge=0, le=1)
     """Scores below this become 0."""
     yes: str = "Yes"
     """The word that means correct; its first token is read."""
@@ -34,19 +34,19 @@ class JudgeSettings(Section):
     """The word that means wrong."""
     chat: Literal["auto", "on", "off"] = "auto"
     """Use the judge's chat template: auto = if its tokenizer has one. Thinking is switched off where it exists."""
-    mass_floor: float = Field(0.1, ge=0, le=1)
+    mass_floor: float = Field(default=0.1, ge=0, le=1)
     """Below this P(yes) + P(no) a verdict is noise: the rollout is unscored."""
     dtype: Dtype = "float32"
     """Type of the judge's weights; the last product is float32 in any case."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda:1`..."""
-    max_tokens: int = Field(1024, gt=0)
+    max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
-    batch_tokens: int = Field(16384, gt=0)
+    batch_tokens: int = Field(default=16384, gt=0)
     """Token budget of one forward, padding included."""
     keep_docstring: bool = False
     """program only: leave the docstring and comments in the program that the judge reads."""
-    min_code_lines: int = Field(0, ge=0)
+    min_code_lines: int = Field(default=0, ge=0)
     """[J] B.3's patch: programs with fewer lines score 0; 4 in [J], off by default."""
 
 
@@ -57,17 +57,17 @@ class ClassifierSettings(Section):
     kind: Literal["classifier"]
     model: ModelReference
     """A sequence classifier."""
-    correct_label: int = Field(1, ge=0, le=1)
+    correct_label: int = Field(default=1, ge=0, le=1)
     """Index of the label that means correct."""
-    delta: float = Field(0.0, ge=0, le=1)
+    delta: float = Field(default=0.0, ge=0, le=1)
     """Scores below this become 0."""
     dtype: Dtype = "float32"
     """Type of the weights."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda:1`..."""
-    max_tokens: int = Field(700, gt=0)
+    max_tokens: int = Field(default=700, gt=0)
     """Longest text, tokens; longer ones are unscored."""
-    batch_tokens: int = Field(16384, gt=0)
+    batch_tokens: int = Field(default=16384, gt=0)
     """Token budget of one forward, padding included."""
 
 

@@ -24,35 +24,35 @@ Negative = Literal[
 class OptimizerSettings(Section):
     """AdamW and its schedule."""
 
-    lr: float = Field(3e-6, gt=0)
+    lr: float = Field(default=3e-6, gt=0)
     """Peak learning rate."""
     schedule: Schedule = "constant"
     """Shape after the warm-up: constant, or down to zero at the last step."""
-    warmup_fraction: float = Field(0.0, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
     """Share of all steps over which the learning rate rises from zero."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay."""
-    grad_clip: float = Field(1.0, gt=0)
+    grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    micro_batch_tokens: int = Field(16384, gt=0)
+    micro_batch_tokens: int = Field(default=16384, gt=0)
     """Token budget of one forward and backward, padding included; gradients accumulate over as many as a step needs."""
 
 
 class SFTOptimizerSettings(OptimizerSettings):
     """[ReFT]: 10 % linear warm-up, then linear decay; lr 2e-5 [J]."""
 
-    lr: float = Field(2e-5, gt=0)
+    lr: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
     schedule: Schedule = "linear"
     """Shape after the warm-up."""
-    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Share of all steps over which the learning rate rises from zero."""
 
 
 class JudgeOptimizerSettings(SFTOptimizerSettings):
     """[ReFT]'s reranker: lr 1e-6."""
 
-    lr: float = Field(1e-6, gt=0)
+    lr: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
 
 
@@ -68,11 +68,11 @@ class EvaluationSchedule(Section):
 
     data: str | None = None
     """Development data set (`NAME.development`); None: keep the last checkpoint."""
-    every: int = Field(0, ge=0)
+    every: int = Field(default=0, ge=0)
     """Evaluate after this many steps (warm-up: epochs); 0: never."""
-    patience: int = Field(0, ge=0)
+    patience: int = Field(default=0, ge=0)
     """Stop after this many evaluations without a new best; 0: never."""
-    limit: int | None = Field(None, gt=0)
+    limit: int | None = Field(default=None, gt=0)
     """Evaluate on this many questions of the split."""
 
 
@@ -84,11 +84,11 @@ class WarmupStage(StageBase):
     """Labeled data set with solutions."""
     policy: ModelReference | None = None
     """What to start from; default: the recipe's policy.model."""
-    epochs: int = Field(10, gt=0)
+    epochs: int = Field(default=10, gt=0)
     """Passes over the data. [J]: 10 for the warm-up, 40 for complete SFT."""
-    batch_size: int = Field(24, gt=0)
+    batch_size: int = Field(default=24, gt=0)
     """Sequences a step."""
-    prompt_loss: float = Field(0.0, ge=0)
+    prompt_loss: float = Field(default=0.0, ge=0)
     """Weight of the loss on prompt tokens; 0: completion only [J]. A student from scratch learns the language from
     it."""
     optimizer: SFTOptimizerSettings = SFTOptimizerSettings()
@@ -103,7 +103,7 @@ class CollectStage(StageBase):
     """Labeled data set."""
     policy: ModelReference | None = None
     """Who answers; default: the recipe's policy.model."""
-    samples: int = Field(8, gt=0)
+    samples: int = Field(default=8, gt=0)
     """Responses a question, spread evenly over the temperatures."""
     temperatures: tuple[float, ...] = (1.0,)
     """Sampling temperatures."""
@@ -129,14 +129,14 @@ class FitJudgeStage(StageBase):
     are dropped."""
     prompt: str = "program"
     """Judge prompt, as in a judge reward."""
-    solve_loss: float = Field(0.0, ge=0)
+    solve_loss: float = Field(default=0.0, ge=0)
     """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve
     judges better."""
-    held_out: float = Field(0.1, gt=0, lt=1)
+    held_out: float = Field(default=0.1, gt=0, lt=1)
     """Share of questions kept for measuring accuracy; never trained on."""
-    epochs: int = Field(3, gt=0)
+    epochs: int = Field(default=3, gt=0)
     """Passes over the responses. [ReFT]: 3."""
-    batch_size: int = Field(24, gt=0)
+    batch_size: int = Field(default=24, gt=0)
     """Sequences a step."""
     optimizer: JudgeOptimizerSettings = JudgeOptimizerSettings()
 
@@ -149,7 +149,7 @@ class CheckJudgeStage(StageBase):
     """Name of the reward to check."""
     responses: tuple[str, ...]
     """Names of collect stages; the questions should be new to the judge."""
-    floor: float = Field(0.0, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
     """Least pairwise accuracy; below it the run stops."""
 
 
@@ -167,7 +167,7 @@ class TermSettings(Section):
 class KLSettings(Section):
     """How far the policy may move from the reference."""
 
-    beta: float = Field(0.01, ge=0)
+    beta: float = Field(default=0.01, ge=0)
     """Coefficient; 0.01 for programs [J], 0.05 for text [ReFT]."""
     place: Literal["auto", "reward", "loss"] = "auto"
     """reward: per-token penalty (k1), PPO's default; loss: k3, GRPO's default."""
@@ -176,13 +176,13 @@ class KLSettings(Section):
 class PPOSettings(Section):
     """PPO with a value head on the policy's trunk, as [J] and [ReFT]."""
 
-    gamma: float = Field(1.0, ge=0, le=1)
+    gamma: float = Field(default=1.0, ge=0, le=1)
     """Discount."""
-    gae_lambda: float = Field(0.95, ge=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """Lambda of GAE."""
-    value_clip: float = Field(0.2, gt=0)
+    value_clip: float = Field(default=0.2, gt=0)
     """Clip range of the value."""
-    value_coef: float = Field(5.0, ge=0)
+    value_coef: float = Field(default=5.0, ge=0)
     """Weight of the value loss: 5 Galactica-125M, 0.1 CodeGen-350M [J]."""
     value_per_term: bool = True
     """One output of the value head for each term; false: one for all, as in [J]."""
@@ -193,11 +193,11 @@ class MonitorSettings(Section):
 
     probe: tuple[str, ...] = ()
     """Rewards that also score the labeled rollouts of every iteration, beside the verifier, without training on it."""
-    window: int = Field(20, gt=0)
+    window: int = Field(default=20, gt=0)
     """Iterations over which figures are averaged."""
-    max_gap_growth: float = Field(0.25, gt=0)
+    max_gap_growth: float = Field(default=0.25, gt=0)
     """Warn when mean(probe) - mean(verified) on labeled rollouts has grown by this much since the first window."""
-    max_unscored: float = Field(0.5, gt=0, le=1)
+    max_unscored: float = Field(default=0.5, gt=0, le=1)
     """Stop when this share of a term's rollouts stays unscored for a whole window."""
 
 
@@ -217,13 +217,13 @@ class DistillStage(StageBase):
     """[J] trains with PPO and compares with GRPO."""
     steps: int = Field(gt=0)
     """Optimizer updates, as [J] counts; an iteration makes `epochs` of them."""
-    epochs: int = Field(2, gt=0)
+    epochs: int = Field(default=2, gt=0)
     """Passes over each rollout batch; [J]: 2."""
-    group_size: int = Field(1, gt=0)
+    group_size: int = Field(default=1, gt=0)
     """Completions a prompt; GRPO needs at least 2, [J] uses 8."""
     group_std: bool = True
     """GRPO: divide by the group's standard deviation ([J] appendix A)."""
-    clip: float = Field(0.2, gt=0)
+    clip: float = Field(default=0.2, gt=0)
     """Clip range of the probability ratio."""
     kl: KLSettings = KLSettings()
     ppo: PPOSettings = PPOSettings()
@@ -231,11 +231,11 @@ class DistillStage(StageBase):
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
     monitor: MonitorSettings = MonitorSettings()
-    save_every: int = Field(0, ge=0)
+    save_every: int = Field(default=0, ge=0)
     """Write a resumable checkpoint after this many steps; 0: a tenth of the run."""
-    keep: int = Field(2, gt=0)
+    keep: int = Field(default=2, gt=0)
     """Resumable checkpoints kept, besides the best."""
-    log_rollouts: int = Field(16, ge=0)
+    log_rollouts: int = Field(default=16, ge=0)
     """Rollouts of each stream written to the log an iteration."""
 
     @model_validator(mode="after")

@@ -74,20 +74,14 @@ class JudgeReward:
         return strip_commentary(response) if self.rules.program and not self.rules.keep_docstring else response
 
     def _score(self, verdict: Verdict) -> JudgeScore:
-        facts = {
-            "logit_gap": verdict.logit_gap,
-            "mass": verdict.mass,
-            "truncated": verdict.truncated,
-            "missing_yes": verdict.missing_yes,
-            "missing_no": verdict.missing_no,
-        }
+        facts = verdict._asdict()
         if verdict.mass < self.rules.mass_floor:
             reason = f"the judge gives Yes and No only {verdict.mass:.3f} of its probability"
-            return JudgeScore(None, reason, details=facts, **facts)
+            return JudgeScore(None, reason, facts, *verdict)
         value = judge_value(verdict.logit_gap, self.rules.tau, self.rules.delta)
         probability = judge_value(verdict.logit_gap, self.rules.tau, 0.0)
         reason = f"P(Yes) {probability:.3f}" + ("" if value else f", below delta {self.rules.delta:g}")
-        return JudgeScore(value, reason, details=facts | {"probability": probability}, **facts)
+        return JudgeScore(value, reason, facts | {"probability": probability}, *verdict)
 
 
 class JudgeRolloutReward:

@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -32,7 +32,7 @@ class Trainable(Protocol):
 
 
 @contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
+def written_whole(target: Path) -> Generator[Path]:
     """A folder to fill; it gets the name `target` only once everything in it is on disk.
 
     Raises StorageError when the disk is full or read-only; what stood at `target` before is then still there.
