@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import zstandard
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from yonder.models.fresh import fresh_model
@@ -30,6 +31,7 @@ JUDGES = [  # recipe, family of the judge; [J] compares Qwen3, Llama and Gemma
     ("svamp-galactica-125m", "gemma"),
     ("svamp-codegen-350m", "qwen3"),
 ]
+STOP = "{}.stop=[e]"  # random models seldom end by themselves, and unfinished completions are not judged
 CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if not enable_thinking %}Answer:{% endif %}"
 
 
@@ -82,6 +84,8 @@ def small_data(recipe: Recipe, folder: Path) -> list[str]:
         overrides += [f"data.{name}.source={files[key]}", f"data.{name}.split=train", f"data.{name}.options={{}}"]
         if settings.development:
             overrides.append(f"data.{name}.development=2")
+        if settings.task:
+            overrides.append(STOP.format(f"data.{name}.task"))
         if settings.limit:
             overrides.append(f"data.{name}.limit=3")
     return overrides
@@ -117,6 +121,7 @@ def small(name: str, judge: str, folder: Path) -> Recipe:
         "policy.autocast=off",
         "sandbox.workers=1",
         "threads=1",
+        STOP.format("task"),
         f"output_dir={folder / 'run'}",
     ]
     for reward, settings in recipe.rewards.items():
@@ -125,6 +130,17 @@ def small(name: str, judge: str, folder: Path) -> Recipe:
         if settings.kind == "classifier":
             overrides += [f"rewards.{reward}.model={save_classifier(folder / 'reranker')}"]
     return load_recipe(name, [*overrides, *small_data(recipe, folder), *small_stages(recipe)])
+
+
+def reasons(folder: Path, reward: str) -> list[str]:
+    """Why a reward gave what it gave, over all logged rollouts."""
+    found = []
+    for path in folder.glob("stages/*/rollouts-*.jsonl.zst"):
+        with path.open("rb") as file:
+            text = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read().decode()
+        rows = [json.loads(line) for line in text.splitlines()]
+        found += [row["scores"][reward]["reason"] for row in rows if reward in row["scores"]]
+    return found
 
 
 @pytest.mark.parametrize(("name", "judge"), JUDGES)
@@ -156,5 +172,9 @@ def test_a_papers_recipe_runs_through_every_stage(name: str, judge: str, tmp_pat
             assert metrics["step"] == 2
             for term in stage.terms:
                 assert metrics[f"terms/{term.reward}@{term.data}/scored"] >= 1, (stage.name, metrics)
+    asked = {term.reward for stage in recipe.stages if isinstance(stage, DistillStage) for term in stage.terms}
+    for reward in asked - {"correct"}:
+        sign = "P(correct) " if reward == "rerank" else "P(Yes) "  # the model was asked, not only the gate before it
+        assert any(reason.startswith(sign) for reason in reasons(tmp_path / "run", reward)), reward
     page = (tmp_path / "run" / "report.html").read_text()
     assert recipe.title.split(":")[0] in page

@@ -36,7 +36,7 @@ LARGEST = 120
 
 @dataclass(frozen=True)
 class WordProblem:
-    """One problem: `body` is the program below `def solution():`, `template` the verbs of its events."""
+    """One problem: `body` is the program below `def solution():`, `template` how many events it has."""
 
     question: str
     body: str
@@ -91,7 +91,7 @@ def _problem(rng: random.Random, verbs: Sequence[str]) -> WordProblem | None:
         sentences.append(f"{subject} {verb} {phrase}.")
         expression += f" {'+' if gains else '-'} {term}"
     sentences.append(f"How many {things} does {she} have now?")
-    return WordProblem(" ".join(sentences), f"    return {expression}", str(total), " + ".join(chosen))
+    return WordProblem(" ".join(sentences), f"    return {expression}", str(total), f"{len(chosen)} events" if len(chosen) > 1 else "1 event")
 
 
 def _amount(rng: random.Random, things: str) -> tuple[str, str, int]:
