@@ -21,7 +21,7 @@ LAYERS = [
     ("models",),
     ("training",),
     ("evaluation", "reporting"),
-    ("assemble", "plans", "stages", "card", "doctor", "pipeline"),
+    ("assemble", "plans", "preflight", "stages", "card", "doctor", "pipeline"),
     ("terminal", "cli", "__main__"),
 ]
 SHARED = (0, 6, 7)  # rows of the table that are single modules: these may import each other (without a cycle)
