@@ -1,6 +1,7 @@
 """The judge's reward: gates, the judge's verdict, sigmoid and threshold."""
 
 import ast
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -78,6 +79,8 @@ class JudgeReward:
         if verdict.mass < self.rules.mass_floor:
             reason = f"the judge gives Yes and No only {verdict.mass:.3f} of its probability"
             return JudgeScore(None, reason, facts, *verdict)
+        if not (math.isfinite(verdict.logit_gap) and math.isfinite(verdict.mass)):
+            return JudgeScore(None, "the judge's verdict is not a number", facts, *verdict)
         value = judge_value(verdict.logit_gap, self.rules.tau, self.rules.delta)
         probability = judge_value(verdict.logit_gap, self.rules.tau, 0.0)
         reason = f"P(Yes) {probability:.3f}" + ("" if value else f", below delta {self.rules.delta:g}")
@@ -96,21 +99,24 @@ class JudgeRolloutReward:
 
 
 def strip_commentary(program: str) -> str:
-    """A program without docstrings and comments, the channels by which its text could talk to the judge.
+    """A program without comments and strings that stand alone, the channels by which its text could talk to the judge.
 
     A program that has none of them, or does not parse, is returned as it is.
     """
-    if "#" not in program and '"""' not in program and "'''" not in program:
-        return program
     try:
         tree = ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return program
+    texts = [node for node in ast.walk(tree) if _is_text(node)]
+    if "#" not in program and not texts:
+        return program
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
-            node.body = [line for line in node.body if not _is_text(line)] or [ast.Pass()]
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list) and block:
+                setattr(node, name, [line for line in block if not _is_text(line)] or [ast.Pass()])
     return ast.unparse(tree)
 
 
-def _is_text(node: ast.stmt) -> bool:
+def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
