@@ -1,6 +1,6 @@
 """Where the time of one step goes: runs some steps of a shipped recipe and prints the median of every part.
 
-    python benchmarks/step.py [RECIPE] [STAGE] [STEPS]        # default: demo distill 12
+python benchmarks/step.py [RECIPE] [STAGE] [STEPS]        # default: demo distill 12
 """
 
 import json

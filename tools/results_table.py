@@ -1,6 +1,6 @@
 """Print the results of run directories as one Markdown table, a column a run: what docs/experiments.md is filled from.
 
-    python tools/results_table.py runs/demo-0 runs/demo-1 runs/demo-2
+python tools/results_table.py runs/demo-0 runs/demo-1 runs/demo-2
 """
 
 import json

@@ -64,7 +64,7 @@ class Workshop:
     # --- models
 
     def resolve(self, reference: ModelReference) -> ModelReference:
-        """`stage:NAME` as that stage's folder, a fresh model with the recipe's seed where it has none; else unchanged."""
+        """`stage:NAME` as that stage's folder; a fresh model gets the recipe's seed where it has none."""
         if isinstance(reference, FreshModel) and reference.seed is None:
             return reference.model_copy(update={"seed": self.recipe.seed})
         if isinstance(reference, str) and reference.startswith("stage:"):

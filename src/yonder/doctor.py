@@ -61,4 +61,3 @@ def _sandbox() -> list[Finding]:
     )
     confined = "confined CPython runs what Monty lacks" if found.confined else f"no fallback: {found.confined_detail}"
     return [Finding("sandbox", found.monty, False, monty), Finding("sandbox fallback", found.confined, True, confined)]
-

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from yonder.data.sources import fingerprint
-from yonder.errors import DataError
+from yonder.errors import DataError, SandboxError
 from yonder.models.judge import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device
 from yonder.recipe import Recipe
@@ -11,14 +11,16 @@ from yonder.recipe.recipe import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import DistillStage, EvaluateStage, FitJudgeStage, StageSettings
 from yonder.rewards.base import load_function
+from yonder.sandbox import Sandbox
 
 
 def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     """Find every data file, judge prompt, tokenizer, device and user's reward that these stages name.
 
-    Raises DataError, ModelError or RecipeError for the first that is missing.
+    Raises DataError, ModelError, RecipeError or SandboxError for the first that is missing.
     """
     pick_device(recipe.policy.device)
+    check_sandbox(recipe)
     for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
         base = name.partition(".")[0]
         try:
@@ -38,6 +40,17 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             pick_device(settings.device)
     for model, tokenizer in dict.fromkeys(pair for stage in stages for pair in _models(recipe, stage)):
         load_tokenizer(model, tokenizer)
+
+
+def check_sandbox(recipe: Recipe) -> None:
+    """Raise SandboxError where a task needs programs to run and none can be."""
+    tasks = [recipe.task, *(settings.task for settings in recipe.data.values() if settings.task is not None)]
+    if all(task.format != "program" for task in tasks):
+        return
+    with Sandbox(workers=1) as sandbox:
+        result = sandbox.run(["def solution():\n    return 6 * 7"])[0]
+    if result.value != 42:
+        raise SandboxError(f"programs cannot be run here: {result.detail}; `yonder doctor` says more")
 
 
 def _data_names(recipe: Recipe, stage: StageSettings) -> list[str]:

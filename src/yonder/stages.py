@@ -164,7 +164,8 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
         responses += [reference_response(prompt, name) for prompt in with_solutions(shop.data(name), name)]
     responses = list({(r.question, r.response): r for r in responses}.values())  # [ReFT]: exact duplicates removed
     task = shop.task(stage.data[0]) if stage.data else responses_task(stage.responses, context)
-    responses += still_wrong(make_negatives(responses, {str(kind): share for kind, share in stage.negatives.items()}, seed), task, context)
+    shares = {str(kind): share for kind, share in stage.negatives.items()}
+    responses += still_wrong(make_negatives(responses, shares, seed), task, context)
     training, held_out = split_by_question(responses, stage.held_out, seed)
     if not training or not held_out:
         raise DataError(

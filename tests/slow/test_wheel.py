@@ -1,6 +1,7 @@
 """The wheel holds all it needs: installed in a fresh environment, outside the checkout, it runs the demo's stages."""
 
 import json
+import os
 import subprocess
 import sys
 import venv
@@ -31,7 +32,10 @@ def test_the_wheel_runs_the_demo(tmp_path: Path) -> None:
     )
     small = ["warmup.epochs=1", "verifiable_only.steps=2", "distill.steps=2", "data.held_out.options.count=20"]
     command = [python, "-m", "yonder", "run", "demo", "output_dir=run", *small, "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # Monty's own program
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=900, env=os.environ | {"PATH": programs}
+    )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert set(summary["results"]) == {"warmup", "verifiable_only", "distill"}

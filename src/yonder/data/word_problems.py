@@ -91,7 +91,8 @@ def _problem(rng: random.Random, verbs: Sequence[str]) -> WordProblem | None:
         sentences.append(f"{subject} {verb} {phrase}.")
         expression += f" {'+' if gains else '-'} {term}"
     sentences.append(f"How many {things} does {she} have now?")
-    return WordProblem(" ".join(sentences), f"    return {expression}", str(total), f"{len(chosen)} events" if len(chosen) > 1 else "1 event")
+    events = "1 event" if len(chosen) == 1 else f"{len(chosen)} events"
+    return WordProblem(" ".join(sentences), f"    return {expression}", str(total), events)
 
 
 def _amount(rng: random.Random, things: str) -> tuple[str, str, int]:
