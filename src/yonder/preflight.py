@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from yonder.data.sources import fingerprint
+from yonder.data.sources import EMBEDDED, fingerprint, read_records
 from yonder.errors import DataError, SandboxError
 from yonder.models.judge import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device
@@ -23,8 +23,11 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     check_sandbox(recipe)
     for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
         base = name.partition(".")[0]
+        settings = recipe.data[base]
         try:
-            fingerprint(recipe.data[base], recipe.data)
+            fingerprint(settings, recipe.data)
+            if settings.source in EMBEDDED:  # cheap to read whole; files and hub data are read when their stage comes
+                read_records(settings, base)
         except DataError as error:
             raise DataError(f"data.{base}: {error}") from error
     for stage in stages:
