@@ -26,10 +26,10 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         settings = recipe.data[base]
         try:
             fingerprint(settings, recipe.data)
-            if settings.source in EMBEDDED:  # cheap to read whole; files and hub data are read when their stage comes
-                read_records(settings, base)
         except DataError as error:
             raise DataError(f"data.{base}: {error}") from error
+        if settings.source in EMBEDDED:  # cheap to read whole; files and hub data are read when their stage comes
+            read_records(settings, base)
     for stage in stages:
         if isinstance(stage, DistillStage):
             for term in stage.terms:
