@@ -31,6 +31,11 @@ JUDGES = [  # recipe, family of the judge; [J] compares Qwen3, Llama and Gemma
     ("svamp-galactica-125m", "gemma"),
     ("svamp-codegen-350m", "qwen3"),
 ]
+SIGNS = {  # in the reason of a score when the reward did its work, rather than a gate before it
+    "judge": "P(Yes) ",
+    "judge_patched": "fewer than 4: not judged",  # random programs are short
+    "rerank": "P(correct) ",
+}
 STOP = "{}.stop=[e]"  # random models seldom end by themselves, and unfinished completions are not judged
 CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if not enable_thinking %}Answer:{% endif %}"
 
@@ -175,7 +180,6 @@ def test_a_papers_recipe_runs_through_every_stage(name: str, judge: str, tmp_pat
                 assert metrics[f"terms/{term.reward}@{term.data}/scored"] >= 1, (stage.name, metrics)
     asked = {term.reward for stage in recipe.stages if isinstance(stage, DistillStage) for term in stage.terms}
     for reward in asked - {"correct"}:
-        sign = "P(correct) " if reward == "rerank" else "P(Yes) "  # the model was asked, not only the gate before it
-        assert any(reason.startswith(sign) for reason in reasons(tmp_path / "run", reward)), reward
+        assert any(SIGNS[reward] in reason for reason in reasons(tmp_path / "run", reward)), reward
     page = (tmp_path / "run" / "report.html").read_text()
     assert recipe.title.split(":")[0] in page
