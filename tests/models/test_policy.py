@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from tokenizers import AddedToken
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 
 import yonder.models.policy as policy_module
@@ -175,3 +176,16 @@ def test_chat_prompts_pass_through_the_template_once() -> None:
     prompt = Prompt(id="a", question="q", text="What?", prefix="It is")
     assert encoder.render(prompt) == "[system] Be brief. [user] What? [assistant] It is"
     assert math.isclose(len(encoder.encode(prompt)), len(made(encoder.render(prompt))["input_ids"]))
+
+
+def test_a_begin_token_comes_from_the_tokenizer_or_from_the_template_never_from_both() -> None:
+    made = load_tokenizer("yonder:tokenizer")
+    begin = made.eos_token_id  # this tokenizer has no begin token of its own
+    made.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", begin)])
+    made.chat_template = "<eos>{{ messages[0].content }}"
+    prompt = Prompt(id="a", question="q", text="What?")
+    for chat in (False, True):
+        ids = PromptEncoder(made, 64, chat=chat).encode(prompt)
+        assert ids[0] == begin
+        assert begin not in ids[1:]
+    assert begin not in PromptEncoder(made, 64).encode_solution("4")[:-1]
