@@ -17,7 +17,7 @@ from yonder.data.records import (
     with_choice,
 )
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from yonder.rewards.answers import final_letter, final_number, read_letter, read_number
 from yonder.rewards.latex import latex_number
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 NUMBERS: list[tuple[str, float | None]] = [
     ("Therefore, the answer is <203>.", 203),  # [ReFT] svamp_nl

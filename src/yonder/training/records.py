@@ -27,7 +27,9 @@ class Recorder:
         path = self.folder / "metrics.jsonl"
         if path.is_file():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-            self._write(path, "".join(line + "\n" for line in kept).encode(), "wb")
+            aside = path.with_name(f".{path.name}.unfinished")
+            self._write(aside, "".join(line + "\n" for line in kept).encode(), "wb")
+            aside.replace(path)
         for old in self.folder.glob("rollouts-*.jsonl.zst"):
             if int(old.name.split("-")[1].split(".")[0]) >= step:
                 old.unlink()
