@@ -15,7 +15,7 @@ import yonder
 
 ROOT = Path(yonder.__file__).parent
 LAYERS = [
-    ("schema", "errors", "recipe"),
+    ("schema", "protocols", "errors", "storage", "recipe"),
     ("core", "sandbox"),
     ("data", "rewards"),
     ("models",),

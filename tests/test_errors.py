@@ -98,6 +98,7 @@ SENTENCES = [  # overrides -> what the sentence says: where, and how to mend it
     (["policy.dtype=float64"], ["policy.dtype:", "'float32', 'bfloat16' or 'float16'", "not 'float64'"]),
     (["rl.terms.0.weight=0.6"], ["stages.rl:", "weights of `terms` sum to 0.6", "make them sum to 1"]),
     (["rl.name=warmup"], ["stages.warmup: two stages have this name", "rename one"]),
+    (["rl.name=base"], ["stages.base: `base` stands for policy.model in evaluate stages; use another name"]),
     (["rl.terms.0.reward=corect"], ["stages.rl: there is no reward `corect`", "there is: correct"]),
     (["rl.policy=stage:warm"], ["stages.rl: there is no earlier stage `warm`", "there is: warmup"]),
     (["warmup.data=trein"], ["stages.warmup.data: there is no data set `trein`", "there is: train"]),
@@ -237,6 +238,7 @@ REWARDS = {
     ),
     "my_short": ("def f(rollouts):\n    return [1.0]\n", ["returned 1 scores for 2 rollouts; return one each"]),
     "my_none": ("def f(rollouts):\n    pass\n", ["raised TypeError"]),
+    "my_large": ("def f(rollouts):\n    return [1.5] * len(rollouts)\n", ["returned 1.5; return a number from 0 to 1"]),
     "my_words": ("def f(rollouts):\n    return ['good'] * len(rollouts)\n", ["returned 'good'; return a number"]),
 }
 

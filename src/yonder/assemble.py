@@ -1,4 +1,4 @@
-"""From a recipe to objects: the only file that knows every class."""
+"""From a recipe to models, data and rewards: the only file that knows every class of them."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,29 +10,32 @@ import torch
 from yonder.data.datasets import load_data, resampled
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError, RecipeError
-from yonder.models.classifier import LocalClassifier
+from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.judge import JudgePrompt, LocalJudge, read_judge_prompt
-from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer, pick_device
+from yonder.models.loading import Tokenizer, load_causal_lm, load_classifier, load_tokenizer, pick_device
 from yonder.models.policy import Policy
+from yonder.protocols import Reward, Stream
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import (
     ClassifierSettings,
+    JudgePromptSettings,
     JudgeSettings,
     RewardSettings,
     ShuffledSettings,
     VerifiableSettings,
 )
-from yonder.rewards.base import Reward, ShuffledReward, load_function
+from yonder.recipe.stages import FitJudgeStage
+from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
-from yonder.training.rollout import Stream
+from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 
 
 class Workshop:
@@ -105,6 +108,26 @@ class Workshop:
         encoder, longest = self.encoder(policy, task), settings.max_completion_tokens
         return PolicySampler(policy, encoder, longest, settings.generation_batch, settings.max_total_tokens)
 
+    def trainee(self, stage: FitJudgeStage, task: TaskSettings) -> Trainee:
+        """What a fit-judge stage trains, on the policy's device."""
+        model, settings = self.resolve(stage.model), self.recipe.policy
+        tokenizer, device = load_tokenizer(model, stage.tokenizer), pick_device(settings.device)
+        if stage.output == "classifier":
+            as_reward = ClassifierSettings(kind="classifier", model=stage.model)
+            network = load_classifier(model, tokenizer, settings.dtype, device)
+            longest = stage.max_tokens or as_reward.max_tokens
+            scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
+            return classifier_trainee(Classifier(network, tokenizer), scorer)
+        as_reward = JudgeSettings(model=stage.model)
+        causal = load_causal_lm(model, tokenizer, settings.dtype, device)
+        policy = Policy(causal, tokenizer)
+        policy.autocast = self.autocast
+        judge = LocalJudge(
+            causal, judge_prompt(stage, tokenizer), stage.max_tokens or as_reward.max_tokens, as_reward.batch_tokens
+        )
+        bare = task.format == "program" and not stage.keep_docstring
+        return judge_trainee(policy, judge, bare, stage.solve_loss)
+
     # --- data
 
     def task(self, data: str) -> TaskSettings:
@@ -117,7 +140,7 @@ class Workshop:
 
     def stream(self, name: str) -> Stream:
         """An endless stream over a data set."""
-        return cast(Stream, build_stream(name, self.recipe.data, self.recipe.task, self.recipe.seed))
+        return build_stream(name, self.recipe.data, self.recipe.task, self.recipe.seed)
 
     def epochs(self, name: str, prompts: Sequence[Prompt]) -> Callable[[int], Sequence[Prompt]]:
         """The prompts that SFT sees in each epoch: the same, or new variants where the data set is augmented."""
@@ -149,10 +172,14 @@ class Workshop:
         return build_classifier(settings, self.resolve(settings.model))
 
 
+def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer) -> JudgePrompt:
+    """The judge prompt of these settings for one tokenizer."""
+    return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no))
+
+
 def build_judge(settings: JudgeSettings, model: ModelReference, program: bool) -> JudgeReward:
     """A local judge with its prompt and rules."""
     tokenizer = load_tokenizer(model)
-    prompt = JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no))
     network = load_causal_lm(model, tokenizer, settings.dtype, pick_device(settings.device))
     rules = JudgeRules(
         tau=settings.tau,
@@ -162,7 +189,9 @@ def build_judge(settings: JudgeSettings, model: ModelReference, program: bool) -
         keep_docstring=settings.keep_docstring,
         min_code_lines=settings.min_code_lines,
     )
-    return JudgeReward(LocalJudge(network, prompt, settings.max_tokens, settings.batch_tokens), rules)
+    return JudgeReward(
+        LocalJudge(network, judge_prompt(settings, tokenizer), settings.max_tokens, settings.batch_tokens), rules
+    )
 
 
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:

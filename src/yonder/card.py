@@ -1,7 +1,6 @@
 """The run card: everything that decides a number and is not in the recipe."""
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import torch
 
 import yonder
 from yonder.data.sources import fingerprint
-from yonder.errors import StorageError, YonderError
+from yonder.errors import YonderError
 from yonder.models.judge import JudgePrompt, read_judge_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
@@ -23,6 +22,7 @@ from yonder.recipe.recipe import rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact
+from yonder.storage import write_json
 
 PACKAGES = (
     "torch",
@@ -61,10 +61,7 @@ def write_card(path: Path, recipe: Recipe, checkpoints: Mapping[str, Path] | Non
         },
         "data": {name: fingerprint(settings, recipe.data) for name, settings in recipe.data.items()},
     }
-    try:
-        path.write_text(json.dumps(redact(card), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+    write_json(path, redact(card))
 
 
 def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> dict[str, Any]:

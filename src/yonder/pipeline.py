@@ -5,8 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.stages import StageContext, run_stage
+from yonder.storage import read_json, write_json, write_whole
 from yonder.training.progress import Progress, Silent
 
 log = logging.getLogger("yonder")
@@ -204,29 +204,3 @@ def names_of_kind(recipe: Recipe, kind: str, name: str | None) -> list[str]:
         have = ", ".join(f"{stage.name} ({stage.kind})" for stage in recipe.stages)
         raise RecipeError(f"the recipe has no {kind} stage{f' named {name}' if name else ''}; it has: {have}")
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty when the file is missing or half-written."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
-    write_whole(path, json.dumps(value, indent=1, default=str) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text aside and rename it, so that it is whole or what stood there before still stands."""
-    aside = path.with_name(f".{path.name}.unfinished")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error

@@ -9,7 +9,7 @@ from yonder.models.loading import load_tokenizer, pick_device
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
-from yonder.recipe.stages import DistillStage, EvaluateStage, FitJudgeStage, StageSettings
+from yonder.recipe.stages import BASE, DistillStage, EvaluateStage, FitJudgeStage, StageSettings
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
 
@@ -68,7 +68,7 @@ def _models(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, str | N
     found: list[tuple[object, str | None]] = []
     if isinstance(stage, FitJudgeStage):
         found.append((stage.model, stage.tokenizer))
-    elif not isinstance(stage, EvaluateStage) and getattr(stage, "policy", "stage:") is None:
+    elif BASE in getattr(stage, "checkpoints", ()) or getattr(stage, "policy", "stage:") is None:
         found.append((recipe.policy.model, recipe.policy.tokenizer))
     for name in rewards_of(recipe, stage):
         found.append((getattr(recipe.rewards[name], "model", None), None))

@@ -1,6 +1,5 @@
 """What each kind of stage does: settings and a folder in, files and a result out."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +21,12 @@ from yonder.data.responses import (
 from yonder.errors import DataError, StorageError, TrainingError
 from yonder.evaluation.benchmarks import evaluate
 from yonder.evaluation.judge_check import check_judge
-from yonder.models.classifier import Classifier, LocalClassifier
-from yonder.models.judge import JudgePrompt, LocalJudge, read_judge_prompt
-from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer, pick_device
 from yonder.models.policy import Policy
 from yonder.plans import completions_per_step, distill_plan, estimator, loss_settings, supervised_plan
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import (
+    BASE,
     CheckJudgeStage,
     CollectStage,
     DistillStage,
@@ -41,21 +37,15 @@ from yonder.recipe.stages import (
     WarmupStage,
 )
 from yonder.schema import Response
+from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
-from yonder.training.fit import (
-    LIKELIHOOD,
-    classifier_examples,
-    classifier_quality,
-    judge_examples,
-    judge_quality,
-    split_by_question,
-)
+from yonder.training.fit import LIKELIHOOD, split_by_question
 from yonder.training.monitor import Monitor, MonitorRules
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import Term, derived_seed
-from yonder.training.sft_losses import ClassifierLoss, LanguageLoss
+from yonder.training.sft_losses import LanguageLoss
 from yonder.training.supervised import Supervised
 from yonder.training.warmup import sft_examples
 
@@ -171,9 +161,20 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
         raise DataError(
             f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from"
         )
+    trainee = shop.trainee(stage, task)
+    examples = trainee.examples(training)
     store = CheckpointStore(context.folder / "checkpoints", keep=1)
-    build = fit_classifier if stage.output == "classifier" else fit_judge
-    job = build(stage, context, training, held_out, store)
+    job = Supervised(
+        plan=supervised_plan(stage.name, seed, stage, 1, 0),
+        policy=trainee.model,
+        examples=lambda epoch: examples,
+        loss=trainee.loss,
+        recorder=Recorder(context.folder),
+        store=store,
+        progress=context.progress,
+        evaluate=trainee.quality(held_out),
+        metric=LIKELIHOOD,
+    )
     result = job.run()
     right = sum(bool(r.correct) for r in training) / len(training)
     counts = {"training": len(training), "held_out": len(held_out), "correct_share": right}
@@ -188,67 +189,6 @@ def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: Stag
         for r, score in zip(negatives, scores, strict=True)
         if score.value is not None and not score.details["correct"]
     ]
-
-
-def fit_judge(
-    stage: FitJudgeStage,
-    context: StageContext,
-    training: Sequence[Response],
-    held_out: Sequence[Response],
-    store: CheckpointStore,
-) -> Supervised:
-    """The run that fits a causal LM to answer Yes or No."""
-    recipe, shop = context.recipe, context.shop
-    model = shop.resolve(stage.model)
-    tokenizer = load_tokenizer(model, stage.tokenizer)
-    network = load_causal_lm(model, tokenizer, recipe.policy.dtype, pick_device(recipe.policy.device))
-    judge = Policy(network, tokenizer)
-    judge.autocast = shop.autocast
-    defaults = JudgeSettings(model=stage.model, prompt=stage.prompt)
-    prompt = JudgePrompt(tokenizer, read_judge_prompt(stage.prompt), defaults.chat, (defaults.yes, defaults.no))
-    program = stage.prompt == "program"
-    examples = judge_examples(training, prompt, defaults.max_tokens, program)
-    scorer = LocalJudge(network, prompt, defaults.max_tokens, defaults.batch_tokens)
-    return Supervised(
-        plan=supervised_plan(stage.name, derived_seed(recipe.seed, stage.name), stage, 1, 0),
-        policy=judge,
-        examples=lambda epoch: examples,
-        loss=LanguageLoss(judge, stage.solve_loss),
-        recorder=Recorder(context.folder),
-        store=store,
-        progress=context.progress,
-        evaluate=judge_quality(scorer, held_out, program),
-        metric=LIKELIHOOD,
-    )
-
-
-def fit_classifier(
-    stage: FitJudgeStage,
-    context: StageContext,
-    training: Sequence[Response],
-    held_out: Sequence[Response],
-    store: CheckpointStore,
-) -> Supervised:
-    """The run that fits a 2-class classifier."""
-    recipe, shop = context.recipe, context.shop
-    model = shop.resolve(stage.model)
-    tokenizer = load_tokenizer(model, stage.tokenizer)
-    network = load_classifier(model, tokenizer, recipe.policy.dtype, pick_device(recipe.policy.device))
-    defaults = ClassifierSettings(kind="classifier", model=stage.model)
-    scorer = LocalClassifier(network, tokenizer, defaults.correct_label, defaults.max_tokens, defaults.batch_tokens)
-    examples = classifier_examples(training, scorer)
-    classifier = Classifier(network, tokenizer)
-    return Supervised(
-        plan=supervised_plan(stage.name, derived_seed(recipe.seed, stage.name), stage, 1, 0),
-        policy=classifier,
-        examples=lambda epoch: examples,
-        loss=ClassifierLoss(classifier),
-        recorder=Recorder(context.folder),
-        store=store,
-        progress=context.progress,
-        evaluate=classifier_quality(scorer, held_out),
-        metric=LIKELIHOOD,
-    )
 
 
 def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
@@ -268,9 +208,14 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     delta = getattr(recipe.rewards.get(stage.reward), "delta", 0.0) or 0.5
     check = check_judge(responses, scores, delta, floor=stage.floor, attacks=KINDS)
     context.progress.finish()
-    (context.folder / "judge_check.json").write_text(json.dumps(check.to_json(), indent=1))
+    write_json(context.folder / "judge_check.json", check.to_json())
     if check.admission.verdict == "fail":
         raise TrainingError(f"stage {stage.name}: {check.admission.why}; lower `floor` only if you know why")
+    if check.admission.verdict == "unmeasured" and stage.floor:
+        raise TrainingError(
+            f"stage {stage.name}: the floor of {stage.floor:g} cannot be checked: {check.admission.why} "
+            "Collect more questions or samples, or drop `floor`"
+        )
     context.progress.say(f"{stage.name}: {check.admission.verdict}: {check.admission.why}")
     return {"verdict": check.admission.verdict, "sentence": check.admission.why}
 
@@ -306,7 +251,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
         probes=probes,
-        columns=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
+        value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage),
         loss=loss_settings(stage),
         monitor=Monitor(
@@ -345,7 +290,7 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
 def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict[str, Any]:
     """One cell of the table."""
     shop, settings = context.shop, context.recipe.benchmarks[benchmark]
-    policy = shop.policy(f"stage:{checkpoint}")
+    policy = shop.policy(None if checkpoint == BASE else f"stage:{checkpoint}")
     task = shop.task(settings.data)
     prompts = shop.data(settings.data)
     context.progress.start(f"{checkpoint} on {benchmark}", len(prompts) * (1 + settings.votes))

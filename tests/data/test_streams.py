@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from yonder.data.streams import MixtureStream, PromptStream, Stream, build_stream
+from yonder.data.streams import MixtureStream, PromptStream, build_stream
 from yonder.errors import DataError
+from yonder.protocols import Stream
 from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.schema import Prompt
 

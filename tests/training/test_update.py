@@ -167,6 +167,15 @@ def test_unscored_rows_change_nothing() -> None:
         assert ours[name] == pytest.approx(theirs[name], abs=1e-5)
 
 
+def test_means_over_tokens_count_only_rows_that_were_read() -> None:
+    batch = sampled()  # row 0 has no score; alone in its micro-batch it is skipped
+    _, ours = gradients(batch, 1)
+    _, theirs = gradients(batch.rows(range(1, 6)), 1)
+    assert theirs["policy/entropy_nats"] > 0.1
+    for name in ("policy/entropy_nats", "policy/kl_nats", "policy/clip_fraction"):
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-6)
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_positive_advantage_makes_its_tokens_likelier_and_a_negative_one_less(sign: float) -> None:
     one = sampled().rows([2])

@@ -87,7 +87,7 @@ def tiny_distiller(
         streams=streams,
         terms=the_terms,
         probes=[],
-        columns=list(range(terms)),
+        value_outputs=list(range(terms)),
         estimator=Estimator(algorithm, 0.0 if grpo else 0.001),
         loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
         monitor=Monitor(MonitorRules(20, 0.25, 0.5), the_terms, [], None),

@@ -6,28 +6,13 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from yonder.data.datasets import find_data, load_data, part_settings
 from yonder.errors import DataError
+from yonder.protocols import Stream
 from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.schema import Prompt
-
-
-class Stream(Protocol):
-    """What a training loop draws prompts from. `state` is JSON; after `load_state` the stream goes on as before."""
-
-    def next(self, count: int) -> list[Prompt]:
-        """The next `count` prompts."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands."""
-        ...
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go to where `state` was taken. DataError if the data are not the same any more."""
-        ...
 
 
 class PromptStream:

@@ -10,25 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from yonder.core.statistics import wilson
 from yonder.core.votes import Answer, majority
-from yonder.rewards.base import Reward
+from yonder.protocols import Reward, Sampler
 from yonder.schema import Interval, Prompt, Rollout, Score
 
 _CALL = 2048  # completions asked of the sampler at a time
-
-
-class Sampler(Protocol):
-    """Something that answers: a policy and its generation engine."""
-
-    def sample(self, prompts: Sequence[Prompt], samples: int, temperature: float | None, seed: int) -> list[Rollout]:
-        """`samples` rollouts of every prompt, all of the first prompt first; `group`: the prompt's index in `prompts`.
-
-        temperature None: greedy.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

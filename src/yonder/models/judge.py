@@ -1,6 +1,7 @@
 """The local judge: one forward, the last real position, the fp32 difference of two rows of the output head."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -59,6 +60,7 @@ class JudgePrompt:
         if chat == "on" and not has_template:
             raise ModelError("the judge's tokenizer has no chat template; set the reward's `chat: off`")
         self.chat = has_template and chat != "off"
+        self._controls = controls(tokenizer)
         text = template.replace("{question}", SENTINELS[0]).replace("{response}", SENTINELS[1])
         if self.chat:
             text = chat_text(tokenizer, [{"role": "user", "content": text}])
@@ -75,10 +77,15 @@ class JudgePrompt:
         self.labels = self._labels(tail, labels)
 
     def tokens(self, question: str, response: str, limit: int) -> tuple[list[int], bool]:
-        """The prompt's tokens, and whether the response was cut so that they fit `limit`."""
+        """The prompt's tokens, and whether the response was cut so that they fit `limit`.
+
+        No tokens where the question alone leaves no room: a judge that reads no response cannot judge it.
+        """
         fixed = self.head + self._plain(question) + self.middle
         response_ids = self._plain(response)
-        room = max(0, limit - len(fixed) - len(self.tail))
+        room = limit - len(fixed) - len(self.tail)
+        if room <= 0:
+            return [], True
         return fixed + response_ids[:room] + self.tail, len(response_ids) > room
 
     def solved(self, question: str, response: str) -> list[int]:
@@ -90,7 +97,17 @@ class JudgePrompt:
         return ids[:-1] if special and ids and ids[-1] == self.tokenizer.eos_token_id else ids
 
     def _plain(self, text: str) -> list[int]:
-        return cast(list[int], self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        """Tokens of a text in which every control token is spelled out, also one that is not marked special
+        (`</think>`): the text is encoded in pieces that end inside of it."""
+        pieces, start = list[str](), 0
+        for found in self._controls.finditer(text) if self._controls else ():
+            pieces.append(text[start : found.start() + 1])
+            start = found.start() + 1
+        encoded = [
+            cast(list[int], self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+            for piece in [*pieces, text[start:]]
+        ]
+        return [token for piece in encoded for token in piece]
 
     def _labels(self, tail: str, labels: tuple[str, str]) -> LabelTokens:
         """The first token of each label as it follows the tail (with a space in plain prompts, without in a chat
@@ -107,6 +124,14 @@ class JudgePrompt:
         return LabelTokens(found[0], found[1], yes_text, no_text)
 
 
+def controls(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """What finds the added tokens of a tokenizer in a text; runs of white space and single letters are no controls."""
+    names = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    names = {name for name in names if len(name) > 1 and name.strip()}
+    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    return re.compile("|".join(re.escape(name) for name in longest_first)) if names else None
+
+
 class LocalJudge:
     """Scores (question, response) pairs with a causal language model in this process."""
 
@@ -120,13 +145,16 @@ class LocalJudge:
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
         encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
-        out: list[Verdict | None] = [None] * len(pairs)
-        for batch in token_batches([len(ids) for ids, _ in encoded], self.batch_tokens):
-            gaps, mass = self._forward([encoded[i][0] for i in batch])
-            for i, gap, share in zip(batch, gaps.tolist(), mass.tolist(), strict=True):
+        too_long = f"the question alone fills the judge's {self.max_tokens} tokens; raise `max_tokens`"
+        out = [Verdict(reason=too_long, truncated=True) for _ in pairs]
+        asked = [i for i, (ids, _) in enumerate(encoded) if ids]
+        for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
+            rows = [asked[i] for i in batch]
+            gaps, mass = self._forward([encoded[i][0] for i in rows])
+            for i, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
                 usable = math.isfinite(gap) and math.isfinite(share)  # without mass a verdict is unscored, not zero
                 out[i] = Verdict(logit_gap=gap, mass=share if usable else 0.0, truncated=encoded[i][1])
-        return cast(list[Verdict], out)
+        return out
 
     @torch.no_grad()
     def _forward(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:

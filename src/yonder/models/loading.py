@@ -21,6 +21,8 @@ from yonder.errors import ModelError
 from yonder.models.fresh import fresh_model
 from yonder.recipe.models import FreshModel, ModelReference
 
+Tokenizer = PreTrainedTokenizerBase
+
 transformers.utils.logging.disable_progress_bar()  # ours show what matters
 
 

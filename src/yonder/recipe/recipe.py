@@ -10,6 +10,7 @@ from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
 from yonder.recipe.models import PolicySettings
 from yonder.recipe.rewards import RewardSettings, ShuffledSettings
 from yonder.recipe.stages import (
+    BASE,
     CheckJudgeStage,
     CollectStage,
     DistillStage,
@@ -129,6 +130,8 @@ def check_references(recipe: Recipe) -> None:
     seen: set[str] = set()
     for stage in recipe.stages:
         key = f"stages.{stage.name}"
+        if stage.name == BASE:
+            raise ValueError(f"{key}: `{BASE}` stands for policy.model in evaluate stages; use another name")
         if stage.name in seen:
             raise ValueError(f"{key}: two stages have this name; rename one")
         for data_key, name in data_of(stage):
@@ -153,11 +156,11 @@ def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]
     if isinstance(stage, FitJudgeStage | CheckJudgeStage):
         references.update(stage.responses)
     if isinstance(stage, EvaluateStage):
-        references.update(stage.checkpoints)
+        references.update(set(stage.checkpoints) - {BASE})
     for name in sorted(references):
         _known(key, "earlier stage", name, seen)
     models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
-    models.update(stage.checkpoints if isinstance(stage, EvaluateStage) else ())
+    models.update(set(stage.checkpoints) - {BASE} if isinstance(stage, EvaluateStage) else ())
     for name in sorted(models):
         kind = recipe.stage(name).kind
         if kind not in ("warmup", "distill", "fit-judge") or (isinstance(stage, EvaluateStage) and kind == "fit-judge"):

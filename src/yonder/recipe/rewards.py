@@ -16,24 +16,31 @@ class VerifiableSettings(Section):
     """Reward of a program that runs, or a text with a number, whose answer is wrong."""
 
 
-class JudgeSettings(Section):
-    """Eq. 2 of [J]: sigmoid((z_yes - z_no) / tau), and 0 below delta, from one forward of a judge."""
+class JudgePromptSettings(Section):
+    """What a judge reads and which two words it answers with: the same when it is fitted and when it judges."""
 
-    kind: Literal["judge"] = "judge"
-    model: ModelReference
-    """The judge: a causal language model."""
     prompt: str = "program"
     """Judge prompt: `program`, `text`, `open` (shipped) or the path of a text file with {question} and {response}."""
-    tau: float = Field(default=1.0, gt=0)
-    """Temperature of the sigmoid."""
-    delta: float = Field(default=0.5, ge=0, le=1)
-    """Scores below this become 0."""
     yes: str = "Yes"
     """The word that means correct; its first token is read."""
     no: str = "No"
     """The word that means wrong."""
     chat: Literal["auto", "on", "off"] = "auto"
     """Use the judge's chat template: auto = if its tokenizer has one. Thinking is switched off where it exists."""
+    keep_docstring: bool = False
+    """program only: leave the docstring and comments in the program that the judge reads."""
+
+
+class JudgeSettings(JudgePromptSettings):
+    """Eq. 2 of [J]: sigmoid((z_yes - z_no) / tau), and 0 below delta, from one forward of a judge."""
+
+    kind: Literal["judge"] = "judge"
+    model: ModelReference
+    """The judge: a causal language model."""
+    tau: float = Field(default=1.0, gt=0)
+    """Temperature of the sigmoid."""
+    delta: float = Field(default=0.5, ge=0, le=1)
+    """Scores below this become 0."""
     mass_floor: float = Field(default=0.1, ge=0, le=1)
     """Below this P(yes) + P(no) a verdict is noise: the rollout is unscored."""
     dtype: Dtype = "float32"
@@ -44,8 +51,6 @@ class JudgeSettings(Section):
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
     batch_tokens: int = Field(default=16384, gt=0)
     """Token budget of one forward, padding included."""
-    keep_docstring: bool = False
-    """program only: leave the docstring and comments in the program that the judge reads."""
     min_code_lines: int = Field(default=0, ge=0)
     """[J] B.3's patch: programs with fewer lines score 0; 4 in [J], off by default."""
 

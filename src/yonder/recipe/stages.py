@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 from yonder.recipe.models import ModelReference, SamplingSettings
+from yonder.recipe.rewards import JudgePromptSettings
 
+BASE = "base"  # in evaluate stages: policy.model as it is
 Schedule = Literal["constant", "linear", "cosine"]
 Negative = Literal[
     "wrong-operator",
@@ -109,7 +111,7 @@ class CollectStage(StageBase):
     """Sampling temperatures."""
 
 
-class FitJudgeStage(StageBase):
+class FitJudgeStage(StageBase, JudgePromptSettings):
     """Train a judge or a classifier on labeled responses and on negatives made from right ones."""
 
     kind: Literal["fit-judge"]
@@ -127,8 +129,8 @@ class FitJudgeStage(StageBase):
     negatives: dict[Negative, float] = {}
     """Negatives made from right responses: kind -> number made, as a share of the right responses; those still right
     are dropped."""
-    prompt: str = "program"
-    """Judge prompt, as in a judge reward."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Longest text, tokens; longer ones are left out. Default: as in the rewards, 1024 (yes-no) or 700 (classifier)."""
     solve_loss: float = Field(default=0.0, ge=0)
     """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve
     judges better."""
@@ -262,7 +264,7 @@ class EvaluateStage(StageBase):
 
     kind: Literal["evaluate"]
     checkpoints: tuple[str, ...] = Field(min_length=1)
-    """Stage names; each becomes a row of the table."""
+    """Stage names, or `base` for the recipe's policy.model as it is; each becomes a row of the table."""
     benchmarks: tuple[str, ...] = Field(min_length=1)
     """Benchmark names; each becomes a column."""
 

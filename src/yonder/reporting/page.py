@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -32,6 +31,7 @@ from yonder.reporting.tables import (
     to_markdown,
 )
 from yonder.reporting.verdict import Notice, notices, verdicts
+from yonder.storage import write_whole
 
 _SCRIPTS = ("dom.js", "charts.js", "curves.js", "rollouts.js", "page.js")
 _OUTSIDE_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -53,8 +53,8 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     twin = output.with_suffix(".json")
     if twin == output:
         raise StorageError(f"{output} is the name of the page's JSON twin; give a name that ends in .html")
-    _write(output, render(runs, facts, twin.name))
-    _write(twin, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
+    write_whole(output, render(runs, facts, twin.name))
+    write_whole(twin, json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
     return output
 
 
@@ -228,14 +228,3 @@ def _pretty(value: Any) -> str:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a reader never sees half a page."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror or error}); give another output") from error

@@ -1,24 +1,17 @@
-"""What a reward is."""
+"""Rewards that need no model: a user's own function, and the shuffled control."""
 
+import math
 import os
 import random
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import cast
 
 from yonder.errors import RecipeError
+from yonder.protocols import Reward
 from yonder.schema import Rollout, Score
-
-
-class Reward(Protocol):
-    """Scores rollouts: one `Score` each, in order; a value from 0 to 1, or None with the reason why there is none."""
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Score a batch."""
-        ...
-
 
 UserFunction = Callable[[Sequence[Rollout]], Sequence[float | Score | None]]
 
@@ -47,17 +40,19 @@ class FunctionReward:
         return [self._score(value) for value in values]
 
     def _score(self, value: float | Score | None) -> Score:
-        if isinstance(value, Score):
-            return value
-        if value is None:
-            return Score(None, f"{self.name} returned None")
-        try:
-            number = float(value)
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"reward {self.name} returned {value!r}; return a number, a Score or None") from error
-        if number != number or number in (float("inf"), float("-inf")):
-            return Score(None, f"{self.name} returned {number}")
-        return Score(number, self.name)
+        score = value if isinstance(value, Score) else Score(None, f"{self.name} returned None")
+        if not isinstance(value, Score) and value is not None:
+            try:
+                score = Score(float(value), self.name)
+            except (TypeError, ValueError) as error:
+                raise RecipeError(f"reward {self.name} returned {value!r}; return a number, a Score or None") from error
+        if score.value is None:
+            return score
+        if not math.isfinite(score.value):
+            return Score(None, f"{self.name} returned {score.value}")
+        if not 0 <= score.value <= 1:
+            raise RecipeError(f"reward {self.name} returned {score.value:g}; return a number from 0 to 1")
+        return score
 
 
 def load_function(name: str) -> FunctionReward:

@@ -13,11 +13,12 @@ from yonder.schema import JudgeScore, Rollout, Score
 class Verdict(NamedTuple):
     """What a judge back end returns for one pair."""
 
-    logit_gap: float  # z_yes - z_no, nats
-    mass: float  # P(yes) + P(no)
+    logit_gap: float = math.nan  # z_yes - z_no, nats
+    mass: float = 0.0  # P(yes) + P(no)
     truncated: bool = False
     missing_yes: bool = False
     missing_no: bool = False
+    reason: str = ""  # why there is no verdict
 
 
 class YesNoModel(Protocol):
@@ -76,15 +77,17 @@ class JudgeReward:
 
     def _score(self, verdict: Verdict) -> JudgeScore:
         facts = verdict._asdict()
-        if verdict.mass < self.rules.mass_floor:
-            reason = f"the judge gives Yes and No only {verdict.mass:.3f} of its probability"
-            return JudgeScore(None, reason, facts, *verdict)
-        if not (math.isfinite(verdict.logit_gap) and math.isfinite(verdict.mass)):
-            return JudgeScore(None, "the judge's verdict is not a number", facts, *verdict)
+        why = facts.pop("reason")
+        if not why and verdict.mass < self.rules.mass_floor:
+            why = f"the judge gives Yes and No only {verdict.mass:.3f} of its probability"
+        if not why and not (math.isfinite(verdict.logit_gap) and math.isfinite(verdict.mass)):
+            why = "the judge's verdict is not a number"
+        if why:
+            return JudgeScore(None, why, facts, *verdict[:-1])
         value = judge_value(verdict.logit_gap, self.rules.tau, self.rules.delta)
         probability = judge_value(verdict.logit_gap, self.rules.tau, 0.0)
         reason = f"P(Yes) {probability:.3f}" + ("" if value else f", below delta {self.rules.delta:g}")
-        return JudgeScore(value, reason, facts | {"probability": probability}, *verdict)
+        return JudgeScore(value, reason, facts | {"probability": probability}, *verdict[:-1])
 
 
 class JudgeRolloutReward:

@@ -16,6 +16,7 @@ import torch
 from yonder.core.schedules import learning_rate
 from yonder.errors import TrainingError
 from yonder.models.policy import Policy
+from yonder.protocols import Sampler, Stream
 from yonder.schema import Alarm, Rollout
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, pack
@@ -23,7 +24,7 @@ from yonder.training.checkpoint import CheckpointStore, load_policy_weights, loa
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollout import Sampler, Stream, StreamRollouts, StreamScores, Term, derived_seed, score_streams
+from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.selection import Selection
 from yonder.training.update import LossSettings, annotate, rollout_gap, update
 
@@ -63,7 +64,7 @@ class Distiller:
     streams: Mapping[str, Stream]
     terms: Sequence[Term]
     probes: Sequence[Term]
-    columns: Sequence[int]  # each term's output of the value head
+    value_outputs: Sequence[int]  # each term's output of the value head
     estimator: Estimator
     loss: LossSettings
     monitor: Monitor
@@ -117,7 +118,7 @@ class Distiller:
         clock.mark("score")
         batch = pack(*flatten(rollouts), len(self.terms), self.policy.device)
         batch = place_scores(batch, rollouts, scores, self.terms)
-        batch = annotate(batch, self.policy, self.reference, self.loss, self.columns, self.rollout_is_old)
+        batch = annotate(batch, self.policy, self.reference, self.loss, self.value_outputs, self.rollout_is_old)
         batch = estimate_advantages(batch, self.estimator)
         self._compare_with_sampler(batch)
         clock.mark("annotate")
@@ -171,7 +172,7 @@ class Distiller:
             lr = learning_rate(step, self.plan.steps, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            stats = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.columns) | {"lr": lr}
+            stats = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.value_outputs) | {"lr": lr}
         return stats
 
     def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:

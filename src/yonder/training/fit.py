@@ -1,16 +1,50 @@
-"""Examples for fitting a judge or a classifier, and its accuracy on held-out questions."""
+"""Fitting a judge or a classifier: examples from labeled responses, the loss, accuracy on held-out questions."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from yonder.models.classifier import LocalClassifier, classifier_tokens
+from yonder.models.classifier import Classifier, LocalClassifier, classifier_tokens
 from yonder.models.judge import JudgePrompt, LocalJudge
+from yonder.models.policy import Policy
 from yonder.rewards.judge import strip_commentary
 from yonder.schema import Response
+from yonder.training.checkpoint import Trainable
 from yonder.training.rollout import derived_seed
-from yonder.training.supervised import Example
+from yonder.training.sft_losses import ClassifierLoss, LanguageLoss
+from yonder.training.supervised import BatchLoss, Example
 
 ACCURACY, LIKELIHOOD = "held_out/accuracy", "held_out/log_likelihood"
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """A judge or classifier to be fitted."""
+
+    model: Trainable
+    loss: BatchLoss
+    examples: Callable[[Sequence[Response]], list[Example]]
+    quality: Callable[[Sequence[Response]], Callable[[], dict[str, float]]]  # held-out responses -> a measurement
+
+
+def judge_trainee(policy: Policy, judge: LocalJudge, bare: bool, solve_loss: float) -> Trainee:
+    """A causal LM that learns to answer Yes or No. `bare`: it reads programs without comments and docstrings."""
+    return Trainee(
+        policy,
+        LanguageLoss(policy, solve_loss),
+        lambda responses: judge_examples(responses, judge.prompt, judge.max_tokens, bare),
+        lambda responses: judge_quality(judge, responses, bare),
+    )
+
+
+def classifier_trainee(classifier: Classifier, scorer: LocalClassifier) -> Trainee:
+    """A 2-class sequence classifier."""
+    return Trainee(
+        classifier,
+        ClassifierLoss(classifier),
+        lambda responses: classifier_examples(responses, scorer),
+        lambda responses: classifier_quality(scorer, responses),
+    )
 
 
 def split_by_question(
@@ -24,13 +58,13 @@ def split_by_question(
     return sides
 
 
-def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_tokens: int, program: bool) -> list[Example]:
+def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_tokens: int, bare: bool) -> list[Example]:
     """The judge prompt as context and the label's token as target; the context of right responses teaches to solve."""
     examples: list[Example] = []
     for response in responses:
-        shown = strip_commentary(response.response) if program else response.response
+        shown = strip_commentary(response.response) if bare else response.response
         ids, truncated = prompt.tokens(response.question, shown, max_tokens)
-        if not truncated:
+        if not truncated:  # a cut response is not what its label speaks of
             label = prompt.labels.yes_id if response.correct else prompt.labels.no_id
             examples.append(Example((*ids, label), target=len(ids), context=bool(response.correct)))
     return examples
@@ -46,10 +80,10 @@ def classifier_examples(responses: Sequence[Response], classifier: LocalClassifi
     ]
 
 
-def judge_quality(judge: LocalJudge, responses: Sequence[Response], program: bool) -> Callable[[], dict[str, float]]:
+def judge_quality(judge: LocalJudge, responses: Sequence[Response], bare: bool) -> Callable[[], dict[str, float]]:
     """On held-out responses: share whose likelier verdict fits the label, and mean log-probability of the right
     verdict."""
-    pairs = [(r.question, strip_commentary(r.response) if program else r.response) for r in responses]
+    pairs = [(r.question, strip_commentary(r.response) if bare else r.response) for r in responses]
 
     def measure() -> dict[str, float]:
         verdicts = judge.verdicts(pairs)

@@ -57,7 +57,7 @@ class Monitor:
             return alarm
         mean = sum(recent) / len(recent)
         first = self._first.setdefault(probe.name, mean)
-        if mean - first <= self.rules.max_gap_growth or alarm.action == "stop":
+        if mean - first <= self.rules.max_gap_growth:
             return alarm
         return Alarm(
             "warn",

@@ -2,42 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from yonder.rewards.base import Reward
-from yonder.schema import Prompt, Rollout, Score
-
-
-class Sampler(Protocol):
-    """Answers prompts with the live policy."""
-
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        samples: int,
-        temperature: float | None,
-        seed: int,
-        top_p: float = 1.0,
-        top_k: int = 0,
-    ) -> list[Rollout]:
-        """`samples` rollouts of each prompt, prompt by prompt."""
-        ...
-
-
-class Stream(Protocol):
-    """An endless, resumable source of prompts."""
-
-    def next(self, count: int) -> list[Prompt]:
-        """The next prompts."""
-        ...
-
-    def state(self) -> dict[str, object]:
-        """Where the stream is, as plain values."""
-        ...
-
-    def load_state(self, state: dict[str, object]) -> None:
-        """Continue from a state."""
-        ...
+from yonder.protocols import Reward
+from yonder.schema import Rollout, Score
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from yonder.training.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence. The loss reads tokens from `target` on, and tokens before it with the plan's `context_loss`."""
+    """One sequence. The loss reads tokens from `target` on, and tokens before it with the loss's `context_weight`."""
 
     ids: tuple[int, ...]
     target: int  # index of the first target token (>= 1)

@@ -37,10 +37,10 @@ def annotate(
     policy: Policy,
     reference: Policy | None,
     settings: LossSettings,
-    columns: Sequence[int],
+    value_outputs: Sequence[int],
     rollout_is_old: bool = False,
 ) -> Batch:
-    """Add old log-probs, values and reference log-probs. `columns` maps each term to its output of the value head.
+    """Add old log-probs, values and reference log-probs. `value_outputs`: each term's output of the value head.
 
     With `rollout_is_old` the sampler's own log-probs serve as the old ones and the policy's forward is saved.
     """
@@ -53,7 +53,7 @@ def annotate(
             ours = _forward(policy, part, settings)
             old[index, :tokens] = ours.logprobs
             if ours.values is not None:
-                values[index, :tokens] = ours.values[..., list(columns)]
+                values[index, :tokens] = ours.values[..., list(value_outputs)]
         ref[index, :tokens] = old[index, :tokens] if reference is None else _forward(reference, part, settings).logprobs
     return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values)
 
@@ -64,7 +64,7 @@ def update(
     batch: Batch,
     terms: Sequence[Term],
     settings: LossSettings,
-    columns: Sequence[int],
+    value_outputs: Sequence[int],
 ) -> dict[str, float]:
     """One optimizer step on the whole batch; gradients add up over micro-batches. Returns metrics.
 
@@ -73,12 +73,14 @@ def update(
     counts = batch.scored.sum(0).tolist()  # each term's own global normaliser
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
+    tokens = 0.0  # read by the loss: micro-batches without a score are skipped
     for index in token_batches(batch.lengths, settings.micro_batch_tokens):
         part = batch.rows(index)
         if not bool(part.scored.any()):
             continue
+        tokens += float(part.completion_mask.sum())
         outputs = _forward(policy, part, settings)
-        loss, metrics = loss_of(part, outputs, terms, counts, settings, columns)
+        loss, metrics = loss_of(part, outputs, terms, counts, settings, value_outputs)
         loss.backward()
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value
@@ -90,9 +92,8 @@ def update(
             "lower `optimizer.lr` or use float32"
         )
     optimizer.step()
-    tokens = max(1.0, float(batch.completion_mask.sum()))
     for name in ("policy/kl_nats", "policy/entropy_nats", "policy/approx_kl", "policy/clip_fraction"):
-        sums[name] = sums.get(name, 0.0) / tokens
+        sums[name] = sums.get(name, 0.0) / max(1.0, tokens)
     return sums | {"grad_norm": norm} | _variance(batch, terms, settings)
 
 
@@ -102,7 +103,7 @@ def loss_of(
     terms: Sequence[Term],
     counts: Sequence[float],
     settings: LossSettings,
-    columns: Sequence[int],
+    value_outputs: Sequence[int],
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted loss of some rows, and sums for the metrics."""
     mask = part.completion_mask
@@ -122,7 +123,7 @@ def loss_of(
             per_sequence = per_sequence + kl_loss
         if outputs.values is not None:
             value = clipped_value_loss(
-                outputs.values[..., columns[k]],
+                outputs.values[..., value_outputs[k]],
                 part.old_values[..., k],
                 part.returns[..., k],
                 mask,

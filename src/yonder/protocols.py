@@ -1,0 +1,51 @@
+"""What the parts are to each other: the verbs beside the nouns of `schema`. Any object with these methods will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from yonder.schema import Prompt, Rollout, Score
+
+
+class Reward(Protocol):
+    """Scores rollouts: one `Score` each, in order; a value from 0 to 1, or None with the reason why there is none."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Score a batch."""
+        ...
+
+
+class Sampler(Protocol):
+    """Answers prompts with the live policy."""
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float | None,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> list[Rollout]:
+        """`samples` rollouts of every prompt, prompt by prompt; `group` is the prompt's index in `prompts`.
+
+        temperature None: greedy.
+        """
+        ...
+
+
+class Stream(Protocol):
+    """An endless, resumable source of prompts. `state` is JSON; after `load_state` the stream goes on as before."""
+
+    def next(self, count: int) -> list[Prompt]:
+        """The next `count` prompts."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go to where `state` was taken. DataError if the data are not the same any more."""
+        ...
