@@ -19,12 +19,13 @@ LAYERS = [
     ("core", "sandbox"),
     ("data", "rewards"),
     ("models",),
+    ("judges",),
     ("training",),
     ("evaluation", "reporting"),
     ("assemble", "plans", "preflight", "stages", "card", "doctor", "pipeline"),
     ("terminal", "cli", "__main__"),
 ]
-SHARED = (0, 6, 7)  # rows of the table that are single modules: these may import each other (without a cycle)
+SHARED = (0, 7, 8)  # rows of the table that are single modules: these may import each other (without a cycle)
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 

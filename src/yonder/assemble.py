@@ -10,10 +10,11 @@ import torch
 from yonder.data.datasets import load_data, resampled
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError, RecipeError
+from yonder.judges.local import LocalJudge
+from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
-from yonder.models.judge import JudgePrompt, LocalJudge, read_judge_prompt
 from yonder.models.loading import Tokenizer, load_causal_lm, load_classifier, load_tokenizer, pick_device
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Stream

@@ -14,7 +14,7 @@ import torch
 import yonder
 from yonder.data.sources import fingerprint
 from yonder.errors import YonderError
-from yonder.models.judge import JudgePrompt, read_judge_prompt
+from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
 from yonder.recipe.models import ModelReference

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from yonder.data.sources import EMBEDDED, fingerprint, read_records
 from yonder.errors import DataError, SandboxError
-from yonder.models.judge import read_judge_prompt
+from yonder.judges.prompt import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of

@@ -22,6 +22,7 @@ from yonder.models.fresh import fresh_model
 from yonder.recipe.models import FreshModel, ModelReference
 
 Tokenizer = PreTrainedTokenizerBase
+CausalLM = PreTrainedModel
 
 transformers.utils.logging.disable_progress_bar()  # ours show what matters
 

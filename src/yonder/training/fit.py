@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from yonder.judges.local import LocalJudge
+from yonder.judges.prompt import JudgePrompt
 from yonder.models.classifier import Classifier, LocalClassifier, classifier_tokens
-from yonder.models.judge import JudgePrompt, LocalJudge
 from yonder.models.policy import Policy
 from yonder.rewards.judge import strip_commentary
 from yonder.schema import Response

@@ -1,22 +1,14 @@
-"""The local judge: one forward, the last real position, the fp32 difference of two rows of the output head."""
+"""What a judge reads: the template, the chat turn around it, the student's text as plain text, the two label tokens."""
 
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import cast
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from yonder.errors import ModelError, RecipeError
 from yonder.models.encoding import chat_text
-from yonder.models.padding import right_pad, token_batches
-from yonder.models.trunk import Trunk
-from yonder.rewards.judge import Verdict
+from yonder.models.loading import Tokenizer
 
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
 
@@ -54,7 +46,7 @@ class JudgePrompt:
     for the judge.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str, chat: str, labels: tuple[str, str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: str, chat: str, labels: tuple[str, str]) -> None:
         self.tokenizer = tokenizer
         has_template = bool(tokenizer.chat_template)
         if chat == "on" and not has_template:
@@ -124,50 +116,9 @@ class JudgePrompt:
         return LabelTokens(found[0], found[1], yes_text, no_text)
 
 
-def controls(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+def controls(tokenizer: Tokenizer) -> re.Pattern[str] | None:
     """What finds the added tokens of a tokenizer in a text; runs of white space and single letters are no controls."""
     names = {token.content for token in tokenizer.added_tokens_decoder.values()}
     names = {name for name in names if len(name) > 1 and name.strip()}
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     return re.compile("|".join(re.escape(name) for name in longest_first)) if names else None
-
-
-class LocalJudge:
-    """Scores (question, response) pairs with a causal language model in this process."""
-
-    def __init__(self, model: PreTrainedModel, prompt: JudgePrompt, max_tokens: int, batch_tokens: int) -> None:
-        self.trunk = Trunk(model)
-        self.prompt = prompt
-        self.max_tokens = max_tokens
-        self.batch_tokens = batch_tokens
-        self.device = next(model.parameters()).device
-
-    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
-        encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
-        too_long = f"the question alone fills the judge's {self.max_tokens} tokens; raise `max_tokens`"
-        out = [Verdict(reason=too_long, truncated=True) for _ in pairs]
-        asked = [i for i, (ids, _) in enumerate(encoded) if ids]
-        for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
-            rows = [asked[i] for i in batch]
-            gaps, mass = self._forward([encoded[i][0] for i in rows])
-            for i, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
-                usable = math.isfinite(gap) and math.isfinite(share)  # without mass a verdict is unscored, not zero
-                out[i] = Verdict(logit_gap=gap, mass=share if usable else 0.0, truncated=encoded[i][1])
-        return out
-
-    @torch.no_grad()
-    def _forward(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """z_yes - z_no in fp32 and P(yes) + P(no), at the last real position of right-padded sequences."""
-        tokens, mask = right_pad(sequences, self.device)
-        hidden = self.trunk.hidden(tokens, mask)
-        last = hidden[torch.arange(len(sequences), device=self.device), mask.sum(-1) - 1]
-        labels = self.prompt.labels
-        weight = self.trunk.head.weight
-        gap = last.float() @ (weight[labels.yes_id].float() - weight[labels.no_id].float())
-        bias = cast(Tensor | None, self.trunk.head.bias)
-        if bias is not None:
-            gap = gap + (bias[labels.yes_id] - bias[labels.no_id]).float()
-        logits = self.trunk.head(last).float()
-        pair = torch.stack([logits[:, labels.yes_id], logits[:, labels.no_id]], -1)
-        return gap, (pair.logsumexp(-1) - logits.logsumexp(-1)).exp()

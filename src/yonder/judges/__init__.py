@@ -1,0 +1,1 @@
+"""Judges: one prompt, the same number from every back end."""

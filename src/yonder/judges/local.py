@@ -1,0 +1,55 @@
+"""The local judge: one forward, the last real position, the fp32 difference of two rows of the output head."""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from yonder.judges.prompt import JudgePrompt
+from yonder.models.loading import CausalLM
+from yonder.models.padding import right_pad, token_batches
+from yonder.models.trunk import Trunk
+from yonder.rewards.judge import Verdict
+
+
+class LocalJudge:
+    """Scores (question, response) pairs with a causal language model in this process."""
+
+    def __init__(self, model: CausalLM, prompt: JudgePrompt, max_tokens: int, batch_tokens: int) -> None:
+        self.trunk = Trunk(model)
+        self.prompt = prompt
+        self.max_tokens = max_tokens
+        self.batch_tokens = batch_tokens
+        self.device = next(model.parameters()).device
+
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
+        encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
+        too_long = f"the question alone fills the judge's {self.max_tokens} tokens; raise `max_tokens`"
+        out = [Verdict(reason=too_long, truncated=True) for _ in pairs]
+        asked = [i for i, (ids, _) in enumerate(encoded) if ids]
+        for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
+            rows = [asked[i] for i in batch]
+            gaps, mass = self._forward([encoded[i][0] for i in rows])
+            for i, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
+                usable = math.isfinite(gap) and math.isfinite(share)  # without mass a verdict is unscored, not zero
+                out[i] = Verdict(logit_gap=gap, mass=share if usable else 0.0, truncated=encoded[i][1])
+        return out
+
+    @torch.no_grad()
+    def _forward(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """z_yes - z_no in fp32 and P(yes) + P(no), at the last real position of right-padded sequences."""
+        tokens, mask = right_pad(sequences, self.device)
+        hidden = self.trunk.hidden(tokens, mask)
+        last = hidden[torch.arange(len(sequences), device=self.device), mask.sum(-1) - 1]
+        labels = self.prompt.labels
+        weight = self.trunk.head.weight
+        gap = last.float() @ (weight[labels.yes_id].float() - weight[labels.no_id].float())
+        bias = cast(Tensor | None, self.trunk.head.bias)
+        if bias is not None:
+            gap = gap + (bias[labels.yes_id] - bias[labels.no_id]).float()
+        logits = self.trunk.head(last).float()
+        pair = torch.stack([logits[:, labels.yes_id], logits[:, labels.no_id]], -1)
+        return gap, (pair.logsumexp(-1) - logits.logsumexp(-1)).exp()
