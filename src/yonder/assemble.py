@@ -1,5 +1,6 @@
 """From a recipe to models, data and rewards: the only file that knows every class of them."""
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,15 @@ import torch
 from yonder.data.datasets import load_data, resampled
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError, RecipeError
+from yonder.judges.cache import VerdictCache
+from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.local import LocalJudge
-from yonder.judges.prompt import JudgePrompt, read_judge_prompt
+from yonder.judges.openai import ChatBackEnd, VotesBackEnd
+from yonder.judges.prompt import JudgePrompt, WrittenPrompt, read_judge_prompt
+from yonder.judges.served import ServedJudge
+from yonder.judges.sglang import SGLangBackEnd
+from yonder.judges.transport import Limits, Transport
+from yonder.judges.vllm import VLLMBackEnd
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
@@ -26,6 +34,7 @@ from yonder.recipe.rewards import (
     JudgePromptSettings,
     JudgeSettings,
     RewardSettings,
+    ServerSettings,
     ShuffledSettings,
     VerifiableSettings,
 )
@@ -168,20 +177,22 @@ class Workshop:
         if isinstance(settings, ShuffledSettings):
             return ShuffledReward(self.reward(settings.reward, task), self.recipe.seed)
         if isinstance(settings, JudgeSettings):
-            judge = build_judge(settings, self.resolve(settings.model), task.format == "program")
+            cache = self.recipe.output_dir / "judge_cache.sqlite"
+            judge = build_judge(settings, self.resolve(settings.model), task.format == "program", cache)
             return JudgeRolloutReward(judge)
         return build_classifier(settings, self.resolve(settings.model))
 
 
-def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer) -> JudgePrompt:
+def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer, every_spelling: bool = False) -> JudgePrompt:
     """The judge prompt of these settings for one tokenizer."""
-    return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no))
+    labels = (settings.yes, settings.no)
+    return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, labels, every_spelling)
 
 
-def build_judge(settings: JudgeSettings, model: ModelReference, program: bool) -> JudgeReward:
-    """A local judge with its prompt and rules."""
-    tokenizer = load_tokenizer(model)
-    network = load_causal_lm(model, tokenizer, settings.dtype, pick_device(settings.device))
+def build_judge(
+    settings: JudgeSettings, model: ModelReference, program: bool, cache: Path | None = None
+) -> JudgeReward:
+    """A judge with its prompt and rules. `cache`: file for the verdicts of a served one."""
     rules = JudgeRules(
         tau=settings.tau,
         delta=settings.delta,
@@ -190,9 +201,41 @@ def build_judge(settings: JudgeSettings, model: ModelReference, program: bool) -
         keep_docstring=settings.keep_docstring,
         min_code_lines=settings.min_code_lines,
     )
-    return JudgeReward(
-        LocalJudge(network, judge_prompt(settings, tokenizer), settings.max_tokens, settings.batch_tokens), rules
-    )
+    if settings.server is not None:
+        return JudgeReward(build_served(settings, settings.server, str(model), cache), rules)
+    tokenizer = load_tokenizer(model)
+    network = load_causal_lm(model, tokenizer, settings.dtype, pick_device(settings.device))
+    prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
+    return JudgeReward(LocalJudge(network, prompt, settings.max_tokens, settings.batch_tokens), rules)
+
+
+def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:
+    """A judge on a server, probed."""
+    key = None if server.key_env is None else os.environ.get(server.key_env)
+    if server.key_env is not None and not key:
+        raise ModelError(f"the environment variable {server.key_env} (server.key_env) is not set; export the API key")
+    limits = Limits(server.concurrency, server.requests_per_minute, server.timeout_s, server.deadline_s)
+    transport = Transport(server.urls, limits, key)
+    name, words = server.model or model, (settings.yes, settings.no)
+    verdicts = VerdictCache(cache) if cache is not None and server.cache else None
+    if settings.backend in ("openai", "votes"):
+        written = WrittenPrompt(read_judge_prompt(settings.prompt), words)
+        chat = (
+            VotesBackEnd(transport, name, words, server.votes)
+            if settings.backend == "votes"
+            else ChatBackEnd(transport, name, words, server.top_logprobs)
+        )
+        return ServedJudge(written, chat, settings.max_tokens, verdicts)
+    prompt = judge_prompt(settings, load_tokenizer(model), settings.every_spelling)
+    if settings.backend == "llama-cpp":
+        llama_cpp = LlamaCppBackEnd(transport, name, prompt.labels, server.top_logprobs)
+        return ServedJudge(prompt, llama_cpp, settings.max_tokens, verdicts)
+    if settings.backend == "sglang":
+        return ServedJudge(
+            prompt, SGLangBackEnd(transport, name, prompt.labels, server.batch), settings.max_tokens, verdicts
+        )
+    vllm = VLLMBackEnd(transport, name, prompt.labels, server.batch, server.top_logprobs)
+    return ServedJudge(prompt, vllm, settings.max_tokens, verdicts)
 
 
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:

@@ -85,7 +85,10 @@ def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> 
     except YonderError as error:
         return facts | {"state": str(error)}
     labels = prompt.labels
-    tokens = {"yes": [labels.yes_id, labels.yes_text], "no": [labels.no_id, labels.no_text]}
+    tokens = {
+        "yes": list(zip(labels.yes_ids, labels.yes_texts, strict=True)),
+        "no": list(zip(labels.no_ids, labels.no_texts, strict=True)),
+    }
     return facts | {"prompt": prompt.rendered, "chat_template": prompt.chat, "label_tokens": tokens}
 
 

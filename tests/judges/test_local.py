@@ -42,12 +42,12 @@ def test_an_output_bias_counts() -> None:
     bias = scored.trunk.head.bias
     before = scored.verdicts(PAIRS[:1])[0].logit_gap
     with torch.no_grad():
-        bias[scored.prompt.labels.yes_id] += 2.0
+        bias[scored.prompt.labels.yes_ids[0]] += 2.0
     try:
         assert scored.verdicts(PAIRS[:1])[0].logit_gap == pytest.approx(before + 2.0, abs=1e-4)
     finally:
         with torch.no_grad():
-            bias[scored.prompt.labels.yes_id] -= 2.0
+            bias[scored.prompt.labels.yes_ids[0]] -= 2.0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

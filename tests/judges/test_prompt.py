@@ -25,7 +25,7 @@ def test_shipped_prompts_keep_their_text(name: str) -> None:
     ids, _ = prompt.tokens("What is 1?", "It is 1.", 500)
     text = read_judge_prompt(name).replace("{question}", "What is 1?").replace("{response}", "It is 1.")
     assert tokenizer().decode(ids) == text
-    assert (prompt.labels.yes_text, prompt.labels.no_text) == (" Yes", " No")
+    assert (prompt.labels.yes_texts, prompt.labels.no_texts) == ((" Yes",), (" No",))
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,13 @@ def test_in_a_chat_turn_labels_stand_without_a_space() -> None:
     prompt = JudgePrompt(made, read_judge_prompt("program"), "auto", LABELS)
     assert prompt.rendered.startswith("<|im_start|>user\nQuestion:\n{question}")
     assert prompt.rendered.endswith("Answer:<|im_end|>\n<|im_start|>assistant\n")
-    assert (prompt.labels.yes_text, prompt.labels.no_text) == ("Y", "N")  # this tokenizer's first tokens of Yes and No
+    assert (prompt.labels.yes_texts, prompt.labels.no_texts) == (
+        ("Y",),
+        ("N",),
+    )  # this tokenizer's first tokens of Yes and No
     off = JudgePrompt(made, read_judge_prompt("program"), "off", LABELS)
     assert off.rendered == read_judge_prompt("program")
-    assert off.labels.yes_text == " Yes"
+    assert off.labels.yes_texts == (" Yes",)
 
 
 def test_thinking_is_switched_off_where_the_template_knows_the_switch() -> None:

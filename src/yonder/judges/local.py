@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from yonder.judges.prompt import JudgePrompt
+from yonder.judges.prompt import JudgePrompt, too_long
 from yonder.models.loading import CausalLM
 from yonder.models.padding import right_pad, token_batches
 from yonder.models.trunk import Trunk
@@ -27,8 +27,7 @@ class LocalJudge:
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
         encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
-        too_long = f"the question alone fills the judge's {self.max_tokens} tokens; raise `max_tokens`"
-        out = [Verdict(reason=too_long, truncated=True) for _ in pairs]
+        out = [Verdict(reason=too_long(self.max_tokens), truncated=True) for _ in pairs]
         asked = [i for i, (ids, _) in enumerate(encoded) if ids]
         for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
             rows = [asked[i] for i in batch]
@@ -40,16 +39,25 @@ class LocalJudge:
 
     @torch.no_grad()
     def _forward(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """z_yes - z_no in fp32 and P(yes) + P(no), at the last real position of right-padded sequences."""
+        """z_yes - z_no (of several spellings: log-sum-exp) in fp32 and P(yes) + P(no), both at
+        the last real position of right-padded sequences."""
         tokens, mask = right_pad(sequences, self.device)
         hidden = self.trunk.hidden(tokens, mask)
         last = hidden[torch.arange(len(sequences), device=self.device), mask.sum(-1) - 1]
         labels = self.prompt.labels
-        weight = self.trunk.head.weight
-        gap = last.float() @ (weight[labels.yes_id].float() - weight[labels.no_id].float())
-        bias = cast(Tensor | None, self.trunk.head.bias)
-        if bias is not None:
-            gap = gap + (bias[labels.yes_id] - bias[labels.no_id]).float()
+        if len(labels.yes_ids) == len(labels.no_ids) == 1:
+            gap = self._difference(last, labels.yes_ids[0], labels.no_ids[0])
+        else:
+            logits = self.trunk.head(last).float()
+            sides = [logits[:, list(ids)].logsumexp(-1) for ids in (labels.yes_ids, labels.no_ids)]
+            gap = sides[0] - sides[1]
         logits = self.trunk.head(last).float()
-        pair = torch.stack([logits[:, labels.yes_id], logits[:, labels.no_id]], -1)
-        return gap, (pair.logsumexp(-1) - logits.logsumexp(-1)).exp()
+        both = logits[:, [*labels.yes_ids, *labels.no_ids]]
+        return gap, (both.logsumexp(-1) - logits.logsumexp(-1)).exp()
+
+    def _difference(self, last: Tensor, yes: int, no: int) -> Tensor:
+        """h . (w_yes - w_no) in fp32: rounding two large logits first would show."""
+        weight = self.trunk.head.weight
+        gap = last.float() @ (weight[yes].float() - weight[no].float())
+        bias = cast(Tensor | None, self.trunk.head.bias)
+        return gap if bias is None else gap + (bias[yes] - bias[no]).float()

@@ -4,12 +4,14 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from yonder.errors import ModelError, RecipeError
 from yonder.models.encoding import chat_text
 from yonder.models.loading import Tokenizer
 
+CHARACTERS_A_TOKEN = 4  # of English text, where the tokenizer is not known
+CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?[a-z_]{1,20}>|\[/?[A-Z_]{2,20}\]")  # what control tokens look like
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
 
 
@@ -31,12 +33,22 @@ def read_judge_prompt(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelTokens:
-    """The two tokens that are read, as resolved through the real tokenizer and prompt."""
+    """The tokens that are read, as resolved through the real tokenizer and prompt: one a label, or all spellings of
+    it."""
 
-    yes_id: int
-    no_id: int
-    yes_text: str
-    no_text: str
+    yes_ids: tuple[int, ...]
+    no_ids: tuple[int, ...]
+    yes_texts: tuple[str, ...]
+    no_texts: tuple[str, ...]
+
+
+class Asked(NamedTuple):
+    """One prompt as a server may want it."""
+
+    ids: tuple[int, ...]  # empty: the server takes text only
+    text: str
+    truncated: bool
+    reason: str = ""  # why it cannot be asked at all
 
 
 class JudgePrompt:
@@ -46,7 +58,10 @@ class JudgePrompt:
     for the judge.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str, chat: str, labels: tuple[str, str]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: str, chat: str, labels: tuple[str, str], every_spelling: bool = False
+    ) -> None:
+        """ModelError where the tokenizer has no template or label tokens that can be told apart."""
         self.tokenizer = tokenizer
         has_template = bool(tokenizer.chat_template)
         if chat == "on" and not has_template:
@@ -66,7 +81,8 @@ class JudgePrompt:
         self.head = self._encode(head, special=not self.chat)
         self.middle = self._encode(middle)
         self.tail = self._encode(tail)
-        self.labels = self._labels(tail, labels)
+        self.labels = self._labels(tail, labels, every_spelling)
+        self.identity = f"{self.rendered}|{self.labels.yes_ids}|{self.labels.no_ids}"
 
     def tokens(self, question: str, response: str, limit: int) -> tuple[list[int], bool]:
         """The prompt's tokens, and whether the response was cut so that they fit `limit`.
@@ -80,9 +96,19 @@ class JudgePrompt:
             return [], True
         return fixed + response_ids[:room] + self.tail, len(response_ids) > room
 
-    def solved(self, question: str, response: str) -> list[int]:
-        """Question and response alone, for a judge that also learns to solve."""
-        return self.head + self._plain(question) + self.middle + self._plain(response)
+    def asked(self, question: str, response: str, limit: int) -> Asked:
+        """The prompt as token ids and as text, for servers. In the text every control token is spelled apart."""
+        ids, truncated = self.tokens(question, response, limit)
+        if not ids:
+            return Asked((), "", True, too_long(limit))
+        shown = cast(str, self.tokenizer.decode(self._plain(response)[: self._room(question, limit)]))
+        text = fill(
+            self.rendered, apart(self._controls, question), apart(self._controls, shown if truncated else response)
+        )
+        return Asked(tuple(ids), text, truncated)
+
+    def _room(self, question: str, limit: int) -> int:
+        return limit - len(self.head) - len(self._plain(question)) - len(self.middle) - len(self.tail)
 
     def _encode(self, text: str, special: bool = False) -> list[int]:
         ids = cast(list[int], self.tokenizer(text, add_special_tokens=special)["input_ids"])
@@ -101,19 +127,70 @@ class JudgePrompt:
         ]
         return [token for piece in encoded for token in piece]
 
-    def _labels(self, tail: str, labels: tuple[str, str]) -> LabelTokens:
-        """The first token of each label as it follows the tail (with a space in plain prompts, without in a chat
-        turn)."""
-        found: list[int] = []
+    def _labels(self, tail: str, labels: tuple[str, str], every_spelling: bool) -> LabelTokens:
+        """The first token of each label as it follows the tail: with a space in plain prompts, without in a chat turn.
+
+        Every spelling: also with and without the space, in small letters and in capitals, where that is one token.
+        """
+        space = "" if self.chat or tail[-1:].isspace() else " "
+        sides: list[dict[int, None]] = []
         for label in labels:
-            spelled = label if self.chat or tail[-1:].isspace() else " " + label
-            found.append(self._encode(spelled)[0])
-        if found[0] == found[1]:
+            side = {self._follows(tail, space + label): None}
+            if every_spelling:
+                for word in (label, label.lower(), label.upper()):
+                    for spelled in (word, " " + word):
+                        ids = self._encode(spelled)
+                        side |= {ids[0]: None} if len(ids) == 1 else {}
+            sides.append(side)
+        if set(sides[0]) & set(sides[1]):
             raise ModelError(
                 f"the judge's tokenizer begins `{labels[0]}` and `{labels[1]}` with one token; choose other labels"
             )
-        yes_text, no_text = (cast(str, self.tokenizer.decode([i])) for i in found)
-        return LabelTokens(found[0], found[1], yes_text, no_text)
+        yes, no = (tuple(side) for side in sides)
+        yes_texts, no_texts = (tuple(cast(str, self.tokenizer.decode([i])) for i in side) for side in (yes, no))
+        return LabelTokens(yes, no, yes_texts, no_texts)
+
+    def _follows(self, tail: str, label: str) -> int:
+        """The token that begins the label right after the tail; alone where the two would merge into one token."""
+        before, whole = self._encode(tail), self._encode(tail + label)
+        return (
+            whole[len(before)]
+            if len(whole) > len(before) and whole[: len(before)] == before
+            else self._encode(label)[0]
+        )
+
+
+class WrittenPrompt:
+    """A judge prompt for a server whose tokenizer is not known: text only, its length counted in characters."""
+
+    def __init__(self, template: str, labels: tuple[str, str]) -> None:
+        self.template = template
+        self.identity = f"{template}|{labels}"
+
+    def asked(self, question: str, response: str, limit: int) -> Asked:
+        """The prompt as text, the response cut at about `limit` tokens of four characters."""
+        room = limit * CHARACTERS_A_TOKEN - len(self.template) - len(question)
+        if room <= 0:
+            return Asked((), "", True, too_long(limit))
+        shown = apart(CONTROL, response[:room])
+        return Asked((), fill(self.template, apart(CONTROL, question), shown), len(response) > room)
+
+
+def apart(controls: re.Pattern[str] | None, text: str) -> str:
+    """A text with a space inside every control token, for servers that read text."""
+    return controls.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text) if controls else text
+
+
+def fill(template: str, question: str, response: str) -> str:
+    """The template with both texts in it; what looks like a place in one of them stays text."""
+    head, rest = template.split("{question}")
+    middle, tail = rest.split("{response}")
+    return head + question + middle + response + tail
+
+
+def too_long(limit: int) -> str:
+    """Why a question cannot be judged."""
+    return f"the question alone fills the judge's {limit} tokens; raise `max_tokens`"
 
 
 def controls(tokenizer: Tokenizer) -> re.Pattern[str] | None:

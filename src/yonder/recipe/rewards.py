@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 from yonder.recipe.models import Dtype, ModelReference
@@ -31,12 +31,50 @@ class JudgePromptSettings(Section):
     """program only: leave the docstring and comments in the program that the judge reads."""
 
 
+class ServerSettings(Section):
+    """Where a served judge listens and how much may be asked of it."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    """Base URLs (http://host:8000) of servers with the same judge: the one with the fewest open requests is asked,
+    another when it fails."""
+    model: str | None = None
+    """The name that the servers know the judge by; default: the judge's `model`."""
+    key_env: str | None = None
+    """Environment variable that holds the API key. The key itself never stands in a recipe."""
+    concurrency: int = Field(default=16, gt=0)
+    """Most requests open at once."""
+    batch: int = Field(default=32, gt=0)
+    """Prompts a request, where the server takes several (vllm, sglang)."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Most requests a minute."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Longest wait for one answer, seconds."""
+    deadline_s: float = Field(default=600.0, gt=0)
+    """Longest wait with all retries, seconds; then the rollouts are unscored."""
+    top_logprobs: int = Field(default=20, gt=0)
+    """Log-probs asked for; a label beyond them is bounded by the smallest, and flagged."""
+    votes: int = Field(default=8, gt=0)
+    """backend votes only: sampled answers a verdict."""
+    cache: bool = True
+    """Keep verdicts in `judge_cache.sqlite` of the run directory, so that nothing is paid for twice."""
+    price_per_million: float | None = Field(default=None, ge=0)
+    """Price of a million tokens in your currency, for the cost in the stage's result."""
+
+
 class JudgeSettings(JudgePromptSettings):
     """Eq. 2 of [J]: sigmoid((z_yes - z_no) / tau), and 0 below delta, from one forward of a judge."""
 
     kind: Literal["judge"] = "judge"
     model: ModelReference
-    """The judge: a causal language model."""
+    """The judge: a causal language model. For a served one its tokenizer (vllm, sglang, llama-cpp) or just its name
+    (openai, votes)."""
+    backend: Literal["local", "vllm", "sglang", "llama-cpp", "openai", "votes"] = "local"
+    """Where it runs: in this process; on a server of that kind; behind an OpenAI-compatible chat API with log-probs;
+    behind one without (sampled votes)."""
+    server: ServerSettings | None = None
+    """Of a served judge."""
+    every_spelling: bool = False
+    """Add up the probabilities of Yes, yes, YES, with and without a space, where each is one token; likewise No."""
     tau: float = Field(default=1.0, gt=0)
     """Temperature of the sigmoid."""
     delta: float = Field(default=0.5, ge=0, le=1)
@@ -53,6 +91,14 @@ class JudgeSettings(JudgePromptSettings):
     """Token budget of one forward, padding included."""
     min_code_lines: int = Field(default=0, ge=0)
     """[J] B.3's patch: programs with fewer lines score 0; 4 in [J], off by default."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "JudgeSettings":
+        if (self.server is None) != (self.backend == "local"):
+            raise ValueError("give `server` (with `urls`) for a served `backend`, and none for `backend: local`")
+        if self.backend != "local" and not isinstance(self.model, str):
+            raise ValueError("a served judge is named: `model` is its tokenizer or its name, not a fresh model")
+        return self
 
 
 class ClassifierSettings(Section):

@@ -66,7 +66,7 @@ def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_token
         shown = strip_commentary(response.response) if bare else response.response
         ids, truncated = prompt.tokens(response.question, shown, max_tokens)
         if not truncated:  # a cut response is not what its label speaks of
-            label = prompt.labels.yes_id if response.correct else prompt.labels.no_id
+            label = prompt.labels.yes_ids[0] if response.correct else prompt.labels.no_ids[0]
             examples.append(Example((*ids, label), target=len(ids), context=bool(response.correct)))
     return examples
 

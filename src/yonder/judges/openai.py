@@ -1,0 +1,121 @@
+"""Judges behind an OpenAI-compatible chat API: the first token's top log-probs, or sampled votes without them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from yonder.errors import ModelError
+from yonder.judges.prompt import Asked
+from yonder.judges.served import verdict_of
+from yonder.judges.transport import Transport
+from yonder.judges.vllm import finite
+from yonder.rewards.judge import Verdict
+
+
+class ChatBackEnd:
+    """A `BackEnd` over `/v1/chat/completions`. Labels are matched by text: case and space around them do not count."""
+
+    batch = 1
+
+    def __init__(self, transport: Transport, model: str, labels: tuple[str, str], top: int) -> None:
+        self.transport = transport
+        self.model = model
+        self.labels = labels
+        self.top = top
+        self.identity = f"openai {model}"
+
+    def probe(self) -> str:
+        """Ask something simple; ModelError where no log-probs come back."""
+        body = self._body("Answer with the word Yes.")
+        found = self.transport.post("/v1/chat/completions", body, lambda answer: _first(answer, need=False))
+        if found is None:
+            raise ModelError(
+                f"model `{self.model}` returns no log-probs; use `backend: votes`, which samples Yes and No"
+            )
+        return f"chat API, the {self.top} largest log-probs"
+
+    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
+        """One verdict a prompt."""
+        return [self.transport.post("/v1/chat/completions", self._body(prompt.text), self._read) for prompt in prompts]
+
+    def _body(self, text: str) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "messages": [{"role": "user", "content": text}],
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "logprobs": True,
+            "top_logprobs": self.top,
+        }
+
+    def _read(self, answer: Any) -> Verdict:
+        entries = _first(answer, need=True) or []
+        pairs = [(fold(entry["token"]), finite(entry["logprob"])) for entry in entries]
+        yes, no = ([value for name, value in pairs if name == fold(label)] for label in self.labels)
+        return verdict_of(yes, no, min((value for _, value in pairs), default=None))
+
+
+class VotesBackEnd:
+    """A `BackEnd` for APIs without log-probs: k sampled answers. Costly and coarse: the gap is that of the shares.
+
+    Half a vote is added to either side, so that k of k is not infinite. The mass is the share of answers that were a
+    label at all.
+    """
+
+    batch = 1
+
+    def __init__(self, transport: Transport, model: str, labels: tuple[str, str], votes: int) -> None:
+        self.transport = transport
+        self.model = model
+        self.labels = labels
+        self.votes = votes
+        self.identity = f"votes of {votes} {model}"
+        self.several = True
+
+    def probe(self) -> str:
+        """Whether one request may bring several answers."""
+        answers = self._sample("Answer with the word Yes.", 2)
+        self.several = len(answers) == 2
+        return f"{self.votes} sampled votes a verdict, {'one request' if self.several else 'one request each'}"
+
+    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
+        """One verdict a prompt."""
+        return [self._verdict(prompt.text) for prompt in prompts]
+
+    def _verdict(self, text: str) -> Verdict:
+        answers: list[str] = []
+        while len(answers) < self.votes:
+            answers += self._sample(text, self.votes - len(answers) if self.several else 1)
+        words = [fold(answer).rstrip(".!,") for answer in answers[: self.votes]]
+        yes, no = (words.count(fold(label)) for label in self.labels)
+        return Verdict(math.log((yes + 0.5) / (no + 0.5)), (yes + no) / self.votes)
+
+    def _sample(self, text: str, count: int) -> list[str]:
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": text}],
+            "max_tokens": 3,
+            "temperature": 1.0,
+            "n": count,
+        }
+
+        def read(answer: Any) -> list[str]:
+            found = [str(choice["message"]["content"] or "") for choice in answer["choices"]]
+            if not found:
+                raise ValueError("no choices")
+            return found
+
+        return self.transport.post("/v1/chat/completions", body, read)
+
+
+def fold(text: str) -> str:
+    """A token's text without case and space."""
+    return text.strip().lower()
+
+
+def _first(answer: Any, need: bool) -> list[dict[str, Any]] | None:
+    """The top log-probs of the first token; None where the server gives none and they are not needed."""
+    given = answer["choices"][0].get("logprobs")
+    if not need and not (given and given.get("content")):
+        return None
+    return given["content"][0]["top_logprobs"]

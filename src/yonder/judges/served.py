@@ -1,0 +1,110 @@
+"""A judge on a server: what is not in the cache is asked in parallel; every prompt gets a verdict or a reason."""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from yonder.errors import ModelError
+from yonder.judges.cache import VerdictCache
+from yonder.judges.prompt import Asked
+from yonder.judges.transport import Transport, Unanswered
+from yonder.rewards.judge import Verdict
+
+
+class ServedPrompt(Protocol):
+    """Makes prompts of (question, response) pairs."""
+
+    identity: str  # everything of template and labels that decides a verdict
+
+    def asked(self, question: str, response: str, limit: int) -> Asked:
+        """The prompt, cut to `limit` tokens."""
+        ...
+
+
+class BackEnd(Protocol):
+    """How one kind of server is asked."""
+
+    transport: Transport
+    batch: int  # prompts a request
+    identity: str  # server kind and model
+
+    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
+        """One verdict a prompt. Raises Unanswered or ModelError."""
+        ...
+
+    def probe(self) -> str:
+        """Find out what the server can do, before the run; returns one sentence. Raises ModelError or Unanswered."""
+        ...
+
+
+class ServedJudge:
+    """A `YesNoModel` over a server."""
+
+    def __init__(self, prompt: ServedPrompt, back_end: BackEnd, max_tokens: int, cache: VerdictCache | None) -> None:
+        """ModelError where the server cannot be reached, or cannot do what the back end needs."""
+        self.prompt = prompt
+        self.back_end = back_end
+        self.max_tokens = max_tokens
+        self.cache = cache
+        try:
+            self.found = back_end.probe()
+        except Unanswered as error:
+            raise ModelError(f"the judge server cannot be used: {error}; start it, or mend `server.urls`") from None
+
+    def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One verdict a pair, in order. A pair that the server does not answer gets the reason instead of numbers."""
+        known = self.cache.find([self._key(pair) for pair in pairs]) if self.cache else {}
+        out: dict[int, Verdict] = {}
+        asked: list[tuple[int, Asked]] = []
+        for i, (question, response) in enumerate(pairs):
+            if self.cache and (found := known.get(self._key(pairs[i]))) is not None:
+                out[i] = found
+                continue
+            prompt = self.prompt.asked(question, response, self.max_tokens)
+            if prompt.reason:
+                out[i] = Verdict(reason=prompt.reason, truncated=True)
+            else:
+                asked.append((i, prompt))
+        size = self.back_end.batch
+        parts = [asked[start : start + size] for start in range(0, len(asked), size)]
+        workers = max(1, min(self.back_end.transport.limits.concurrency, len(parts)))
+        with ThreadPoolExecutor(workers) as pool:
+            answers = pool.map(self._ask, [[prompt for _, prompt in part] for part in parts])
+            for part, verdicts in zip(parts, answers, strict=True):
+                out |= {i: verdict for (i, _), verdict in zip(part, verdicts, strict=True)}
+        if self.cache:
+            fresh = {self._key(pairs[i]): out[i] for i, _ in asked if not out[i].reason}
+            self.cache.keep(fresh)
+        return [out[i] for i in range(len(pairs))]
+
+    def _ask(self, prompts: list[Asked]) -> list[Verdict]:
+        try:
+            verdicts = self.back_end.ask(prompts)
+        except Unanswered as error:
+            if len(prompts) > 1 and "refuses" in str(error):  # one bad prompt must not cost its neighbours
+                return [verdict for prompt in prompts for verdict in self._ask([prompt])]
+            return [Verdict(reason=str(error), truncated=prompt.truncated) for prompt in prompts]
+        return [
+            verdict._replace(truncated=prompt.truncated) if math.isfinite(verdict.logit_gap) or verdict.reason
+            else Verdict(reason="the judge server gave a number that is not finite", truncated=prompt.truncated)
+            for verdict, prompt in zip(verdicts, prompts, strict=True)
+        ]  # fmt: skip
+
+    def _key(self, pair: tuple[str, str]) -> tuple[str, ...]:
+        return (self.back_end.identity, self.prompt.identity, str(self.max_tokens), *pair)
+
+
+def verdict_of(yes: Sequence[float], no: Sequence[float], bound: float | None) -> Verdict:
+    """From the log-probs of the spellings of Yes and of No that a server returned.
+
+    A side that is not among the returned log-probs is at most the smallest of them: `bound` stands for it, and the
+    verdict says so. Without both there is no verdict.
+    """
+    if not yes and not no:
+        return Verdict(reason="neither label is among the log-probs that the judge server returned")
+    if (not yes or not no) and bound is None:
+        return Verdict(reason="a label is not among the log-probs that the judge server returned")
+    sides = [math.log(math.fsum(math.exp(x) for x in side)) if side else float(bound or 0.0) for side in (yes, no)]
+    mass = math.fsum(math.exp(x) for side in (yes, no) for x in side)
+    return Verdict(sides[0] - sides[1], min(mass, 1.0), missing_yes=not yes, missing_no=not no)

@@ -1,0 +1,116 @@
+"""Judges on a vLLM server: prompts as token ids, both labels' raw log-probs from one request.
+
+Three ways, found out at the start. Where the completions route honours `logprob_token_ids` it returns just the labels.
+Else the top log-probs are read, and what they lack is asked of `/generative_scoring`. Else the smallest returned
+log-prob stands for the missing label, and the verdict says so.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from yonder.errors import ModelError
+from yonder.judges.prompt import Asked, LabelTokens
+from yonder.judges.served import verdict_of
+from yonder.judges.transport import Transport, Unanswered
+from yonder.rewards.judge import Verdict
+
+
+class VLLMBackEnd:
+    """A `BackEnd` over `/v1/completions` and `/generative_scoring`."""
+
+    def __init__(self, transport: Transport, model: str, labels: LabelTokens, batch: int, top: int) -> None:
+        self.transport = transport
+        self.model = model
+        self.labels = labels
+        self.batch = batch
+        self.top = top
+        self.identity = f"vllm {model}"
+        self.by_id = False
+        self.scoring = False
+
+    def probe(self) -> str:
+        """Which of the three ways this server offers."""
+        names = [self.labels.yes_ids[0], self.labels.no_ids[0]]
+        tops = self._top_logprobs([names], {"logprob_token_ids": self._label_ids()})
+        self.by_id = set(tops[0]) >= set(self._label_ids()) and len(tops[0]) <= len(self._label_ids()) + 1
+        try:
+            self._exact(Asked(tuple(names), "", False))
+            self.scoring = True
+        except (Unanswered, ModelError):
+            self.scoring = False
+        if self.by_id:
+            return "vLLM returns the labels' log-probs"
+        rest = "/generative_scoring for the rest" if self.scoring else "a bound for the rest"
+        return f"vLLM returns the {self.top} largest log-probs; {rest}"
+
+    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
+        """One verdict a prompt."""
+        more: dict[str, Any] = {"logprob_token_ids": self._label_ids()} if self.by_id else {}
+        verdicts = [self._verdict(top) for top in self._top_logprobs([list(p.ids) for p in prompts], more)]
+        if not self.scoring:
+            return verdicts
+        return [
+            self._exact(prompt) if verdict.missing_yes or verdict.missing_no or verdict.reason else verdict
+            for prompt, verdict in zip(prompts, verdicts, strict=True)
+        ]
+
+    def _verdict(self, top: dict[int, float]) -> Verdict:
+        yes = [top[i] for i in self.labels.yes_ids if i in top]
+        no = [top[i] for i in self.labels.no_ids if i in top]
+        return verdict_of(yes, no, min(top.values(), default=None))
+
+    def _top_logprobs(self, prompts: list[list[int]], more: dict[str, Any]) -> list[dict[int, float]]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "prompt": prompts,
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "seed": 0,
+            "logprobs": self.top,
+            "return_tokens_as_token_ids": True,
+            "add_special_tokens": False,
+        }
+
+        def read(answer: Any) -> list[dict[int, float]]:
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+            if [choice["index"] for choice in choices] != list(range(len(prompts))):
+                raise ValueError(f"{len(choices)} choices for {len(prompts)} prompts")
+            found: list[dict[int, float]] = []
+            for choice in choices:
+                top = choice["logprobs"]["top_logprobs"][0]
+                found.append({int(name.removeprefix("token_id:")): finite(value) for name, value in top.items()})
+            return found
+
+        return self.transport.post("/v1/completions", body | more, read)
+
+    def _exact(self, prompt: Asked) -> Verdict:
+        """From the scoring route: P(first label) over the whole vocabulary, label after label."""
+        logprobs: list[list[float]] = []
+        for side in (self.labels.yes_ids, self.labels.no_ids):
+            logprobs.append([math.log(max(self._probability(prompt, i), 1e-45)) for i in side])
+        return verdict_of(logprobs[0], logprobs[1], None)
+
+    def _probability(self, prompt: Asked, label: int) -> float:
+        body = {
+            "model": self.model,
+            "query": list(prompt.ids[:-1]),
+            "items": [[prompt.ids[-1]]],
+            "label_token_ids": [label],
+            "apply_softmax": False,
+            "add_special_tokens": False,
+        }
+        return self.transport.post("/generative_scoring", body, lambda answer: finite(answer["data"][0]["score"]))
+
+    def _label_ids(self) -> list[int]:
+        return [*self.labels.yes_ids, *self.labels.no_ids]
+
+
+def finite(value: Any) -> float:
+    """A number; ValueError for NaN, infinity and what is none."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not a finite number")
+    return number
