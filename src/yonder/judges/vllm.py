@@ -65,10 +65,7 @@ class VLLMBackEnd:
             "model": self.model,
             "prompt": prompts,
             "max_tokens": 1,
-            "temperature": 1.0,
-            "top_p": 1.0,
-            "top_k": 0,
-            "seed": 0,
+            "temperature": 0.0,  # greedy needs no random numbers; raw log-probs are taken before it
             "logprobs": self.top,
             "return_tokens_as_token_ids": True,
             "add_special_tokens": False,
