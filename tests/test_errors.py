@@ -177,7 +177,7 @@ def test_a_missing_file_of_a_late_stage_is_found_before_the_first_one_runs(
     recipe: Path, refused: Any, tmp_path: Path
 ) -> None:
     source = tree(tmp_path)
-    source["data"]["pool"] = {"source": str(tmp_path / "pool.jsonl"), "labeled": False}
+    source["data"]["pool"] = {"source": str(tmp_path / "pool.jsonl")}
     source["stages"][1] |= {"prompts": {"pool": 2}, "terms": [{"reward": "correct", "data": "pool", "weight": 1.0}]}
     recipe.write_text(yaml.safe_dump(source))
     sentence = refused("run", recipe)

@@ -232,7 +232,7 @@ def test_on_off_yes_and_no_are_words(tmp_path: Path) -> None:
     judge = load_recipe(path, ["policy.autocast=off"]).rewards["judge"]
     assert isinstance(judge, JudgeSettings)
     assert (judge.yes, judge.no, judge.chat) == ("Yes", "No", "off")
-    assert load_recipe(path, ["data.train.labeled=false"]).data["train"].labeled is False
+    assert load_recipe(path, ["rl.group_std=false"]).stage("rl").group_std is False
 
 
 def test_an_override_by_kind_is_refused_where_several_stages_have_it() -> None:

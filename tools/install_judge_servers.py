@@ -1,6 +1,7 @@
 """Install the judge servers that the slow tests talk to, each in an environment of its own, below `.servers/`.
 
-vLLM's CPU build wants other versions than ours, and llama-cpp-python is compiled (minutes), so neither belongs into .venv.
+vLLM's CPU build wants other versions than ours, and llama-cpp-python is compiled (minutes), so neither belongs into
+.venv.
 `python tools/install_judge_servers.py [vllm] [llama-cpp]`; what is installed already is left as it is.
 """
 

@@ -23,7 +23,14 @@ from yonder.judges.vllm import VLLMBackEnd
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
-from yonder.models.loading import Tokenizer, load_causal_lm, load_classifier, load_tokenizer, pick_device
+from yonder.models.loading import (
+    Tokenizer,
+    load_causal_lm,
+    load_classifier,
+    load_tokenizer,
+    pick_device,
+    positions,
+)
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Stream
 from yonder.recipe.data import TaskSettings
@@ -110,13 +117,16 @@ class Workshop:
             raise ModelError("task.chat is on but the policy's tokenizer has no chat template; switch it off")
         cut = self.recipe.policy.long_prompts == "cut"
         longest = sys.maxsize if cut and sft else self.recipe.policy.max_prompt_tokens
-        return PromptEncoder(policy.tokenizer, longest, task.chat, task.system, task.stop, cut)
+        return PromptEncoder(
+            policy.tokenizer, longest, task.chat, task.system, task.stop, cut, positions(policy.model) or sys.maxsize
+        )
 
     def sampler(self, policy: Policy, task: TaskSettings) -> PolicySampler:
         """The in-process sampler over the live policy."""
         settings: PolicySettings = self.recipe.policy
         encoder, longest = self.encoder(policy, task), settings.max_completion_tokens
-        return PolicySampler(policy, encoder, longest, settings.generation_batch, settings.max_total_tokens)
+        total = min(settings.max_total_tokens or sys.maxsize, encoder.context)
+        return PolicySampler(policy, encoder, longest, settings.generation_batch, total)
 
     def trainee(self, stage: FitJudgeStage, task: TaskSettings) -> Trainee:
         """What a fit-judge stage trains, on the policy's device."""
@@ -125,16 +135,15 @@ class Workshop:
         if stage.output == "classifier":
             as_reward = ClassifierSettings(kind="classifier", model=stage.model)
             network = load_classifier(model, tokenizer, settings.dtype, device)
-            longest = stage.max_tokens or as_reward.max_tokens
+            longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)
             scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
             return classifier_trainee(Classifier(network, tokenizer), scorer)
         as_reward = JudgeSettings(model=stage.model)
         causal = load_causal_lm(model, tokenizer, settings.dtype, device)
         policy = Policy(causal, tokenizer)
         policy.autocast = self.autocast
-        judge = LocalJudge(
-            causal, judge_prompt(stage, tokenizer), stage.max_tokens or as_reward.max_tokens, as_reward.batch_tokens
-        )
+        longest = min(stage.max_tokens or as_reward.max_tokens, positions(causal) or sys.maxsize)
+        judge = LocalJudge(causal, judge_prompt(stage, tokenizer), longest, as_reward.batch_tokens)
         bare = task.format == "program" and not stage.keep_docstring
         return judge_trainee(policy, judge, bare, stage.solve_loss)
 
@@ -206,7 +215,8 @@ def build_judge(
     tokenizer = load_tokenizer(model)
     network = load_causal_lm(model, tokenizer, settings.dtype, pick_device(settings.device))
     prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
-    return JudgeReward(LocalJudge(network, prompt, settings.max_tokens, settings.batch_tokens), rules)
+    limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
+    return JudgeReward(LocalJudge(network, prompt, limit, settings.batch_tokens), rules)
 
 
 def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:
@@ -242,7 +252,8 @@ def build_classifier(settings: ClassifierSettings, model: ModelReference) -> Cla
     """A local reranker or reward model."""
     tokenizer = load_tokenizer(model)
     network = load_classifier(model, tokenizer, settings.dtype, pick_device(settings.device))
-    back_end = LocalClassifier(network, tokenizer, settings.correct_label, settings.max_tokens, settings.batch_tokens)
+    limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
+    back_end = LocalClassifier(network, tokenizer, settings.correct_label, limit, settings.batch_tokens)
     return ClassifierReward(back_end, settings.delta)
 
 
@@ -257,6 +268,7 @@ def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     try:
         checked = settings if isinstance(settings, JudgeSettings) else JudgeSettings.model_validate(dict(settings))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
         raise RecipeError(f"judge settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     return build_judge(checked, checked.model, checked.prompt == "program")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yonder.errors import YonderError
+from yonder.errors import Interrupted, YonderError
 
 app = typer.Typer(
     help="Teach a small language model with the Yes/No of a large one.",
@@ -101,7 +101,10 @@ def _run(recipe: str, overrides: list[str] | None, as_json: bool, kind: str | No
     from yonder.terminal import print_results, progress_for_this_terminal
 
     names = None if kind is None else names_of_kind(loaded, kind, stage)
-    summary = run_pipeline(loaded, names, progress_for_this_terminal())
+    try:
+        summary = run_pipeline(loaded, names, progress_for_this_terminal())
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command continues from the last checkpoint") from None
     if as_json:
         typer.echo(json.dumps(summary, default=str))
         return
@@ -120,9 +123,6 @@ def guarded(command: Callable[[], Any]) -> None:
     except YonderError as error:
         print(f"yonder: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("yonder: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         print(f"yonder: {name}{error.strerror or error}; check disk space and permissions", file=sys.stderr)

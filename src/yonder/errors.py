@@ -12,6 +12,12 @@ class YonderError(Exception):
     exit_code = 2
 
 
+class Interrupted(YonderError):
+    """The user ended the command; what is finished is kept."""
+
+    exit_code = 130
+
+
 class RecipeError(YonderError):
     """A recipe key is unknown, missing, of the wrong type, or contradicts another."""
 

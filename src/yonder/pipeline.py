@@ -16,14 +16,14 @@ import yonder
 from yonder.assemble import Workshop
 from yonder.card import outside_files, write_card
 from yonder.data.sources import fingerprint
-from yonder.errors import RecipeError, StorageError
+from yonder.errors import RecipeError
 from yonder.preflight import check_inputs
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.stages import StageContext, run_stage
-from yonder.storage import read_json, write_json, write_whole
+from yonder.storage import only_one, read_json, write_json, write_whole
 from yonder.training.progress import Progress, Silent
 
 log = logging.getLogger("yonder")
@@ -39,10 +39,11 @@ def run(recipe: Recipe, stages: Collection[str] | None = None, progress: Progres
     names = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
     wanted = [stage for stage in recipe.stages if stage.name in names]
     check_inputs(recipe, wanted)
-    runner = Runner(recipe, progress or Silent())
-    for stage in wanted:
-        runner.run(stage)
-    return runner.finish()
+    with only_one(recipe.output_dir):
+        runner = Runner(recipe, progress or Silent())
+        for stage in wanted:
+            runner.run(stage)
+        return runner.finish()
 
 
 def closure(recipe: Recipe, names: Collection[str]) -> set[str]:
@@ -66,12 +67,6 @@ class Runner:
     records: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def __post_init__(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"the run directory {self.folder} cannot be made ({error}); change output_dir"
-            ) from error
         write_whole(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from yonder.data.sources import EMBEDDED, fingerprint, read_records
-from yonder.errors import DataError, SandboxError
+from yonder.data.datasets import load_data, with_solutions
+from yonder.data.sources import fingerprint, on_hub
+from yonder.errors import DataError, ModelError, SandboxError
 from yonder.judges.prompt import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
-from yonder.recipe.stages import BASE, DistillStage, EvaluateStage, FitJudgeStage, StageSettings
+from yonder.recipe.stages import BASE, DistillStage, EvaluateStage, FitJudgeStage, StageSettings, WarmupStage
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
 
@@ -21,15 +22,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     """
     pick_device(recipe.policy.device)
     check_sandbox(recipe)
-    for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
-        base = name.partition(".")[0]
-        settings = recipe.data[base]
-        try:
-            fingerprint(settings, recipe.data)
-        except DataError as error:
-            raise DataError(f"data.{base}: {error}") from error
-        if settings.source in EMBEDDED:  # cheap to read whole; files and hub data are read when their stage comes
-            read_records(settings, base)
+    check_data(recipe, stages)
     for stage in stages:
         if isinstance(stage, DistillStage):
             for term in stage.terms:
@@ -41,8 +34,28 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             read_judge_prompt(settings.prompt)
         if isinstance(settings, JudgeSettings | ClassifierSettings):
             pick_device(settings.device)
-    for model, tokenizer in dict.fromkeys(pair for stage in stages for pair in _models(recipe, stage)):
-        load_tokenizer(model, tokenizer)
+    for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
+        try:
+            load_tokenizer(model, tokenizer)
+        except ModelError as error:
+            raise ModelError(f"{key}: {error}") from error
+
+
+def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
+    """Read every data set of these stages that is at hand, whole; what is on a hub is read when its stage comes."""
+    for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
+        base = name.partition(".")[0]
+        settings = recipe.data[base]
+        try:
+            fingerprint(settings, recipe.data)
+        except DataError as error:
+            raise DataError(f"data.{base}: {error}") from error
+        parts = [settings, *(recipe.data[part.partition(".")[0]] for part in settings.mixture or {})]
+        if not any(on_hub(part) for part in parts):
+            load_data(name, recipe.data, recipe.task, recipe.seed)
+    for stage in stages:
+        if isinstance(stage, WarmupStage) and not on_hub(recipe.data[stage.data.partition(".")[0]]):
+            with_solutions(load_data(stage.data, recipe.data, recipe.task, recipe.seed), stage.data)
 
 
 def check_sandbox(recipe: Recipe) -> None:
@@ -63,15 +76,17 @@ def _data_names(recipe: Recipe, stage: StageSettings) -> list[str]:
     return names
 
 
-def _models(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, str | None]]:
-    """(model, its tokenizer if named) for every model that is not made by a stage or fresh."""
-    found: list[tuple[object, str | None]] = []
+def _models(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, str, str | None]]:
+    """(recipe key, model, its tokenizer if named) for every model that is not made by a stage or fresh."""
+    found: list[tuple[str, object, str | None]] = []
     if isinstance(stage, FitJudgeStage):
-        found.append((stage.model, stage.tokenizer))
+        found.append((f"stages.{stage.name}.model", stage.model, stage.tokenizer))
     elif BASE in getattr(stage, "checkpoints", ()) or getattr(stage, "policy", "stage:") is None:
-        found.append((recipe.policy.model, recipe.policy.tokenizer))
+        found.append(("policy.model", recipe.policy.model, recipe.policy.tokenizer))
     for name in rewards_of(recipe, stage):
-        found.append((getattr(recipe.rewards[name], "model", None), None))
-    for model, tokenizer in found:
+        settings = recipe.rewards[name]
+        if getattr(settings, "backend", "local") not in ("openai", "votes"):  # these know a model by name alone
+            found.append((f"rewards.{name}.model", getattr(settings, "model", None), None))
+    for key, model, tokenizer in found:
         if isinstance(model, str) and not model.startswith("stage:"):
-            yield model, tokenizer
+            yield key, model, tokenizer

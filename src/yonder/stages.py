@@ -19,7 +19,8 @@ from yonder.data.responses import (
     reference_response,
 )
 from yonder.errors import DataError, StorageError, TrainingError
-from yonder.evaluation.benchmarks import evaluate
+from yonder.evaluation.admission import MASS_FAIL
+from yonder.evaluation.benchmarks import accuracy_text, evaluate
 from yonder.evaluation.judge_check import check_judge
 from yonder.models.policy import Policy
 from yonder.plans import completions_per_step, distill_plan, estimator, loss_settings, supervised_plan
@@ -50,6 +51,7 @@ from yonder.training.supervised import Supervised
 from yonder.training.warmup import sft_examples
 
 Result = dict[str, Any]
+FEW_FINISHED = 0.1  # share of responses that ended by themselves
 ATTACKS_OF_A_KIND = 100  # made for a judge check
 
 
@@ -137,11 +139,17 @@ def run_collect(stage: CollectStage, context: StageContext) -> Result:
     context.progress.finish()
     responses = read_responses(path)
     labeled = [response for response in responses if response.correct is not None]
-    right = sum(bool(response.correct) for response in labeled)
+    right = sum(bool(response.correct) for response in labeled) / max(1, len(labeled))
+    finished = sum(response.finished for response in responses) / len(responses)
+    mend = "" if finished > FEW_FINISHED else "; raise policy.max_completion_tokens or set task.stop"
+    context.progress.say(
+        f"{stage.name}: {len(responses)} responses, {right:.1%} right, {finished:.1%} ended by themselves{mend}"
+    )
     return {
         "responses": len(responses),
         "unlabeled": len(responses) - len(labeled),
-        "correct": right / max(1, len(labeled)),
+        "correct": right,
+        "finished": finished,
     }
 
 
@@ -206,11 +214,12 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     context.progress.start(stage.name, 1)
     scores = context.shop.reward(stage.reward, task).score([as_rollout(response) for response in responses])
     delta = getattr(recipe.rewards.get(stage.reward), "delta", 0.0) or 0.5
-    check = check_judge(responses, scores, delta, floor=stage.floor, attacks=KINDS)
+    mass_floor = min(MASS_FAIL, getattr(recipe.rewards.get(stage.reward), "mass_floor", MASS_FAIL))
+    check = check_judge(responses, scores, delta, floor=stage.floor, attacks=KINDS, mass_floor=mass_floor)
     context.progress.finish()
     write_json(context.folder / "judge_check.json", check.to_json())
     if check.admission.verdict == "fail":
-        raise TrainingError(f"stage {stage.name}: {check.admission.why}; lower `floor` only if you know why")
+        raise TrainingError(f"stage {stage.name}: {check.admission.why}")
     if check.admission.verdict == "unmeasured" and stage.floor:
         raise TrainingError(
             f"stage {stage.name}: the floor of {stage.floor:g} cannot be checked: {check.admission.why} "
@@ -306,9 +315,8 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
     )
     context.progress.finish()
     found = result.to_json()
-    context.progress.say(
-        f"{checkpoint} on {benchmark}: {found['accuracy']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
-    )
+    reasons = f" ({next(iter(result.reasons))})" if result.reasons else ""
+    context.progress.say(f"{checkpoint} on {benchmark}: {accuracy_text(found)}{reasons}")
     return found
 
 

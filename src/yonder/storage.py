@@ -2,12 +2,41 @@
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from yonder.errors import StorageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+@contextmanager
+def only_one(folder: Path) -> Generator[None]:
+    """Make a run directory and keep other processes out of it while this one works there (where the system has locks).
+
+    StorageError when it cannot be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(
+            f"the run directory {folder} cannot be made ({error.strerror or error}); change output_dir"
+        ) from error
+    with lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StorageError(
+                    f"another process works in the run directory {folder}; wait for it, or change output_dir"
+                ) from None
+        yield
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from yonder.evaluation.benchmarks import accuracy_text
+
 PLAIN_EVERY_S = 15.0
 
 
@@ -106,20 +108,11 @@ def print_results(summary: Mapping[str, Any]) -> None:
         for name in benchmarks:
             table.add_column(name, justify="right")
         for stage, row in summary["results"].items():
-            table.add_row(stage, *(cell(row.get(name)) for name in benchmarks))
+            table.add_row(stage, *(accuracy_text(row[name]) if name in row else "" for name in benchmarks))
         console.print(table)
     for note in summary["notes"]:
         console.print(f"note: {escape(note)}", highlight=False)
     console.print(f"page: {escape(str(Path(summary['run_dir']) / 'report.html'))}", highlight=False, soft_wrap=True)
-
-
-def cell(figures: Mapping[str, Any] | None) -> str:
-    """Accuracy with its 95 % interval, and the vote's beside it."""
-    if figures is None:
-        return ""
-    text = f"{figures['accuracy']:.1%} [{figures['low']:.1%}, {figures['high']:.1%}]"
-    vote = figures.get("vote")
-    return f"{text}  vote@{vote['k']} {vote['accuracy']:.1%}" if vote else text
 
 
 def progress_for_this_terminal() -> TerminalProgress | PlainProgress:

@@ -6,6 +6,7 @@ Its weights are spread so that verdicts on different pairs differ by nats, most 
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -16,6 +17,10 @@ from yonder.data.sources import read_records
 from yonder.recipe.data import DataSettings
 
 VOCABULARY = 1500
+CHAT = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
 
 
 @cache
@@ -23,7 +28,7 @@ def pairs(count: int = 500) -> list[tuple[str, str]]:
     """Real questions with the programs of this and of another question."""
     records = [r for r in read_records(DataSettings(source="gsm8k"), "gsm8k") if r.program][: count // 2 + 1]
     found: list[tuple[str, str]] = []
-    for here, other in zip(records, records[1:], strict=False):
+    for here, other in pairwise(records):
         found += [(here.question, str(here.program).strip()), (here.question, str(other.program).strip())]
     return found[:count]
 
@@ -39,9 +44,10 @@ def save_judge(folder: Path) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    words = ["Answer: Yes", "Answer: No"] * 200
+    words = ["Answer: Yes", "Answer: No", "Yes", "No"] * 200
     raw.train_from_iterator([*(text for pair in pairs() for text in pair), *words], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = CHAT
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from yonder.data.records import Record
 from yonder.data.sources import read_records
@@ -18,6 +19,12 @@ from yonder.schema import Prompt
 DEVELOPMENT = ".development"
 
 log = logging.getLogger(__name__)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """A warning that several stages would repeat."""
+    log.warning(message)
 
 
 def load_data(
@@ -85,7 +92,7 @@ def with_solutions(prompts: Sequence[Prompt], name: str = "the data set") -> lis
         mend = "use labeled data with programs or reasoning, or map their column with `columns: {solution: NAME}`"
         raise DataError(f"{name}: none of its {len(prompts)} questions has a solution for this task format; {mend}")
     if len(kept) < len(prompts):
-        log.warning("%s: left out %d of %d questions without a solution", name, len(prompts) - len(kept), len(prompts))
+        warn_once(f"{name}: left out {len(prompts) - len(kept)} of {len(prompts)} questions without a solution")
     return kept
 
 
@@ -125,9 +132,7 @@ def _usable(name: str, settings: DataSettings, task: TaskSettings, records: list
             "set `labeled: false`, or map them with `columns`"
         )
     if len(kept) < len(records):
-        log.warning(
-            "data.%s: left out %d of %d questions without a label", name, len(records) - len(kept), len(records)
-        )
+        warn_once(f"data.{name}: left out {len(records) - len(kept)} of {len(records)} questions without a label")
     return kept
 
 

@@ -30,8 +30,7 @@ def read_file(path: str | Path, columns: Mapping[str, str]) -> list[Record]:
     line (named with its number), and for what `records_from_rows` refuses.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; {_hint(path)}")
+    check_file(path)
     reader = next((read for suffix, read in _READERS.items() if path.name.endswith(suffix)), None)
     if reader is None:
         raise DataError(f"{path}: only {', '.join(SUFFIXES)} files can be read; convert it to one of these")
@@ -42,6 +41,14 @@ def read_file(path: str | Path, columns: Mapping[str, str]) -> list[Record]:
             f"{path} cannot be read: {error.strerror or error}; check the file and its permissions"
         ) from error
     return records_from_rows(rows, columns, str(path))
+
+
+def check_file(path: Path) -> None:
+    """DataError where there is no such file; it says what is there instead."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a file; {_hint(path / 'x')}")
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; {_hint(path)}")
 
 
 def _hint(path: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from yonder.data import embedded, hub
-from yonder.data.files import SUFFIXES, is_file_name, read_file
+from yonder.data.files import SUFFIXES, check_file, is_file_name, read_file
 from yonder.data.records import Record
 from yonder.errors import DataError
 from yonder.recipe.data import DataSettings
@@ -21,6 +21,12 @@ EMBEDDED: dict[str, Callable[[str, Mapping[str, Any]], list[Record]]] = {
     "word-problems": embedded.generated,
 }
 NAMES = (*EMBEDDED, *(name for name in hub.KNOWN if not name.startswith("hub:")))
+
+
+def on_hub(settings: DataSettings) -> bool:
+    """Whether the questions have to be fetched from a hub first."""
+    source = settings.source or ""
+    return source.startswith("hub:") or source in hub.KNOWN
 
 
 def read_records(settings: DataSettings, name: str) -> list[Record]:
@@ -87,8 +93,7 @@ def _content(settings: DataSettings) -> str:
         return embedded.content_hash(source, settings.split)
     path = Path(source if is_file_name(source) else str(settings.options.get("path", ""))).expanduser()
     if is_file_name(source):
-        if not path.is_file():
-            raise DataError(f"there is no file {path}; check `source`")
+        check_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if settings.options.get("path") and path.is_dir():

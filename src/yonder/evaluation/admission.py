@@ -31,6 +31,7 @@ def admit(
     mass_mean: float | None,
     unscored: tuple[int, int],
     attacks: Mapping[str, float],
+    mass_floor: float = MASS_FAIL,
 ) -> Admission:
     """The worst that can be said of a judge; the first reason that applies, failures first.
 
@@ -45,7 +46,7 @@ def admit(
     def verdict(kind: Literal["pass", "warn", "fail", "unmeasured"], why: str) -> Admission:
         return Admission(kind, why, floor)
 
-    if mass_mean is not None and mass_mean < MASS_FAIL:
+    if mass_mean is not None and mass_mean < mass_floor:
         return verdict("fail", f"the judge gives Yes and No only {mass_mean:.3f} of its probability: check its prompt.")
     if share > UNSCORED_FAIL:
         return verdict("fail", f"{missing} of {asked} responses have no score.")
@@ -55,7 +56,7 @@ def admit(
             f"only {pairwise.n} questions have a right and a wrong response with scores; {MIN_QUESTIONS} are needed.",
         )
     if pairwise.value < floor:
-        return verdict("fail", f"{accuracy} is below the floor of {floor:g}.")
+        return verdict("fail", f"{accuracy} is below the floor of {floor:g}; use a better judge, or lower `floor`.")
     if pairwise.high < 0.5:
         return verdict("fail", f"{accuracy} is worse than a coin.")
     warnings = [

@@ -8,7 +8,7 @@ counted apart.
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -59,6 +59,17 @@ class BenchmarkResult:
         if self.vote is not None:
             record["vote"] = asdict(self.vote) | _interval(self.vote.accuracy) | {"correct": list(self.vote.correct)}
         return record
+
+
+def accuracy_text(figures: Mapping[str, Any]) -> str:
+    """Accuracy with its interval, as in `to_json`; how many questions could not be scored; the vote's accuracy."""
+    if figures["accuracy"] is None:
+        return f"not measured, {figures['unscored']} unscored"
+    text = f"{figures['accuracy']:.1%} [{figures['low']:.1%}, {figures['high']:.1%}]"
+    if figures.get("unscored"):
+        text += f" of {figures['n']}, {figures['unscored']} unscored"
+    vote = figures.get("vote")
+    return f"{text}  vote@{vote['samples']} {vote['accuracy']:.1%}" if vote and vote["accuracy"] is not None else text
 
 
 def evaluate(

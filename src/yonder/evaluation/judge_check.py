@@ -16,7 +16,7 @@ from yonder.core import calibration
 from yonder.core.calibration import ReliabilityBin
 from yonder.core.judging import judge_value
 from yonder.core.statistics import wilson
-from yonder.evaluation.admission import Admission, admit
+from yonder.evaluation.admission import MASS_FAIL, Admission, admit
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 HISTOGRAM_BINS = 10
@@ -102,6 +102,7 @@ def check_judge(
     floor: float = 0.0,
     attacks: Collection[str] = (),
     max_false_positive_rate: float = 0.1,
+    mass_floor: float = MASS_FAIL,
     seed: int = 0,
 ) -> JudgeCheck:
     """Compare scores with labels; `scores[i]` belongs to `responses[i]`.
@@ -127,7 +128,7 @@ def check_judge(
     rate = calibration.false_positive_rate(values, labels, delta)
     fooled = [row for row in by_source if row.source in attacks]
     return JudgeCheck(
-        admission=admit(pairwise, floor, rate, mass_mean, (reasons.total(), len(labeled)), _rates(fooled)),
+        admission=admit(pairwise, floor, rate, mass_mean, (reasons.total(), len(labeled)), _rates(fooled), mass_floor),
         pairwise=pairwise,
         auroc=calibration.auroc(values, labels),
         auprc=calibration.auprc(values, labels),

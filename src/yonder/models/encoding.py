@@ -1,5 +1,6 @@
 """Text to tokens and back: the only place where a policy's chat template is applied."""
 
+import sys
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ class PromptEncoder:
         system: str = "",
         stop: tuple[str, ...] = (),
         cut: bool = False,
+        context: int = sys.maxsize,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
@@ -26,6 +28,7 @@ class PromptEncoder:
         self.system = system
         self.stop = stop
         self.cut = cut
+        self.context = context  # the model's longest sequence, tokens
         self.end_ids = end_token_ids(tokenizer)
 
     def render(self, prompt: Prompt) -> str:
@@ -42,15 +45,35 @@ class PromptEncoder:
         so."""
         ids = self.tokenizer(self.render(prompt), add_special_tokens=not self.chat)["input_ids"]
         ids = strip_end(cast(list[int], ids), self.end_ids)
-        if len(ids) > self.max_prompt_tokens:
+        limit = min(self.max_prompt_tokens, self.context - 1)  # at least one token is left to write
+        if len(ids) > limit:
             if self.cut:
-                return tuple(ids[: self.max_prompt_tokens])
+                return tuple(ids[:limit])
+            if limit < self.max_prompt_tokens:
+                raise DataError(
+                    f"prompt `{prompt.id}` has {len(ids)} tokens and the policy only {self.context} positions; "
+                    "leave the question out, set policy.long_prompts: cut, or use a model with a longer context"
+                )
             raise DataError(
                 f"prompt `{prompt.id}` has {len(ids)} tokens, more than "
                 f"policy.max_prompt_tokens = {self.max_prompt_tokens}; "
                 "raise it, leave the question out, or set policy.long_prompts: cut"
             )
         return tuple(ids)
+
+    def encode_example(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
+        """Token ids of a prompt and its solution for SFT, and where the solution begins. DataError beyond the model's
+        context, or cut there where the recipe says so."""
+        context = self.encode(prompt)
+        ids = (*context, *self.encode_solution(prompt.solution or ""))
+        if len(ids) > self.context:
+            if not self.cut:
+                raise DataError(
+                    f"prompt `{prompt.id}` with its solution has {len(ids)} tokens and the policy only {self.context} "
+                    "positions; leave it out, set policy.long_prompts: cut, or use a model with a longer context"
+                )
+            ids = ids[: self.context]
+        return ids, len(context)
 
     def encode_solution(self, solution: str) -> tuple[int, ...]:
         """Token ids of a reference completion and the end token after it."""

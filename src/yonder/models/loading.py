@@ -45,6 +45,11 @@ def pick_device(name: str) -> torch.device:
 
 def locate(reference: str) -> str:
     """The folder or hub name behind a reference; `yonder:NAME` is a folder inside the package."""
+    if reference.startswith((".", "/", "~")):  # a path, never a hub name
+        path = Path(reference).expanduser()
+        if not path.is_dir():
+            raise ModelError(f"there is no folder {path}; relative paths begin at {Path.cwd()}")
+        return str(path)
     if not reference.startswith("yonder:"):
         return reference
     name = reference.removeprefix("yonder:")
@@ -128,6 +133,15 @@ def load_classifier(
     # the model is read at its last token that is not this one, which must therefore not be the end token
     model.config.pad_token_id = pad if pad != end else int(end == 0)
     return _ready(model, device)
+
+
+def positions(model: PreTrainedModel) -> int | None:
+    """Longest sequence that a model was made for, tokens; None where its configuration does not say."""
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        found = getattr(model.config, name, None)
+        if isinstance(found, int) and found > 0:
+            return found
+    return None
 
 
 def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

@@ -144,8 +144,13 @@ def check_references(recipe: Recipe) -> None:
         if isinstance(stage, EvaluateStage):
             for name in stage.benchmarks:
                 _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
+                _check_labels(recipe, f"benchmarks.{name}", recipe.benchmarks[name].data)
         if isinstance(stage, DistillStage):
             _check_probe(recipe, stage, key)
+            for i, term in enumerate(stage.terms):
+                settings = recipe.rewards.get(term.reward)
+                if settings is not None and settings.kind == "verifiable":
+                    _check_labels(recipe, f"{key}.terms.{i}", term.data)
         _check_inputs(recipe, stage, key, seen)
         seen.add(stage.name)
 
@@ -176,6 +181,19 @@ def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
         raise ValueError(
             f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; "
             "add one (its weight may be 0)"
+        )
+
+
+def _check_labels(recipe: Recipe, key: str, name: str) -> None:
+    """What is verified needs labels and a format that has a right answer."""
+    data = recipe.data[name.partition(".")[0]]
+    if not data.labeled:
+        raise ValueError(
+            f"{key}: data set `{name}` has `labeled: false`, so nothing can be verified on it; use another"
+        )
+    if (data.task or recipe.task).format == "open":
+        raise ValueError(
+            f"{key}: `format: open` has no right answer to verify; use a judge as reward, and no benchmark"
         )
 
 

@@ -158,6 +158,7 @@ def _text_lines(path: Path) -> Iterator[str]:
 def _read_stages(folder: Path, summary: Mapping[str, Any], problems: list[str]) -> tuple[StageRecord, ...]:
     """Stages in the summary's order, then those that only left a directory, oldest first."""
     found = [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+    found = [child for child in found if not child.name.startswith(".")]  # results of earlier configurations
     rest = sorted((child for child in found if child.name not in summary), key=lambda child: (_age(child), child.name))
     names = [*summary, *(child.name for child in rest)]
     return tuple(_read_stage(folder / name, _mapping(summary.get(name)), problems) for name in names)

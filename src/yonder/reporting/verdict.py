@@ -101,7 +101,7 @@ def _sentence(
     if rows == 1:
         return f"{best[0]} reaches {reached} on {benchmark}; there is no other row to compare it with."
     if best == first:
-        return f"No stage is better than the first row on {benchmark}: {first[0]} stays ahead with {reached}."
+        return f"No stage is better than the first row on {benchmark}: {first[0]} has {reached}."
     points = 100 * (best[1].value - first[1].value)
     above = f"{points:.1f} points above {first[0]} ({percent(first[1].value)} %)"
     said = f"{best[0]} is best on {benchmark} with {reached}, {above}"

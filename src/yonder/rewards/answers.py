@@ -18,6 +18,8 @@ _NUMBER = re.compile(  # neither a power or its exponent ("cm^2") nor a piece of
 _SIGNS = str.maketrans(
     {"−": "-", "–": "-", "—": " - ", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⁄": "/", "×": "\\times ", "\u00a0": " "}
 )
+_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?!\d)")  # 12 000: spaces between thousands
+_TIED = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _REACH = 300  # characters behind an anchor
 _TRIES = 20  # anchors, from the last; both bounds keep the time small whatever the text
 _MARKUP = ":*_\"'`([<{$=~≈ \t\r\n"
@@ -30,7 +32,7 @@ _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 
 def read_number(label: str) -> float | None:
     """The number that a label is, as a whole ("1,000", "1/2", "18%", LaTeX); None for anything else ("None", "nan")."""
-    text = _clean(label).strip().strip("<>*").strip()
+    text = _clean(_GROUPS.sub(_joined, label)).strip().strip("<>*").strip()
     match = _NUMBER.fullmatch(text.removesuffix(".").removesuffix("%").rstrip())
     return _value(match, spaced_sign=True) if match else latex_number(text)
 
@@ -58,15 +60,19 @@ def final_number(text: str) -> float | None:
     return None
 
 
+def _joined(match: re.Match[str]) -> str:
+    return "".join(match[0].split())
+
+
 def _clean(text: str) -> str:
-    text = text.translate(_SIGNS)
+    text = _TIED.sub("", text).translate(_SIGNS)
     text = re.sub(r"\\[()\[\],!;]|\$\$", " ", text.replace("{,}", ",").replace(r"\$", "$").replace(r"\%", "%"))
     return re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r" \1 ", text)
 
 
 def _after(anchor: re.Match[str], text: str) -> float | None:
     """The number that stands behind an anchor; None when its sentence has none."""
-    rest = text[anchor.end() : anchor.end() + _REACH]
+    rest = _GROUPS.sub(_joined, text[anchor.end() : anchor.end() + _REACH])
     if anchor.group().startswith("\\"):
         return _first(_braced(rest))
     rest = rest.lstrip(_MARKUP)

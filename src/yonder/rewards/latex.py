@@ -24,6 +24,8 @@ def latex_number(text: str) -> float | None:
     """Its finite real value; None when it is no such expression. Safe in any thread."""
     text = text.strip().rstrip(".").replace("$", "").strip()
     unsafe = len(text) > _LENGTH or text.count("(") + text.count("[") > _PARENTHESES or text.count("{") > _BRACES
+    if "\\" not in text and re.search(r"\d\s+\d", text):
+        return None  # "3 4" is two numbers; math-verify would add or multiply them
     if unsafe or not any(c.isdigit() or c == "\\" for c in text) or not _ALLOWED.fullmatch(text):
         return None
     return _parsed(text.rpartition("=")[2])

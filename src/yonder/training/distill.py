@@ -29,6 +29,10 @@ from yonder.training.selection import Selection
 from yonder.training.update import LossSettings, annotate, rollout_gap, update
 
 log = logging.getLogger("yonder")
+NOTHING_LEARNED = (
+    "nothing was learned: the rewards never differed, or no rollout had one; read the rollouts (completions may be cut "
+    "at policy.max_completion_tokens)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Distiller:
         False  # the sampler's log-probs agree with the trainer's and nothing else needs the extra forward
     )
     rollout_gap_nats: float = 0.0  # measured at the first step
+    learned: bool = False  # some step of this process had a gradient
     optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
 
@@ -91,6 +96,7 @@ class Distiller:
         Raises TrainingError when nothing can be learned from, or a loss is not finite.
         """
         self._resume()
+        begun = self.step
         self.progress.start(self.plan.name, self.plan.steps, self.step)
         stopped = ""
         while self.step < self.plan.steps and not stopped:
@@ -107,7 +113,11 @@ class Distiller:
         self.progress.finish()
         if stopped:
             self.progress.say(f"{self.plan.name} stopped at step {self.step}: {stopped}")
-        return {"steps": self.step, "stopped": stopped, **self.selection.summary(self.step)}
+        result = {"steps": self.step, "stopped": stopped, **self.selection.summary(self.step)}
+        if self.step > begun and not self.learned:
+            self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
+            result["alarm"] = NOTHING_LEARNED
+        return result
 
     def iterate(self) -> tuple[dict[str, Any], Alarm]:
         """One iteration: prompts, rollouts, scores, advantages, updates, guards, records."""
@@ -173,6 +183,7 @@ class Distiller:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             stats = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.value_outputs) | {"lr": lr}
+            self.learned |= stats["grad_norm"] > 0
         return stats
 
     def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:
@@ -224,7 +235,8 @@ class Distiller:
         for k, term in enumerate(self.terms):
             scored = batch.scored[:, k]
             count = float(scored.sum())
-            metrics[f"terms/{term.name}/reward_mean"] = float((batch.scores[:, k] * scored).sum()) / max(1.0, count)
+            total = float((batch.scores[:, k] * scored).sum())
+            metrics[f"terms/{term.name}/reward_mean"] = total / count if count else None
             metrics[f"terms/{term.name}/scored"] = count / len(rollouts[term.stream])  # a share
         for name, members in rollouts.items():
             metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
@@ -277,7 +289,8 @@ def mean(values: Sequence[float]) -> float:
 
 def facts(metrics: Mapping[str, Any], terms: Sequence[Term]) -> dict[str, str]:
     """What the progress line shows."""
-    shown = {term.name: f"{metrics[f'terms/{term.name}/reward_mean']:.3f}" for term in terms}
+    means = {term.name: metrics[f"terms/{term.name}/reward_mean"] for term in terms}
+    shown = {name: "unscored" if value is None else f"{value:.3f}" for name, value in means.items()}
     if "policy/kl_nats" in metrics:
         shown["KL"] = f"{metrics['policy/kl_nats']:.3f}"
     for key, value in metrics.items():

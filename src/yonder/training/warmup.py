@@ -16,14 +16,9 @@ def sft_examples(epochs: Callable[[int], Sequence[Prompt]], encoder: PromptEncod
         found: list[Example] = []
         for prompt in epochs(epoch):
             if prompt not in known:
-                known[prompt] = encode_example(prompt, encoder)
+                ids, target = encoder.encode_example(prompt)
+                known[prompt] = Example(ids, target)
             found.append(known[prompt])
         return found
 
     return examples
-
-
-def encode_example(prompt: Prompt, encoder: PromptEncoder) -> Example:
-    """Tokens of one prompt with its solution."""
-    context = encoder.encode(prompt)
-    return Example((*context, *encoder.encode_solution(prompt.solution or "")), target=len(context))

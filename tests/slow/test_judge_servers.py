@@ -1,0 +1,137 @@
+"""The same verdicts from this process, from vLLM and from llama.cpp, on 500 pairs; a server that dies in mid-run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.slow import servers
+from tests.slow.judge_model import VOCABULARY, pairs, save_judge
+from yonder.assemble import build_judge
+from yonder.judges.served import ServedJudge
+from yonder.judges.vllm import VLLMBackEnd
+from yonder.recipe.rewards import JudgeSettings
+from yonder.rewards.judge import Verdict, YesNoModel
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_judge(tmp_path_factory.mktemp("judge"))
+
+
+@pytest.fixture(scope="module")
+def local(model: Path) -> list[Verdict]:
+    verdicts = judge(model, backend="local").verdicts(pairs())
+    within = sum(abs(verdict.logit_gap) < 4 for verdict in verdicts)
+    assert len(verdicts) == 500
+    assert 250 <= within < 500
+    assert max(v.logit_gap for v in verdicts) - min(v.logit_gap for v in verdicts) > 8
+    return verdicts
+
+
+@pytest.fixture(scope="module")
+def vllm(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    server = servers.vllm(model, tmp_path_factory.mktemp("vllm") / "log")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    server = servers.llama_cpp(model, tmp_path_factory.mktemp("llama_cpp") / "log")
+    server.start()
+    yield server
+    server.kill()
+
+
+def judge(model: Path, server: servers.Server | None = None, **settings: Any) -> YesNoModel:
+    given: dict[str, Any] = {"model": str(model), "prompt": "text", "chat": "off"} | settings
+    if server is not None:
+        given["server"] = {
+            "urls": [server.url], "model": "judge", "top_logprobs": VOCABULARY, "concurrency": 4, "deadline_s": 200,
+        }  # fmt: skip
+    return build_judge(JudgeSettings.model_validate(given), str(model), program=False).model
+
+
+def largest_difference(ours: list[Verdict], theirs: list[Verdict]) -> float:
+    assert [verdict.reason for verdict in theirs if verdict.reason] == []
+    assert not any(verdict.missing_yes or verdict.missing_no for verdict in theirs)
+    assert max(abs(a.mass - b.mass) for a, b in zip(ours, theirs, strict=True)) < 1e-4
+    return max(abs(a.logit_gap - b.logit_gap) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_batches_and_order_do_not_matter(model: Path, local: list[Verdict]) -> None:
+    alone = judge(model, batch_tokens=1).verdicts(pairs())
+    in_64s = [v for i in range(0, 500, 64) for v in judge(model, batch_tokens=10**9).verdicts(pairs()[i : i + 64])]
+    backwards = judge(model).verdicts(pairs()[::-1])[::-1]
+    for other in (alone, in_64s, backwards):
+        assert largest_difference(local, other) < 1e-4
+
+
+@pytest.mark.parametrize("way", ["labels", "scoring", "top"])
+def test_vllm_gives_the_local_gaps(way: str, model: Path, local: list[Verdict], vllm: servers.Server) -> None:
+    served = judge(model, vllm, backend="vllm")
+    assert isinstance(served, ServedJudge)
+    assert isinstance(served.back_end, VLLMBackEnd)
+    assert served.found == "vLLM returns the labels' log-probs"
+    assert served.back_end.scoring
+    if way != "labels":
+        served.back_end.by_id = False
+    if way == "scoring":
+        served.back_end.top = 1  # so that no label is among the top log-probs
+    some = 500 if way == "labels" else 100
+    assert largest_difference(local[:some], served.verdicts(pairs()[:some])) < 0.02
+
+
+def test_llama_cpp_gives_the_local_gaps(model: Path, local: list[Verdict], llama_cpp: servers.Server) -> None:
+    served = judge(model, llama_cpp, backend="llama-cpp")
+    assert isinstance(served, ServedJudge)
+    assert served.found == f"llama-cpp-python: text, the {VOCABULARY} largest log-probs"
+    assert largest_difference(local, served.verdicts(pairs())) < 0.02
+
+
+def test_a_chat_api_gives_the_local_gaps(model: Path, vllm: servers.Server) -> None:
+    ours = judge(model, chat="on", every_spelling=True).verdicts(pairs()[:50])  # the API's tokens match by text
+    theirs = judge(model, vllm, backend="openai").verdicts(pairs()[:50])
+    assert largest_difference(ours, theirs) < 0.02
+
+
+def test_votes_come_from_the_same_distribution(model: Path, vllm: servers.Server) -> None:
+    votes = judge(model, vllm, backend="votes").verdicts(pairs()[:3])
+    assert all(0 <= verdict.mass <= 1 and verdict.reason == "" for verdict in votes)
+
+
+def test_a_bound_stands_for_a_label_that_is_not_returned(model: Path, vllm: servers.Server) -> None:
+    served = judge(model, vllm, backend="vllm")
+    assert isinstance(served, ServedJudge)
+    assert isinstance(served.back_end, VLLMBackEnd)
+    served.back_end.by_id = served.back_end.scoring = False
+    served.back_end.top = 1
+    found = served.verdicts(pairs()[:20])
+    assert all(verdict.reason or verdict.missing_yes or verdict.missing_no for verdict in found)
+
+
+def test_a_server_that_is_killed_and_comes_back_loses_nothing(
+    model: Path, local: list[Verdict], llama_cpp: servers.Server
+) -> None:
+    served = judge(model, llama_cpp, backend="llama-cpp")
+    assert isinstance(served, ServedJudge)
+    found: list[Verdict] = []
+    work = threading.Thread(target=lambda: found.extend(served.verdicts(pairs())))
+    work.start()
+    while served.back_end.transport.usage.requests < 50:
+        time.sleep(0.01)
+    llama_cpp.kill()
+    time.sleep(1.0)
+    llama_cpp.start()
+    work.join(240)
+    assert served.back_end.transport.usage.retries > 0
+    assert largest_difference(local, found) < 0.02
