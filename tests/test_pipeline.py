@@ -1,5 +1,9 @@
 """Whole stages of a small recipe in this process: which are due, what is refused, what the summary holds."""
 
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +11,12 @@ import pytest
 import yaml
 
 from tests.test_errors import tree
-from yonder.errors import TrainingError
+from yonder.errors import DataError, RecipeError, StorageError, TrainingError
+from yonder.evaluation.benchmarks import accuracy_text
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
+from yonder.storage import only_one
+from yonder.terminal import print_results
 from yonder.training.progress import Silent
 
 
@@ -65,3 +72,99 @@ def test_a_floor_that_cannot_be_checked_stops_the_run(tmp_path: Path, floor: flo
         return
     with pytest.raises(TrainingError, match=r"stage check: the floor of 0.5 cannot be checked: only 0 questions"):
         run(recipe)
+
+
+def test_a_vote_and_unscored_questions_stand_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": "What is 1 + 1?", "answer": answer} for answer in ("2", "None", "5 dollars")]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row | {"id": str(i)}) + "\n" for i, row in enumerate(rows)))
+    data = {"odd": {"source": str(tmp_path / "test.jsonl")}}
+    stages = [{"name": "end", "kind": "evaluate", "checkpoints": ["base"], "benchmarks": ["odd"]}]
+    path = write(tmp_path, stages, data=data, task={"format": "text"}, benchmarks={"odd": {"data": "odd", "votes": 2}})
+    summary = run(load_recipe(str(path)))
+    print_results(summary)
+    shown = accuracy_text(summary["results"]["base"]["odd"])
+    assert shown.startswith("0.0% [0.0%, 79.3%] of 1, 2 unscored  vote@2 ")
+    assert shown in capsys.readouterr().out
+
+
+def test_a_benchmark_without_readable_labels_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text('{"question": "What?", "answer": "seven"}\n')
+    data = {"odd": {"source": str(tmp_path / "test.jsonl")}}
+    stages = [{"name": "end", "kind": "evaluate", "checkpoints": ["base"], "benchmarks": ["odd"]}]
+    path = write(tmp_path, stages, data=data, task={"format": "text"}, benchmarks={"odd": {"data": "odd"}})
+    heard = Heard()
+    summary = run(load_recipe(str(path)), progress=heard)
+    assert summary["results"]["base"]["odd"]["accuracy"] is None
+    assert heard.said[0].startswith("base on odd: not measured, 1 unscored (")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.train.labeled=false"], "stages.rl.terms.0: data set `train` has `labeled: false`"),
+        (["task.format=open"], "stages.rl.terms.0: `format: open` has no right answer to verify"),
+    ],
+)
+def test_what_cannot_be_verified_is_refused(tmp_path: Path, overrides: list[str], words: str) -> None:
+    path = write(tmp_path, tree(tmp_path)["stages"])
+    with pytest.raises(RecipeError, match=re.escape(words)):
+        load_recipe(str(path), overrides)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('{"question": "What?", "gold": "7"}\n', "no row has an answer"),
+        ('{"question": "What?", "answer": "7"}\n{"question"\n', "line 2: not JSON"),
+    ],
+)
+def test_a_bad_test_set_is_found_before_anything_runs(tmp_path: Path, lines: str, words: str) -> None:
+    (tmp_path / "test.jsonl").write_text(lines)
+    data = tree(tmp_path)["data"] | {"odd": {"source": str(tmp_path / "test.jsonl")}}
+    stages = [WARMUP, {"name": "end", "kind": "evaluate", "checkpoints": ["warmup"], "benchmarks": ["odd"]}]
+    path = write(tmp_path, stages, data=data, benchmarks={"odd": {"data": "odd"}})
+    with pytest.raises(DataError, match=words):
+        run(load_recipe(str(path)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_learns_nothing_says_so(tmp_path: Path) -> None:
+    stages = [stage | {"policy": None} for stage in tree(tmp_path)["stages"][1:]]
+    heard = Heard()
+    summary = run(load_recipe(str(write(tmp_path, stages)), ["rl.kl.beta=0", "rl.ppo.value_coef=0"]), progress=heard)
+    assert any("rl: nothing was learned" in line for line in heard.said)
+    assert summary["stages"]["rl"]["alarm"].startswith("nothing was learned")
+
+
+def test_a_reward_without_scores_is_shown_as_unscored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_silent.py").write_text("def f(rollouts):\n    return [None] * len(rollouts)\n")
+    monkeypatch.chdir(tmp_path)
+    stages = [stage | {"policy": None} for stage in tree(tmp_path)["stages"][1:]]
+    stages[0] = stages[0] | {"terms": [{"reward": "my_silent:f", "data": "train", "weight": 1.0}]}
+    run(load_recipe(str(write(tmp_path, stages))))
+    rows = [json.loads(line) for line in (tmp_path / "run/stages/rl/metrics.jsonl").read_text().splitlines()]
+    assert [row["terms/my_silent:f@train/reward_mean"] for row in rows] == [None]
+
+
+def test_two_processes_do_not_share_a_run_directory(tmp_path: Path) -> None:
+    with only_one(tmp_path / "run"), pytest.raises(StorageError, match="another process works in the run directory"):
+        run(load_recipe(str(write(tmp_path, [WARMUP]))))
+    run(load_recipe(str(write(tmp_path, [WARMUP])), ["warmup.epochs=1"]))
+
+
+def test_completions_end_at_the_models_context(tmp_path: Path) -> None:
+    short = {"family": "gpt2", "hidden_size": 16, "layers": 1, "heads": 2, "context": 128}  # positions are learned
+    path = write(tmp_path, [EVALUATION | {"checkpoints": ["base"]}], benchmarks={"train": {"data": "train"}})
+    limits = ["policy.max_completion_tokens=400", f"policy.model={json.dumps(short)}"]
+    assert run(load_recipe(str(path), limits))["results"]["base"]["train"]["n"] == 12
+    with pytest.raises(DataError, match="and the policy only 16 positions"):
+        run(load_recipe(str(path), [*limits, "policy.model.context=16"]))
+
+
+def test_an_interrupt_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my_impatient.py").write_text("def f(rollouts):\n    raise KeyboardInterrupt\n")
+    path = write(tmp_path, [stage | {"policy": None} for stage in tree(tmp_path)["stages"][1:]])
+    command = [sys.executable, "-m", "yonder", "run", str(path), "rl.terms.0.reward=my_impatient:f"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines()[-1].startswith("yonder: interrupted; the same command continues")

@@ -96,3 +96,8 @@ def test_rollout_logs_are_read_across_frames_and_cuts(tmp_path: Path) -> None:
 def test_lone_surrogates_do_not_stop_the_page(tmp_path: Path) -> None:
     write(tmp_path / "summary.json", json.dumps({"title": "half \ud83d pair"}))
     assert read_run(tmp_path).title.encode("utf-8") == b"half ? pair"
+
+
+def test_what_an_earlier_configuration_left_is_no_stage(run_dir: Path) -> None:
+    (run_dir / "stages" / ".replaced" / "warm-up-20260101-000000").mkdir(parents=True)
+    assert ".replaced" not in [stage.name for stage in read_run(run_dir).stages]

@@ -15,6 +15,8 @@ from yonder.rewards.latex import latex_number
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 NUMBERS: list[tuple[str, float | None]] = [
+    ("The answer is 12 000.", 12000),  # spaces between thousands
+    ("The answer is 12\u00a0000 euros", 12000),
     ("Therefore, the answer is <203>.", 203),  # [ReFT] svamp_nl
     ("Therefore, the answer is <69.32%>.", 69.32),
     ("the answer is $1,000.", 1000),
@@ -84,6 +86,11 @@ def test_final_number(text: str, number: float | None):
 
 
 LABELS: list[tuple[str, float | None]] = [
+    ("1 200", 1200),
+    ("12\u00a0000", 12000),
+    ("$1 000 000", 1000000),
+    ("3 4", None),
+    ("12 00", None),
     ("18", 18), ("-3.5", -3.5), ("- 5", -5), ("+3", 3), (".5", 0.5), ("1,000", 1000), ("$18", 18), ("18%", 18),
     ("18.", 18), ("203.0", 203), ("1e3", 1000), ("1/2", 0.5), ("5/8", 0.625), ("3 1/2", 3.5), ("-1/2", -0.5),
     ("<203>", 203), (r"\frac{1}{2}", 0.5), (r"$\frac{1}{2}$", 0.5),

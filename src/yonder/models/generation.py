@@ -151,7 +151,7 @@ class PolicySampler:
         return cache, logits, mask
 
     def _step(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
-        positions = mask.sum(-1, keepdim=True) - 1
+        positions = (mask.sum(-1, keepdim=True) - 1).clamp(max=self.encoder.context - 1)  # rows that are over go on
         hidden = self.policy.trunk.hidden(
             ids.unsqueeze(-1), mask, position_ids=positions, past_key_values=cache, use_cache=True
         )

@@ -207,7 +207,7 @@ def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
     vote = _mapping(value.get("vote"))
     by_category = value.get("categories") or value.get("by_category")
     categories = {name: _accuracy(_mapping(item)) for name, item in _mapping(by_category).items()}
-    k = number(vote.get("k") or vote.get("samples"))
+    k = number(vote.get("samples"))
     return BenchmarkResult(
         greedy=greedy,
         vote=_accuracy(vote),
