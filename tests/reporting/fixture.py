@@ -123,7 +123,7 @@ def result(accuracy: float, n: int, vote: float | None = None, categories: tuple
     half = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
     found: dict[str, Any] = {"accuracy": accuracy, "low": accuracy - half, "high": accuracy + half, "n": n}
     if vote is not None:
-        found["vote"] = {"k": 8, "accuracy": vote, "low": vote - half, "high": vote + half, "n": n}
+        found["vote"] = {"samples": 8, "accuracy": vote, "low": vote - half, "high": vote + half, "n": n}
     names = ("subtraction", HOSTILE, "addition")
     found["categories"] = {name: {"accuracy": a, "n": n // 3} for name, a in zip(names, categories, strict=False)}
     return found
