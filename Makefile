@@ -31,6 +31,7 @@ test: setup-dev  ## fast tests (under 15 minutes)
 
 test-slow: setup-dev  ## real servers, browser, several processes (under 60 minutes)
 	@command -v chromium >/dev/null || ./tools/install_browser.sh
+	$(BIN)/python tools/install_judge_servers.py
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
 check: setup-dev  ## format, lint, types, architecture, fast tests
@@ -51,4 +52,4 @@ docs: $(STAMP)  ## build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
 clean:  ## remove what the targets made (not runs/)
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache
+	rm -rf $(VENV) .servers build dist site .pytest_cache .ruff_cache

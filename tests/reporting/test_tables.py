@@ -27,7 +27,7 @@ def gsm8k(accuracy: float, low: float | None = None, high: float | None = None) 
 def test_cells_and_markdown(tmp_path: Path) -> None:
     results = {
         "sft": gsm8k(0.2183, 0.196, 0.241),
-        "rl|x": {"svamp": {"accuracy": 0.5, "vote": {"k": 8, "accuracy": 0.55}}},
+        "rl|x": {"svamp": {"accuracy": 0.5, "vote": {"samples": 8, "accuracy": 0.55}}},
     }
     table = results_table([run_with(tmp_path, results)])
     assert table == Table(
@@ -43,7 +43,7 @@ def test_cells_and_markdown(tmp_path: Path) -> None:
 
 
 def test_csv_is_tidy_and_unrounded(tmp_path: Path) -> None:
-    vote = {"accuracy": 1 / 3, "n": 3, "vote": {"k": 8, "accuracy": 0.5, "low": 0.1, "high": 0.9, "n": 2}}
+    vote = {"accuracy": 1 / 3, "n": 3, "vote": {"samples": 8, "accuracy": 0.5, "low": 0.1, "high": 0.9, "n": 2}}
     rows = list(csv.DictReader(io.StringIO(to_csv([run_with(tmp_path / "r", {"sft": {"a,b": vote}})]))))
     assert rows[0] == {
         "run": "r", "stage": "sft", "benchmark": "a,b", "decoding": "greedy",
