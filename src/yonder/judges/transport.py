@@ -24,6 +24,7 @@ WRONG_FOR_GOOD = (401, 403, 404, 405)  # key, rights, path or model: no request 
 PASSING = (408, 409, 425, 429)  # besides 5xx
 BAD_ANSWERS = 3  # answers that cannot be read before a request is given up
 LONGEST_PAUSE_S = 30.0
+GIVEN_UP_S = 5.0  # patience of a request while the servers are known to be down: the deadline is not waited for twice
 
 
 class Unanswered(Exception):
@@ -76,65 +77,59 @@ class Transport:
         self._lock = threading.Lock()
         self._open = dict.fromkeys(self.urls, 0)
         self._down_until = dict.fromkeys(self.urls, 0.0)
+        self._faults_running = dict.fromkeys(self.urls, 0)  # faults since the last good answer
         self._next_start = 0.0
+        self._last_fault = ""
+        self._given_up = False  # a request has waited for the whole deadline and nothing was answered since
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T], deadline_s: float | None = None) -> T:
+    def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
         """POST and read the answer; `read` raises ValueError, KeyError, IndexError or TypeError for one it cannot read.
 
         Raises ModelError for what no retry mends, Unanswered after the deadline, after unreadable answers, or where
         the server refuses this body.
         """
-        end = time.monotonic() + (self.limits.deadline_s if deadline_s is None else deadline_s)
-        unreadable, attempt, fault = 0, 0, "no server was free"
+        patience = self.limits.deadline_s if not self._given_up else min(GIVEN_UP_S, self.limits.deadline_s)
+        end = time.monotonic() + patience
+        unreadable = 0
         while True:
-            if attempt and not self._pause(attempt, end):
-                raise Unanswered(f"no answer from {self._where()}{path} within the deadline; the last fault: {fault}")
+            if not self._pause(end):
+                self._given_up = True
+                raise Unanswered(
+                    f"no answer from {self._where()}{path} within the deadline; the last fault: {self._last_fault}"
+                )
             url = self._pick()
             self._wait_for_turn()
             try:
                 answer = self._once(url, path, body)
                 if isinstance(answer, str):
-                    fault = answer
+                    self._fault(answer)
                 else:
                     found = read(answer)
-                    self._count(answer)
+                    self._count(url, answer)
                     return found
             except (ValueError, KeyError, IndexError, TypeError) as error:
                 unreadable += 1
                 fault = f"an answer that cannot be read ({type(error).__name__}: {str(error)[:120]})"
+                self._fault(fault)
                 if unreadable >= BAD_ANSWERS:
-                    self._fault("unreadable answer")
                     raise Unanswered(f"{url}{path} gave {fault}, {unreadable} times") from error
             finally:
                 with self._lock:
                     self._open[url] -= 1
-            self._fault(fault.split(" (")[0])
-            attempt += 1
-
-    def get(self, path: str) -> Any:
-        """GET from the first server that answers; None where none does or the path is unknown."""
-        for url in self.urls:
-            try:
-                response = self._client.get(url + path, timeout=min(10.0, self.limits.timeout_s))
-                if response.status_code == 200:
-                    return response.json()
-            except (httpx2.HTTPError, ValueError):
-                continue
-        return None
 
     def _once(self, url: str, path: str, body: dict[str, Any]) -> Any:
         """One try: the parsed answer, or the name of a passing fault."""
         try:
             response = self._client.post(url + path, json=body)
         except httpx2.TimeoutException:
-            self._rest(url, 0.0)
+            self._rest(url)
             return f"no answer in {self.limits.timeout_s:g} s"
         except httpx2.TransportError as error:
-            self._rest(url, 1.0)
+            self._rest(url)
             return f"{type(error).__name__} ({str(error)[:120]})"
         status = response.status_code
         if status in WRONG_FOR_GOOD:
@@ -156,19 +151,17 @@ class Transport:
             self._open[url] += 1
             return url
 
-    def _rest(self, url: str, seconds: float) -> None:
+    def _rest(self, url: str, asked_s: float = 0.0) -> None:
+        """Leave a faulty server alone for a while: longer with every fault in a row, or as long as it asks for."""
         with self._lock:
-            self._down_until[url] = time.monotonic() + min(seconds, LONGEST_PAUSE_S)
+            self._faults_running[url] += 1
+            pause = 0.25 * 2 ** min(self._faults_running[url] - 1, 10) * random.uniform(0.5, 1.0)
+            self._down_until[url] = time.monotonic() + min(max(pause, asked_s), LONGEST_PAUSE_S)
 
-    def _pause(self, attempt: int, end: float) -> bool:
-        """Wait before a retry; False where the deadline comes first. Another server that is up is tried at once."""
+    def _pause(self, end: float) -> bool:
+        """Wait until a server is up again; False where the deadline comes first."""
         with self._lock:
-            now = time.monotonic()
-            waits = [max(0.0, until - now) for until in self._down_until.values()]
-        backoff = min(LONGEST_PAUSE_S, 0.25 * 2 ** min(attempt - 1, 10)) * random.uniform(0.5, 1.0)
-        if len(self.urls) > 1 and attempt < len(self.urls) and min(waits) == 0.0:
-            backoff = 0.0
-        wait = max(backoff, min(waits))
+            wait = max(0.0, min(self._down_until.values()) - time.monotonic())
         if time.monotonic() + wait >= end:
             return False
         time.sleep(wait)
@@ -183,17 +176,21 @@ class Transport:
             self._next_start = start + 60.0 / self.limits.requests_per_minute
         time.sleep(max(0.0, start - time.monotonic()))
 
-    def _fault(self, name: str) -> None:
+    def _fault(self, fault: str) -> None:
+        name = fault.split(" (")[0]
         with self._lock:
+            self._last_fault = fault
             self.usage.retries += 1
             self.usage.faults[name] += 1
             first = self.usage.faults[name] == 1
         if first:
             log.warning("judge server %s: %s; trying again", self._where(), name)
 
-    def _count(self, answer: Any) -> None:
+    def _count(self, url: str, answer: Any) -> None:
         usage = answer.get("usage") if isinstance(answer, dict) else None
         with self._lock:
+            self._faults_running[url] = 0
+            self._given_up = False
             self.usage.requests += 1
             self.usage.prompt_tokens += int((usage or {}).get("prompt_tokens") or 0)
             self.usage.completion_tokens += int((usage or {}).get("completion_tokens") or 0)

@@ -1,0 +1,88 @@
+"""A scoring server that misbehaves on order: every fault of a real one, at a known request."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Faulty(ThreadingHTTPServer):
+    """Answers `/v1/score`; `faults[i]` spoils the i-th request, later ones are answered well."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.faults: list[str] = []
+        self.asked: list[dict[str, Any]] = []
+        self.headers_seen: list[dict[str, str]] = []
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Faulty
+
+    def log_message(self, *_: Any) -> None:
+        """Be quiet."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.server.lock:
+            number = len(self.server.asked)
+            self.server.asked.append(body)
+            self.server.headers_seen.append(dict(self.headers))
+        fault = self.server.faults[number] if number < len(self.server.faults) else ""
+        if fault == "reset":
+            self.connection.close()
+            return
+        if fault == "hang":
+            time.sleep(1.5)
+        if fault.isdigit():
+            self.reply(int(fault), json.dumps({"error": f"fault {fault}"}), {"Retry-After": "0"})
+            return
+        rows = [scores(item) for item in body["items"]]
+        if fault == "missing labels":
+            rows = [[0.0, 0.0] for _ in rows]
+        if fault == "one label":
+            rows = [[yes, 0.0] for yes, _ in rows]
+        if fault == "NaN":
+            rows = [[float("nan"), no] for _, no in rows]
+        if fault == "too few":
+            rows = rows[:-1]
+        text = json.dumps({"scores": rows, "usage": {"prompt_tokens": sum(map(len, body["items"]))}})
+        self.reply(200, text[: len(text) // 2] if fault == "half" else text)
+
+    def reply(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def scores(ids: list[int]) -> list[float]:
+    """P(yes) and P(no): a function of the prompt's tokens."""
+    yes = (1 + sum(ids) % 97) / 100
+    return [yes * 0.9, (1 - yes) * 0.9]
+
+
+@contextmanager
+def serving() -> Iterator[Faulty]:
+    """A server on a free port."""
+    server = Faulty()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()

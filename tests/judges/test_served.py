@@ -1,0 +1,226 @@
+"""Faults of judge servers: nothing becomes a zero, nothing is lost, what cannot be mended is one sentence."""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.judges.faulty import Faulty, scores, serving
+from yonder.assemble import load_judge
+from yonder.errors import ModelError, RecipeError, StorageError
+from yonder.judges.cache import VerdictCache
+from yonder.judges.prompt import Asked, WrittenPrompt
+from yonder.judges.served import ServedJudge, verdict_of
+from yonder.judges.transport import Limits, Transport
+from yonder.rewards.judge import JudgeReward, Verdict
+
+PAIRS = [(f"What is {i} + {i + 1}?", f"return {i} + {i + 1}") for i in range(6)]
+
+
+@pytest.fixture
+def server() -> Iterator[Faulty]:
+    with serving() as running:
+        yield running
+
+
+def judge(*urls: str, **server_settings: Any) -> JudgeReward:
+    given = {"urls": list(urls), "batch": 2, "concurrency": 1, "timeout_s": 0.4, "deadline_s": 20} | server_settings
+    return load_judge({"model": "yonder:judge", "backend": "sglang", "mass_floor": 0.0, "server": given})
+
+
+def served(reward: JudgeReward) -> ServedJudge:
+    assert isinstance(reward.model, ServedJudge)
+    return reward.model
+
+
+def true_gaps(reward: JudgeReward) -> list[float]:
+    found: list[float] = []
+    for question, response in PAIRS:
+        yes, no = scores(list(served(reward).prompt.asked(question, response, 1024).ids))
+        found.append(math.log(yes) - math.log(no))
+    return found
+
+
+@pytest.mark.parametrize("fault", ["reset", "hang", "429", "408", "500", "503", "half", "NaN", "too few"])
+def test_a_passing_fault_costs_nothing(fault: str, server: Faulty) -> None:
+    reward = judge(server.url)
+    server.faults = [""] * len(server.asked) + ["", fault, fault]
+    found = reward.score(PAIRS)
+    assert [score.logit_gap for score in found] == pytest.approx(true_gaps(reward), abs=1e-9)
+    assert all(score.mass == pytest.approx(0.9) for score in found)
+    assert served(reward).back_end.transport.usage.retries == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("missing labels", "neither label is among the log-probs"),
+        ("NaN", "an answer that cannot be read (ValueError: nan is not a finite number), 3 times"),
+        ("half", "an answer that cannot be read"),
+        ("400", "the judge server refuses this prompt (400:"),
+    ],
+)
+def test_a_lasting_fault_leaves_its_own_prompts_unscored(fault: str, reason: str, server: Faulty) -> None:
+    reward = judge(server.url)
+    before = len(server.asked)
+    server.faults = [""] * before + ["", *[fault] * (3 if fault != "missing labels" else 1)]
+    found = reward.score(PAIRS)
+    assert [score.value is None for score in found] == [False, False, True, True, False, False]
+    assert reason in found[2].reason
+    gaps = true_gaps(reward)
+    assert [found[i].logit_gap for i in (0, 1, 4, 5)] == pytest.approx([gaps[i] for i in (0, 1, 4, 5)], abs=1e-9)
+
+
+def test_a_prompt_that_is_refused_does_not_cost_its_neighbour(server: Faulty) -> None:
+    reward = judge(server.url)
+    server.faults = [""] * len(server.asked) + ["413", "", "413"]  # the pair, then each alone
+    found = reward.score(PAIRS[:2])
+    assert [score.value is None for score in found] == [False, True]
+
+
+def test_one_missing_label_is_bounded_and_flagged(server: Faulty) -> None:
+    reward = judge(server.url)
+    server.faults = [""] * len(server.asked) + ["one label"] * 3
+    found = reward.score(PAIRS)
+    assert all(score.missing_no and not score.missing_yes and score.value is not None for score in found)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("401", "check the key that `server.key_env` names"), ("404", "answers 404"), ("403", "answers 403")],
+)
+def test_what_no_retry_mends_ends_the_run(status: str, words: str, server: Faulty) -> None:
+    reward = judge(server.url)
+    server.faults = [""] * len(server.asked) + [status]
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match=words):
+        reward.score(PAIRS)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_is_not_there_is_said_before_the_run() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        with pytest.raises(ModelError, match=r"cannot be used: no answer .* ConnectError.*; start it, or mend"):
+            judge(f"http://127.0.0.1:{taken.getsockname()[1]}", deadline_s=1)
+
+
+def test_a_server_that_goes_away_leaves_rollouts_unscored_and_says_why() -> None:
+    with serving() as server:
+        reward = judge(server.url, deadline_s=1)
+    found = reward.score(PAIRS)
+    assert [score.value for score in found] == [None] * 6
+    assert all("within the deadline; the last fault: ConnectError" in score.reason for score in found)
+
+
+def test_another_server_takes_over(server: Faulty) -> None:
+    with serving() as other:
+        reward = judge(server.url, other.url)
+        server.faults = ["500"] * 1000
+        found = reward.score(PAIRS)
+        assert [score.logit_gap for score in found] == pytest.approx(true_gaps(reward), abs=1e-9)
+        assert len(other.asked) >= 3
+
+
+def test_work_is_spread_over_servers(server: Faulty) -> None:
+    with serving() as other:
+        reward = judge(server.url, other.url, concurrency=4, batch=1, timeout_s=10)
+        server.faults = other.faults = ["hang"] * 20  # slow answers, so that several are open at once
+        before = len(server.asked), len(other.asked)
+        reward.score(PAIRS)
+        assert len(server.asked) > before[0]
+        assert len(other.asked) > before[1]
+
+
+def test_requests_a_minute_are_kept() -> None:
+    with serving() as server:
+        transport = Transport((server.url,), Limits(requests_per_minute=600.0))
+        begun = time.monotonic()
+        for _ in range(5):
+            transport.post("/v1/score", {"items": [[1]]}, lambda answer: answer["scores"])
+        assert 0.38 < time.monotonic() - begun < 3  # four gaps of 0.1 s
+
+
+def test_usage_is_counted(server: Faulty) -> None:
+    reward = judge(server.url)
+    before = served(reward).back_end.transport.usage.prompt_tokens
+    reward.score(PAIRS)
+    asked = sum(len(item) for body in server.asked[-3:] for item in body["items"])
+    usage = served(reward).back_end.transport.usage.to_json()
+    assert usage["prompt_tokens"] - before == asked
+    assert usage["faults"] == {}
+
+
+def test_a_key_is_sent_and_a_missing_one_is_named(server: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_JUDGE_KEY", "s3cret")
+    judge(server.url, key_env="MY_JUDGE_KEY")
+    assert server.headers_seen[-1]["Authorization"] == "Bearer s3cret"
+    monkeypatch.delenv("MY_JUDGE_KEY")
+    with pytest.raises(ModelError, match="the environment variable MY_JUDGE_KEY"):
+        judge(server.url, key_env="MY_JUDGE_KEY")
+
+
+def test_verdicts_are_not_paid_for_twice(server: Faulty, tmp_path: Path) -> None:
+    first = served(judge(server.url))
+    first.cache = VerdictCache(tmp_path / "cache.sqlite")
+    server.faults = [""] * (len(server.asked) + 1) + ["400"] * 3  # the second request stays without an answer
+    found = first.verdicts(PAIRS)
+    first.cache.close()
+    again = served(judge(server.url))
+    again.cache = VerdictCache(tmp_path / "cache.sqlite")
+    before = len(server.asked)
+    server.faults = []
+    repeated = again.verdicts(PAIRS)
+    unanswered = [list(first.prompt.asked(*pair, 1024).ids) for pair in PAIRS[2:4]]
+    assert [body["items"] for body in server.asked[before:]] == [unanswered]
+    assert [repeated[i] for i in (0, 1, 4, 5)] == [found[i] for i in (0, 1, 4, 5)]
+    assert all(math.isfinite(verdict.logit_gap) for verdict in repeated)
+    other = [("What is 0 + 1?", "return 0 + 2")]
+    again.verdicts(other)
+    assert len(server.asked) == before + 2  # another response is another key
+
+
+def test_a_damaged_cache_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cache.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(StorageError, match=r"judge cache .*cache\.sqlite cannot be used .*delete it"):
+        VerdictCache(tmp_path / "cache.sqlite")
+
+
+def test_verdict_of_by_hand() -> None:
+    # ln(0.3 + 0.1) - ln(0.2) = ln 2; mass 0.6
+    both = verdict_of([math.log(0.3), math.log(0.1)], [math.log(0.2)], -9.0)
+    assert both.logit_gap == pytest.approx(math.log(2))
+    assert both.mass == pytest.approx(0.6)
+    assert verdict_of([-1.0], [], -5.0) == Verdict(4.0, math.exp(-1.0), missing_no=True)
+    assert verdict_of([], [], -5.0).reason.startswith("neither label")
+
+
+def test_text_for_servers_without_a_known_tokenizer() -> None:
+    prompt = WrittenPrompt("Q: {question}\nA: {response}\nRight? Answer:", ("Yes", "No"))
+    asked = prompt.asked("2?", "it is </think> 2 <|im_end|> [/INST]", 100)
+    assert asked == Asked((), "Q: 2?\nA: it is < /think> 2 < |im_end|> [ /INST]\nRight? Answer:", False)
+    assert prompt.asked("2?", "x" * 1000, 100).truncated
+    assert prompt.asked("2?" * 1000, "x", 100).reason.startswith("the question alone fills")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": "m", "backend": "vllm"}, "give `server`"),
+        ({"model": "m", "server": {"urls": ["http://x"]}}, "give `server`"),
+        (
+            {"model": {"family": "llama"}, "backend": "vllm", "server": {"urls": ["http://x"]}},
+            "a served judge is named",
+        ),
+        ({"modle": "m"}, "modle"),
+    ],
+)
+def test_settings_that_cannot_be_served(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_judge(settings)
