@@ -38,6 +38,7 @@ from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import (
     ClassifierSettings,
+    EnsembleSettings,
     JudgePromptSettings,
     JudgeSettings,
     RewardSettings,
@@ -48,6 +49,7 @@ from yonder.recipe.rewards import (
 from yonder.recipe.stages import FitJudgeStage
 from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
+from yonder.rewards.ensemble import EnsembleReward
 from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
@@ -185,6 +187,9 @@ class Workshop:
             return VerifiableReward(settings, task, self.run_programs)
         if isinstance(settings, ShuffledSettings):
             return ShuffledReward(self.reward(settings.reward, task), self.recipe.seed)
+        if isinstance(settings, EnsembleSettings):
+            members = [(name, self.reward(name, task)) for name in settings.rewards]
+            return EnsembleReward(members, settings.combine, settings.k)
         if isinstance(settings, JudgeSettings):
             cache = self.recipe.output_dir / "judge_cache.sqlite"
             judge = build_judge(settings, self.resolve(settings.model), task.format == "program", cache)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from yonder.recipe.base import Section
 from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
 from yonder.recipe.models import PolicySettings
-from yonder.recipe.rewards import RewardSettings, ShuffledSettings
+from yonder.recipe.rewards import EnsembleSettings, RewardSettings, ShuffledSettings
 from yonder.recipe.stages import (
     BASE,
     CheckJudgeStage,
@@ -90,18 +90,22 @@ def model_references(recipe: Recipe, stage: StageSettings) -> set[str]:
 
 
 def rewards_of(recipe: Recipe, stage: StageSettings) -> tuple[str, ...]:
-    """Names of the recipe's rewards that a stage uses, in order of first use; shuffled ones bring the reward they
-    shuffle."""
+    """Names of the recipe's rewards that a stage uses, in order of first use; a reward made of others brings them."""
     names: list[str] = []
     if isinstance(stage, DistillStage):
         names = [term.reward for term in stage.terms] + list(stage.monitor.probe)
     if isinstance(stage, CheckJudgeStage):
         names = [stage.reward]
-    for name in list(names):
-        settings = recipe.rewards.get(name)
-        if isinstance(settings, ShuffledSettings):
-            names.append(settings.reward)
+    for name in names:  # grows while members are found
+        names += [member for member in members_of(recipe.rewards.get(name)) if member not in names]
     return tuple(dict.fromkeys(name for name in names if ":" not in name))
+
+
+def members_of(settings: object) -> tuple[str, ...]:
+    """Names of the rewards that a reward is made of."""
+    if isinstance(settings, ShuffledSettings):
+        return (settings.reward,)
+    return settings.rewards if isinstance(settings, EnsembleSettings) else ()
 
 
 def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
@@ -127,6 +131,7 @@ def _development(name: str | None) -> tuple[tuple[str, str], ...]:
 def check_references(recipe: Recipe) -> None:
     """Raise ValueError where a name in the recipe points at nothing; the message begins with the key."""
     _check_data(recipe)
+    _check_members(recipe)
     seen: set[str] = set()
     for stage in recipe.stages:
         key = f"stages.{stage.name}"
@@ -195,6 +200,15 @@ def _check_labels(recipe: Recipe, key: str, name: str) -> None:
         raise ValueError(
             f"{key}: `format: open` has no right answer to verify; use a judge as reward, and no benchmark"
         )
+
+
+def _check_members(recipe: Recipe) -> None:
+    """Rewards made of others name plain ones."""
+    for name, settings in recipe.rewards.items():
+        for member in members_of(settings):
+            _known(f"rewards.{name}", "reward", member, set(recipe.rewards) - {name})
+            if members_of(recipe.rewards[member]):
+                raise ValueError(f"rewards.{name}: `{member}` is made of rewards itself; name its members instead")
 
 
 def _check_data(recipe: Recipe) -> None:

@@ -130,6 +130,19 @@ class ShuffledSettings(Section):
     """Name of the reward to shuffle."""
 
 
+class EnsembleSettings(Section):
+    """Several rewards as one: other judges, other wordings of the prompt, a classifier."""
+
+    kind: Literal["ensemble"]
+    rewards: tuple[str, ...] = Field(min_length=2)
+    """Names of the members."""
+    combine: Literal["mean", "min", "mean-kstd"] = "min"
+    """min: the most doubtful member decides; mean-kstd: mean - k * standard deviation, at least 0."""
+    k: float = Field(default=1.0, ge=0)
+    """mean-kstd only."""
+
+
 RewardSettings = Annotated[
-    VerifiableSettings | JudgeSettings | ClassifierSettings | ShuffledSettings, Field(discriminator="kind")
+    VerifiableSettings | JudgeSettings | ClassifierSettings | ShuffledSettings | EnsembleSettings,
+    Field(discriminator="kind"),
 ]
