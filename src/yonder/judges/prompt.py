@@ -1,5 +1,6 @@
 """What a judge reads: the template, the chat turn around it, the student's text as plain text, the two label tokens."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +13,7 @@ from yonder.models.loading import Tokenizer
 
 CHARACTERS_A_TOKEN = 4  # of English text, where the tokenizer is not known
 CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?[a-z_]{1,20}>|\[/?[A-Z_]{2,20}\]")  # what control tokens look like
+FENCE = "{fence}"
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
 
 
@@ -22,12 +24,16 @@ def read_judge_prompt(name: str) -> str:
     if not path.is_file():
         have = ", ".join(sorted(p.stem for p in shipped.parent.glob("*.txt")))
         raise RecipeError(f"there is no judge prompt `{name}`; give a path, or one of: {have}")
-    template = path.read_text(encoding="utf-8")
+    template = path.read_text(encoding="utf-8").rstrip(
+        "\n"
+    )  # editors end files with one; a prompt ends at its last word
     for place in ("{question}", "{response}"):
         if template.count(place) != 1:
             raise RecipeError(f"judge prompt {path} must contain {place} exactly once")
     if template.index("{question}") > template.index("{response}"):
         raise RecipeError(f"judge prompt {path} must show {{question}} before {{response}}")
+    if FENCE in template and template.index(FENCE) < template.index("{question}"):
+        raise RecipeError(f"judge prompt {path} must show {{question}} before {FENCE}; what precedes it is shared")
     return template
 
 
@@ -78,6 +84,7 @@ class JudgePrompt:
         head, rest = text.split(SENTINELS[0])
         middle, tail = rest.split(SENTINELS[1])
         self.rendered = head + "{question}" + middle + "{response}" + tail
+        self._texts = (middle, tail)
         self.head = self._encode(head, special=not self.chat)
         self.middle = self._encode(middle)
         self.tail = self._encode(tail)
@@ -89,26 +96,34 @@ class JudgePrompt:
 
         No tokens where the question alone leaves no room: a judge that reads no response cannot judge it.
         """
-        fixed = self.head + self._plain(question) + self.middle
-        response_ids = self._plain(response)
-        room = limit - len(fixed) - len(self.tail)
+        middle, tail = self._around(question, response)
+        fixed = self.head + self._plain(question) + middle
+        shown = self._plain(response)
+        room = limit - len(fixed) - len(tail)
         if room <= 0:
             return [], True
-        return fixed + response_ids[:room] + self.tail, len(response_ids) > room
+        return fixed + shown[:room] + tail, len(shown) > room
 
     def asked(self, question: str, response: str, limit: int) -> Asked:
         """The prompt as token ids and as text, for servers. In the text every control token is spelled apart."""
         ids, truncated = self.tokens(question, response, limit)
         if not ids:
             return Asked((), "", True, too_long(limit))
-        shown = cast(str, self.tokenizer.decode(self._plain(response)[: self._room(question, limit)]))
-        text = fill(
-            self.rendered, apart(self._controls, question), apart(self._controls, shown if truncated else response)
-        )
+        template = self.rendered.replace(FENCE, fence_of(question, response))
+        if truncated:
+            middle, tail = self._around(question, response)
+            before = len(self.head) + len(self._plain(question)) + len(middle)
+            response = cast(str, self.tokenizer.decode(ids[before : len(ids) - len(tail)]))
+        text = fill(template, apart(self._controls, question), apart(self._controls, response))
         return Asked(tuple(ids), text, truncated)
 
-    def _room(self, question: str, limit: int) -> int:
-        return limit - len(self.head) - len(self._plain(question)) - len(self.middle) - len(self.tail)
+    def _around(self, question: str, response: str) -> tuple[list[int], list[int]]:
+        """What stands between question and response, and after it."""
+        if FENCE not in self.rendered:
+            return self.middle, self.tail
+        fence = fence_of(question, response)
+        middle, tail = (self._encode(text.replace(FENCE, fence)) for text in self._texts)
+        return middle, tail
 
     def _encode(self, text: str, special: bool = False) -> list[int]:
         ids = cast(list[int], self.tokenizer(text, add_special_tokens=special)["input_ids"])
@@ -172,8 +187,15 @@ class WrittenPrompt:
         room = limit * CHARACTERS_A_TOKEN - len(self.template) - len(question)
         if room <= 0:
             return Asked((), "", True, too_long(limit))
-        shown = apart(CONTROL, response[:room])
-        return Asked((), fill(self.template, apart(CONTROL, question), shown), len(response) > room)
+        template = self.template.replace(FENCE, fence_of(question, response))
+        text = fill(template, apart(CONTROL, question), apart(CONTROL, response[:room]))
+        return Asked((), text, len(response) > room)
+
+
+def fence_of(question: str, response: str) -> str:
+    """A mark that no response can contain: it depends on the whole response, so that writing it changes it. The same
+    text always gets the same mark, and so the same verdict."""
+    return hashlib.sha256(f"{len(question)}:{question}{response}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def apart(controls: re.Pattern[str] | None, text: str) -> str:
