@@ -42,7 +42,7 @@ class LocalJudge:
         """z_yes - z_no (of several spellings: log-sum-exp) in fp32 and P(yes) + P(no), both at
         the last real position of right-padded sequences."""
         tokens, mask = right_pad(sequences, self.device)
-        hidden = self.trunk.hidden(tokens, mask)
+        hidden = self.trunk.hidden(tokens, None)  # causal: no real position sees the pads behind it
         last = hidden[torch.arange(len(sequences), device=self.device), mask.sum(-1) - 1]
         labels = self.prompt.labels
         if len(labels.yes_ids) == len(labels.no_ids) == 1:

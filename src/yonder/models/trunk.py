@@ -24,8 +24,8 @@ class Trunk:
         self.head: nn.Linear = head
         self._check()
 
-    def hidden(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Tensor:
-        """Last hidden states. input_ids, attention_mask: (B, S) -> (B, S, D)."""
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None, **options: Any) -> Tensor:
+        """Last hidden states. input_ids, attention_mask: (B, S) -> (B, S, D). Right-padded ones need no mask."""
         return self.body(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
 
     @property
