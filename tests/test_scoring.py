@@ -110,6 +110,18 @@ def test_an_interrupted_output_continues_after_its_last_whole_line(
     assert [row["value"] for row in again] == pytest.approx([row["value"] for row in whole], abs=1e-4)
 
 
+def test_an_interruption_says_how_to_go_on(file: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(settings: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(yonder.scoring, "load_judge", interrupted)
+        code, _, said = command(file)
+    assert code == 130
+    assert said.endswith(f"yonder: interrupted; the same command continues {file.with_name('answers.scored.jsonl')}\n")
+    assert command(file)[0] == 0
+
+
 def test_a_finished_output_asks_no_judge(file: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = command(file, "--json")
     monkeypatch.setattr(yonder.scoring, "load_judge", None)

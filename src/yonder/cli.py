@@ -104,7 +104,10 @@ def judge(  # noqa: PLR0913 - one argument an option
 
     target = output or file.with_name(f"{file.name.partition('.json')[0]}.scored.jsonl")
     columns = Columns(question, response, correct)
-    summary = score_file(file, checked, columns, target, progress_for_this_terminal())
+    try:
+        summary = score_file(file, checked, columns, target, progress_for_this_terminal())
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the same command continues {target}") from None
     typer.echo(json.dumps(summary) if as_json else f"{one_line(summary)}; {target}")
 
 
