@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+TRL := .servers/trl/.complete
 
 .PHONY: help setup setup-dev demo test test-slow check format bench docs clean
 
@@ -29,20 +30,24 @@ demo: setup  ## run the demo recipe on the CPU (minutes), then see runs/demo/rep
 test: setup-dev  ## fast tests (under 15 minutes)
 	$(BIN)/python -m pytest -m 'not slow' --timeout 300
 
-test-slow: setup-dev  ## real servers, browser, several processes (under 60 minutes)
+$(TRL): tools/install_trl.py | $(STAMP)
+	$(BIN)/python tools/install_trl.py
+	@touch $@
+
+test-slow: setup-dev $(TRL)  ## real servers, browser, several processes (under 60 minutes)
 	@command -v chromium >/dev/null || ./tools/install_browser.sh
 	$(BIN)/python tools/install_judge_servers.py
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
 check: setup-dev  ## format, lint, types, architecture, fast tests
-	$(BIN)/ruff format --check src tests tools benchmarks
-	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/ruff format --check src tests tools benchmarks examples
+	$(BIN)/ruff check src tests tools benchmarks examples
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -m 'not slow' --timeout 300
 
 format: setup-dev  ## format and sort imports
-	$(BIN)/ruff format src tests tools benchmarks
-	$(BIN)/ruff check --fix src tests tools benchmarks
+	$(BIN)/ruff format src tests tools benchmarks examples
+	$(BIN)/ruff check --fix src tests tools benchmarks examples
 
 bench: setup-dev  ## time the parts of a step
 	$(BIN)/python benchmarks/step.py

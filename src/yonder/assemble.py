@@ -10,7 +10,7 @@ import torch
 
 from yonder.data.datasets import load_data, resampled
 from yonder.data.streams import build_stream
-from yonder.errors import ModelError, RecipeError
+from yonder.errors import ModelError
 from yonder.judges.cache import VerdictCache
 from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.local import LocalJudge
@@ -33,9 +33,10 @@ from yonder.models.loading import (
 )
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Stream
+from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
-from yonder.recipe.recipe import Recipe
+from yonder.recipe.recipe import Recipe, SandboxSettings
 from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
@@ -65,14 +66,7 @@ class Workshop:
         kept."""
         self.recipe = recipe
         self.checkpoints = checkpoints
-        limits = recipe.sandbox
-        self.sandbox = Sandbox(
-            workers=limits.workers,
-            timeout_s=limits.timeout_s,
-            memory_mb=limits.memory_mb,
-            fallback="confined" if limits.fallback else "none",
-            log=sandbox_log,
-        )
+        self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
         self._rewards: dict[tuple[str, str], Reward] = {}
 
     def close(self) -> None:
@@ -262,18 +256,38 @@ def build_classifier(settings: ClassifierSettings, model: ModelReference) -> Cla
     return ClassifierReward(back_end, settings.delta)
 
 
+def build_sandbox(limits: SandboxSettings, log: Path | None = None) -> Sandbox:
+    """A sandbox with these limits; `log`: where results that a clock decided are kept."""
+    return Sandbox(
+        workers=limits.workers,
+        timeout_s=limits.timeout_s,
+        memory_mb=limits.memory_mb,
+        fallback="confined" if limits.fallback else "none",
+        log=log,
+    )
+
+
 def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     """A judge from settings or a plain mapping of them: `load_judge({"model": "yonder:judge"}).score([(question,
     response)])`.
 
     Raises RecipeError for wrong settings, ModelError when the model cannot be had.
     """
-    from pydantic import ValidationError
-
-    try:
-        checked = settings if isinstance(settings, JudgeSettings) else JudgeSettings.model_validate(dict(settings))
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-        raise RecipeError(f"judge settings: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    checked = settings if isinstance(settings, JudgeSettings) else parse_section(JudgeSettings, settings, "judge")
     return build_judge(checked, checked.model, checked.prompt == "program")
+
+
+def load_correctness(settings: ClassifierSettings | Mapping[str, Any]) -> ClassifierReward:
+    """A classifier's reward from settings or a plain mapping of them. Raises as `load_judge` does."""
+    if not isinstance(settings, ClassifierSettings):
+        settings = parse_section(ClassifierSettings, {"kind": "classifier", **settings}, "classifier")
+    return build_classifier(settings, settings.model)
+
+
+def load_verifier(task: TaskSettings, partial: float, sandbox: Mapping[str, Any]) -> VerifiableReward:
+    """The verifiable reward; with the format `program` it has a sandbox of its own, which ends with it."""
+    settings = parse_section(VerifiableSettings, {"kind": "verifiable", "partial": partial}, "verifiable")
+    limits = parse_section(SandboxSettings, sandbox, "sandbox")
+    if task.format != "program":
+        return VerifiableReward(settings, task, lambda programs: [])
+    return VerifiableReward(settings, task, build_sandbox(limits).run)

@@ -77,6 +77,41 @@ def recipes(
 
 
 @app.command()
+def judge(  # noqa: PLR0913 - one argument an option
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Responses, one JSON object a line.")],
+    model: Annotated[str, typer.Option(help="The judge: a hub name, a folder, or yonder:judge.")],
+    prompt: Annotated[str, typer.Option(help="program, text, open, or a file of yours.")] = "program",
+    output: Annotated[Path | None, typer.Option(help="Where to write; default: FILE.scored.jsonl.")] = None,
+    question: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the question.")] = "question",
+    response: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the response.")] = "response",
+    correct: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column that says whether it is right; default: correct.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other key of a reward of kind judge.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score the responses in a file with a judge; an interrupted call continues."""
+    from yonder.recipe import judge_settings
+
+    checked = judge_settings(model, prompt, settings or [])
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.evaluation.scored_file import one_line
+    from yonder.scoring import Columns, score_file
+    from yonder.terminal import progress_for_this_terminal
+
+    target = output or file.with_name(f"{file.name.partition('.json')[0]}.scored.jsonl")
+    columns = Columns(question, response, correct)
+    try:
+        summary = score_file(file, checked, columns, target, progress_for_this_terminal())
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the same command continues {target}") from None
+    typer.echo(json.dumps(summary) if as_json else f"{one_line(summary)}; {target}")
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine can run, what is missing, and how to get it."""
     from yonder.doctor import findings

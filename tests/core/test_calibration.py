@@ -28,6 +28,21 @@ def test_ranking():
     assert c.auroc([0.5, 0.5], [True, False]) == 0.5  # a tie counts half
 
 
+def test_auroc_interval_by_hand():
+    # A = .75, 2 right, 2 wrong: Q1 = .75 / 1.25 = .6, Q2 = 2 * .5625 / 1.75 = .642857;
+    # .1875 + (.6 - .5625) + (.642857 - .5625) = .305357; 1.959964 * sqrt(.305357 / 4) = .541529
+    found = c.auroc_interval(0.75, 2, 2)
+    assert (found.value, found.n) == (0.75, 4)
+    assert (found.low, found.high) == pytest.approx((0.75 - 0.541529, 1.0), abs=1e-6)  # cut at 1
+    # A = .6, 200 right, 100 wrong: Q1 = .428571, Q2 = .45; .24 + 199 * .068571 + 99 * .09 = 22.795714;
+    # 1.959964 * sqrt(22.795714 / 20000) = .066170
+    found = c.auroc_interval(0.6, 200, 100)
+    assert (found.low, found.high) == pytest.approx((0.6 - 0.066170, 0.6 + 0.066170), abs=1e-5)
+    assert c.auroc_interval(0.0, 3, 3).low == c.auroc_interval(0.0, 3, 3).high == 0.0
+    with pytest.raises(ValueError, match="0 right"):
+        c.auroc_interval(0.5, 0, 4)
+
+
 def test_brier_and_ece_by_hand():
     # squares: .01 + .36 + .36 + .04 = .77
     assert c.brier(SCORES, LABELS) == pytest.approx(0.77 / 4)

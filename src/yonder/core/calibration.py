@@ -4,11 +4,15 @@ A score is accepted when it is >= delta, as in eq. 2 of [J]. Every function retu
 (no responses, or only right or only wrong ones where it needs both); None never means zero.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+
+from yonder.core.statistics import Z
+from yonder.schema import Interval
 
 BINS = 15
 _TAU_RANGE = (1e-2, 1e2)  # outside, the fit has no optimum worth the name
@@ -61,6 +65,21 @@ def auroc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(labels, scores)) if _both(labels) else None
+
+
+def auroc_interval(auroc: float, right: int, wrong: int) -> Interval:
+    """95 % interval of an AUROC over this many right and wrong responses (Hanley and McNeil 1982, eq. 2), cut to
+    [0, 1].
+
+    n is their sum. Responses count as independent; several of one question make it too narrow. ValueError without a
+    right or a wrong one.
+    """
+    if right < 1 or wrong < 1:
+        raise ValueError(f"AUROC of {right} right and {wrong} wrong responses")
+    both_right, both_wrong = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    spread = auroc * (1 - auroc) + (right - 1) * (both_right - auroc**2) + (wrong - 1) * (both_wrong - auroc**2)
+    half = Z * math.sqrt(max(0.0, spread) / (right * wrong))
+    return Interval(auroc, max(0.0, auroc - half), min(1.0, auroc + half), right + wrong)
 
 
 def auprc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:

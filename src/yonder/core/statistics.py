@@ -9,7 +9,7 @@ import numpy as np
 
 from yonder.schema import Interval
 
-_Z = NormalDist().inv_cdf(0.975)  # 1.95996: 95 % of a normal lies within +- this
+Z = NormalDist().inv_cdf(0.975)  # 1.95996: 95 % of a normal lies within +- this
 
 
 class MeanStd(NamedTuple):
@@ -31,9 +31,9 @@ def wilson(successes: float, n: int) -> Interval:
     if n == 0:
         return Interval(math.nan, 0.0, 1.0, 0)
     share = successes / n
-    scale = 1 + _Z**2 / n
-    centre = (share + _Z**2 / (2 * n)) / scale
-    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / scale
+    scale = 1 + Z**2 / n
+    centre = (share + Z**2 / (2 * n)) / scale
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / scale
     return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), n)
 
 

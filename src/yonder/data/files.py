@@ -26,8 +26,16 @@ def is_file_name(source: str) -> bool:
 def read_file(path: str | Path, columns: Mapping[str, str]) -> list[Record]:
     """The records of a file, in its order; rows without an id get their number.
 
-    DataError for a file that is missing, empty, not UTF-8, of another kind than its name says, or that has a broken
-    line (named with its number), and for what `records_from_rows` refuses.
+    DataError for what `read_rows` and `records_from_rows` refuse.
+    """
+    return records_from_rows(read_rows(path), columns, str(Path(path).expanduser()))
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a file, in its order, each with the place where it stands.
+
+    DataError for a file that is missing, not UTF-8, of another kind than its name says, or that has a broken line
+    (named with its number).
     """
     path = Path(path).expanduser()
     check_file(path)
@@ -35,12 +43,11 @@ def read_file(path: str | Path, columns: Mapping[str, str]) -> list[Record]:
     if reader is None:
         raise DataError(f"{path}: only {', '.join(SUFFIXES)} files can be read; convert it to one of these")
     try:
-        rows = list(reader(path))
+        return list(reader(path))
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}; check the file and its permissions"
         ) from error
-    return records_from_rows(rows, columns, str(path))
 
 
 def check_file(path: Path) -> None:

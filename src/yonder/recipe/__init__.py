@@ -1,6 +1,23 @@
 """Recipes: one YAML file per run, checked before anything heavy is imported."""
 
-from yonder.recipe.loading import dump_recipe, find_recipe, load_recipe, parse_recipe, shipped_recipes
+from yonder.recipe.loading import (
+    dump_recipe,
+    find_recipe,
+    judge_settings,
+    load_recipe,
+    parse_recipe,
+    parse_section,
+    shipped_recipes,
+)
 from yonder.recipe.recipe import Recipe
 
-__all__ = ["Recipe", "dump_recipe", "find_recipe", "load_recipe", "parse_recipe", "shipped_recipes"]
+__all__ = [
+    "Recipe",
+    "dump_recipe",
+    "find_recipe",
+    "judge_settings",
+    "load_recipe",
+    "parse_recipe",
+    "parse_section",
+    "shipped_recipes",
+]

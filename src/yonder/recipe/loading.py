@@ -2,10 +2,10 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +13,9 @@ from yaml.composer import ComposerError
 
 from yonder.errors import RecipeError
 from yonder.recipe.recipe import Recipe
+from yonder.recipe.rewards import JudgeSettings
+
+S = TypeVar("S", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -89,6 +92,22 @@ def parse_recipe(tree: dict[str, Any], origin: str) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(f"{origin}: {_sentence(error, tree)}") from None
+
+
+def parse_section(section: type[S], tree: Mapping[str, Any], origin: str) -> S:
+    """Check the plain values of one section alone; `origin` is named in the error."""
+    try:
+        return section.model_validate(dict(tree))
+    except ValidationError as error:
+        raise RecipeError(f"{origin}: {_sentence(error, dict(tree))}") from None
+
+
+def judge_settings(model: str, prompt: str, overrides: Sequence[str]) -> JudgeSettings:
+    """The settings of a judge outside of a recipe; `overrides` are `key=value` or `server.key=value`."""
+    tree: dict[str, Any] = {"model": model, "prompt": prompt}
+    for override in overrides:
+        apply_override(tree, override)
+    return parse_section(JudgeSettings, tree, "judge")
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -170,8 +189,9 @@ def _index(node: list[Any], part: str, override: str) -> int:
 
 
 def _sentence(error: ValidationError, tree: dict[str, Any]) -> str:
-    """The first mistake as `key: what is wrong; how to mend it`."""
-    first = error.errors(include_url=False)[0]
+    """The first mistake as `key: what is wrong; how to mend it`; an unknown key before any other."""
+    found = error.errors(include_url=False)
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     location = list(first["loc"])
     key = _key(location, tree)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -1,0 +1,58 @@
+"""The summary of a scored file: what the scores are, and how right they are where labels tell."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from yonder.core.calibration import auroc_interval
+from yonder.core.statistics import wilson
+from yonder.evaluation.judge_check import JudgeCheck, check_judge
+from yonder.schema import Interval, JudgeScore, Response
+
+FIGURES = {"accuracy": "accuracy", "auroc": "AUROC", "pairwise": "pairwise accuracy"}
+
+
+def summarise(responses: Sequence[Response], scores: Sequence[JudgeScore], delta: float) -> dict[str, Any]:
+    """Number, mean, and reasons for no score; with labels also the `FIGURES`, each with its interval or None.
+
+    Accuracy is taken at delta. Its interval and AUROC's count responses as independent; pairwise accuracy is a share
+    of questions (`prompt_id`).
+    """
+    values = [score.value for score in scores if score.value is not None]
+    reasons = Counter(score.reason for score in scores if score.value is None)
+    summary: dict[str, Any] = {
+        "n": len(scores),
+        "mean": sum(values) / len(values) if values else None,
+        "unscored": reasons.total(),
+        "reasons": dict(reasons.most_common()),
+        "labeled": sum(response.correct is not None for response in responses),
+    }
+    if not summary["labeled"]:
+        return summary
+    intervals = _intervals(check_judge(responses, scores, delta))
+    return summary | {name: None if found is None else asdict(found) for name, found in intervals.items()}
+
+
+def one_line(summary: Mapping[str, Any]) -> str:
+    """The summary for people."""
+    mean = "no mean" if summary["mean"] is None else f"mean {summary['mean']:.3f}"
+    text = f"{summary['n']} responses: {mean}, {summary['unscored']} unscored"
+    if not summary["labeled"]:
+        return text
+    figures = [f"{name} {_shown(summary[key])}" for key, name in FIGURES.items()]
+    return f"{text}; {summary['labeled']} labeled: {', '.join(figures)}"
+
+
+def _intervals(check: JudgeCheck) -> dict[str, Interval | None]:
+    right, wrong = check.right, check.n - check.right
+    agreed = None if check.accuracy is None else min(check.n, check.accuracy * check.n)
+    return {
+        "accuracy": None if agreed is None else wilson(agreed, check.n),
+        "auroc": None if check.auroc is None else auroc_interval(check.auroc, right, wrong),
+        "pairwise": check.pairwise if check.pairwise.n else None,
+    }
+
+
+def _shown(figure: Mapping[str, Any] | None) -> str:
+    return "not defined" if figure is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**figure)
