@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
-TRL := .servers/trl/.complete
 
 .PHONY: help setup setup-dev demo test test-slow check format bench docs clean
 
@@ -30,13 +29,9 @@ demo: setup  ## run the demo recipe on the CPU (minutes), then see runs/demo/rep
 test: setup-dev  ## fast tests (under 15 minutes)
 	$(BIN)/python -m pytest -m 'not slow' --timeout 300
 
-$(TRL): tools/install_trl.py | $(STAMP)
-	$(BIN)/python tools/install_trl.py
-	@touch $@
-
-test-slow: setup-dev $(TRL)  ## real servers, browser, several processes (under 60 minutes)
+test-slow: setup-dev  ## real servers, browser, several processes (under 60 minutes)
 	@command -v chromium >/dev/null || ./tools/install_browser.sh
-	$(BIN)/python tools/install_judge_servers.py
+	$(BIN)/python tools/install_peers.py
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
 check: setup-dev  ## format, lint, types, architecture, fast tests

