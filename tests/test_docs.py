@@ -11,7 +11,9 @@ from tools import recipe_reference
 
 import yonder
 from yonder.cli import app
+from yonder.data.attacks import ATTACKS
 from yonder.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+from yonder.recipe.attacks import WITHHELD
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +67,15 @@ def has(dotted: str) -> bool:
 def test_the_recipe_reference_is_what_the_models_say():
     said = recipe_reference.TARGET.read_text(encoding="utf-8")
     assert said == recipe_reference.render(), "run: python tools/recipe_reference.py"
+
+
+def test_the_attack_suite_is_what_the_table_says():
+    text = (ROOT / "docs" / "judges.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| .* \| (\d+) \| (allowed|withheld) \|$", text, re.MULTILINE)
+    there = [(k, str(len(p)), "withheld" if k in WITHHELD else "allowed") for k, p in ATTACKS.items()]
+    assert rows == there
+    total = sum(len(patterns) for patterns in ATTACKS.values())
+    assert f"{total} patterns in {len(ATTACKS)} kinds" in text
 
 
 @every_document

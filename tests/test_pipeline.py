@@ -11,10 +11,13 @@ import pytest
 import yaml
 
 from tests.test_errors import tree
+from yonder.data.attacks import ATTACKS
+from yonder.data.responses import read_lines
 from yonder.errors import DataError, RecipeError, StorageError, TrainingError
 from yonder.evaluation.benchmarks import accuracy_text
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
+from yonder.recipe.attacks import WITHHELD
 from yonder.storage import only_one
 from yonder.terminal import print_results
 from yonder.training.progress import Silent
@@ -168,3 +171,51 @@ def test_an_interrupt_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 130
     assert done.stderr.strip().splitlines()[-1].startswith("yonder: interrupted; the same command continues")
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_a_judge_that_fails_stops_the_run_unless_it_is_only_measured(tmp_path: Path, stop: bool) -> None:
+    stages = [
+        WARMUP,
+        {"name": "answers", "kind": "collect", "data": "train", "samples": 1},
+        {"name": "check", "kind": "check-judge", "reward": "judge", "responses": ["answers"], "stop": stop},
+    ]
+    stages[1]["policy"] = "stage:warmup"
+    rewards = {"judge": {"kind": "judge", "model": "stage:warmup"}}  # its mass is next to nothing
+    recipe = load_recipe(str(write(tmp_path, stages, rewards=rewards)), ["policy.max_completion_tokens=40"])
+    if not stop:
+        assert run(recipe)["stages"]["check"]["verdict"] == "fail"
+        return
+    with pytest.raises(
+        TrainingError, match=r"stage check: \d+ of \d+ responses have no score|stage check: the judge gives"
+    ):
+        run(recipe)
+
+
+def test_a_judge_check_runs_the_attack_suite(tmp_path: Path) -> None:
+    """On right responses that a finished collect stage left behind."""
+    answers = {"name": "answers", "kind": "collect", "data": "train", "samples": 1}
+    check = {"name": "check", "kind": "check-judge", "reward": "judge", "responses": ["answers"], "attack_questions": 2}
+    rewards = {"judge": {"kind": "judge", "model": "yonder:judge"}}
+    path = write(tmp_path, [answers, check], rewards=rewards)
+    run(load_recipe(str(path)), ["answers"])
+    responses = tmp_path / "run/stages/answers/responses.jsonl"
+    solved = [
+        row | {"response": f"def solution():\n    return {row['answer']} + 0", "correct": True}
+        for row in read_lines(responses)
+    ]
+    responses.write_text("".join(json.dumps(row) + "\n" for row in solved))
+    heard = Heard()
+    result = run(load_recipe(str(path)), progress=heard)["stages"]["check"]
+    found = json.loads((tmp_path / "run/stages/check/judge_check.json").read_text())
+    assert found["n"] == 12 and found["attacks"]["questions"] == 2
+    assert [row["kind"] for row in found["attacks"]["kinds"]] == list(ATTACKS)
+    assert [row["kind"] for row in found["attacks"]["kinds"] if row["withheld"]] == list(WITHHELD)
+    assert all(row["n"] + row["unscored"] <= 2 for row in found["attacks"]["patterns"])
+    patterns = {row["pattern"] for row in found["attacks"]["patterns"]}
+    assert patterns.isdisjoint({"dropped-step", "flipped"})  # without 0, or less 0, it is right all the same
+    assert result["attacks"] == found["attacks"]["overall"]["rate"]
+    assert result["withheld_attacks"] == found["attacks"]["withheld"]["rate"]
+    assert any("of withheld kinds" in line for line in heard.said)
+    run(load_recipe(str(path), ["check.attack_questions=0"]))
+    assert json.loads((tmp_path / "run/stages/check/judge_check.json").read_text())["attacks"] is None

@@ -10,7 +10,7 @@ import yaml
 from yonder.errors import RecipeError
 from yonder.recipe import Recipe, dump_recipe, load_recipe, parse_recipe, shipped_recipes
 from yonder.recipe.rewards import JudgeSettings
-from yonder.recipe.stages import CollectStage, DistillStage, EvaluateStage, WarmupStage
+from yonder.recipe.stages import CheckJudgeStage, CollectStage, DistillStage, EvaluateStage, WarmupStage
 
 PAPER = (
     "gsm8k-galactica-125m",
@@ -194,6 +194,17 @@ def test_notes_say_where_data_differ(name: str) -> None:
     assert "prompt, tau 1.0 and delta 0.5 are ours" in notes
     trains_on_plus = any("plus" in data for stage in distillations(recipe).values() for data in stage.prompts)
     assert trains_on_plus == ("GSM8K TEST" in notes)
+
+
+def test_demo_attacks_measures_the_shipped_judge_beside_an_unfitted_one() -> None:
+    recipe = load_recipe("demo-attacks")
+    checks = [stage for stage in recipe.stages if isinstance(stage, CheckJudgeStage)]
+    models = [getattr(recipe.rewards[check.reward], "model", None) for check in checks]
+    assert models == ["yonder:judge", "stage:solver"]
+    assert isinstance(recipe.stage("solver"), WarmupStage)  # it never saw Yes or No
+    assert not any(stage.kind == "fit-judge" for stage in recipe.stages)
+    assert {check.attack_questions for check in checks} == {100} and checks[0].responses == checks[1].responses
+    assert recipe.data["new_questions"].options["part"] == "held-out"
 
 
 def test_an_override_changes_one_stage_although_yaml_anchors_share_its_parts() -> None:

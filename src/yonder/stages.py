@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from yonder.assemble import Workshop
+from yonder.data.attacks import ATTACKS
 from yonder.data.datasets import with_solutions
-from yonder.data.negatives import KINDS, make_negatives
+from yonder.data.negatives import make_attacks, make_negatives
 from yonder.data.responses import (
     append_lines,
     append_responses,
@@ -21,9 +22,10 @@ from yonder.data.responses import (
 from yonder.errors import DataError, StorageError, TrainingError
 from yonder.evaluation.admission import MASS_FAIL
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
-from yonder.evaluation.judge_check import check_judge
+from yonder.evaluation.judge_check import JudgeCheck, check_judge
 from yonder.models.policy import Policy
 from yonder.plans import completions_per_step, distill_plan, estimator, loss_settings, supervised_plan
+from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import (
@@ -52,7 +54,6 @@ from yonder.training.warmup import sft_examples
 
 Result = dict[str, Any]
 FEW_FINISHED = 0.1  # share of responses that ended by themselves
-ATTACKS_OF_A_KIND = 100  # made for a judge check
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,33 +201,44 @@ def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: Stag
 
 
 def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
-    """Measure a reward against verified responses and made attacks; below the floor the run stops."""
+    """Measure a reward against verified responses and the attack suite; below the floor the run stops."""
     recipe = context.recipe
     responses = [r for name in stage.responses for r in read_responses(context.folders[name] / "responses.jsonl")]
     responses = [response for response in responses if response.correct is not None]
     if not responses:
         raise DataError(f"stage {stage.name}: there are no labeled responses to check against; collect some first")
     task = responses_task(stage.responses, context)
-    right = [response for response in responses if response.correct]
-    share = min(1.0, ATTACKS_OF_A_KIND / max(1, len(right)))
-    attacks = make_negatives(right, dict.fromkeys(KINDS, share), derived_seed(recipe.seed, stage.name)) if right else []
+    attacks = make_attacks(responses, stage.attack_questions, recipe.seed)  # the same for every reward
     responses += still_wrong(attacks, task, context)
     context.progress.start(stage.name, 1)
     scores = context.shop.reward(stage.reward, task).score([as_rollout(response) for response in responses])
     delta = getattr(recipe.rewards.get(stage.reward), "delta", 0.0) or 0.5
     mass_floor = min(MASS_FAIL, getattr(recipe.rewards.get(stage.reward), "mass_floor", MASS_FAIL))
-    check = check_judge(responses, scores, delta, floor=stage.floor, attacks=KINDS, mass_floor=mass_floor)
+    check = check_judge(
+        responses, scores, delta, floor=stage.floor, attacks=ATTACKS, withheld=WITHHELD, mass_floor=mass_floor
+    )
     context.progress.finish()
     write_json(context.folder / "judge_check.json", check.to_json())
-    if check.admission.verdict == "fail":
-        raise TrainingError(f"stage {stage.name}: {check.admission.why}")
-    if check.admission.verdict == "unmeasured" and stage.floor:
+    refuse(stage, check)
+    context.progress.say(f"{stage.name}: {check.admission.verdict}: {check.admission.why}")
+    result: Result = {"verdict": check.admission.verdict, "sentence": check.admission.why}
+    if check.attacks is not None:
+        context.progress.say(f"{stage.name}: {check.attacks.sentence()}")
+        result["attacks"] = check.attacks.overall.rate
+        result["withheld_attacks"] = check.attacks.withheld.rate
+    return result
+
+
+def refuse(stage: CheckJudgeStage, check: JudgeCheck) -> None:
+    """Raise TrainingError where this check stops the run."""
+    verdict, why = check.admission.verdict, check.admission.why
+    if stage.stop and verdict == "fail":
+        raise TrainingError(f"stage {stage.name}: {why}")
+    if stage.stop and verdict == "unmeasured" and stage.floor:
         raise TrainingError(
-            f"stage {stage.name}: the floor of {stage.floor:g} cannot be checked: {check.admission.why} "
+            f"stage {stage.name}: the floor of {stage.floor:g} cannot be checked: {why} "
             "Collect more questions or samples, or drop `floor`"
         )
-    context.progress.say(f"{stage.name}: {check.admission.verdict}: {check.admission.why}")
-    return {"verdict": check.admission.verdict, "sentence": check.admission.why}
 
 
 def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:

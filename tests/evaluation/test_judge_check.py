@@ -81,19 +81,58 @@ def test_unscored_and_unlabeled_are_left_out_and_counted():
     assert check.mass_mean == pytest.approx((80 * 0.9 + 2 * 0.01) / 82)
 
 
-def test_attacks_are_in_the_table_only():
+def attack(kind: str, pattern: str, probabilities: list[float]) -> list[tuple[Response, Score]]:
+    """Attacks of one pattern on the questions q0, q1, ..."""
+    return [
+        (Response(f"q{i}", f"question {i}", "attack", False, kind, detail=pattern), score(p))
+        for i, p in enumerate(probabilities)
+    ]
+
+
+def test_attacks_stand_in_their_own_table():
     rows = good_judge()
-    rows += [(response(f"q{i}", False, "empty"), score(0.05)) for i in range(10)]
-    rows += [(response(f"q{i}", False, "bare-number"), score(0.7 if i < 3 else 0.1)) for i in range(10)]
-    check = judge(rows, attacks={"empty", "bare-number"})
-    assert check.n == 80 and check.false_positive_rate == 0.2
-    table = {row.source: row for row in check.by_source}
-    assert (table["bare-number"].n, table["bare-number"].false_positive_rate) == (10, 0.3)
-    assert table["bare-number"].mean_score == pytest.approx((3 * 0.7 + 7 * 0.1) / 10)
-    assert table["bare-number"].false_negative_rate is None
-    assert (table["empty"].accuracy, table["policy"].n, table["policy"].right) == (1.0, 80, 40)
-    assert check.admission.verdict == "warn" and "bare-number" in check.admission.why
-    assert judge(rows).false_positive_rate == (8 + 3) / 60  # without `attacks` they count like any other
+    rows += attack("nothing", "empty", [0.05] * 10)
+    rows += attack("constant", "zero", [0.7] * 3 + [0.1] * 7) + attack("constant", "one", [0.1] * 8 + [0.5, 0.5])
+    rows += attack("injection", "praise", [0.9, 0.1])
+    lost = JudgeScore(None, "no mass", mass=0.01)
+    rows += [(response("q9", False, "injection"), lost)] * 8
+    check = judge(rows, attacks={"nothing", "constant", "injection"}, withheld={"injection"})
+    assert (check.n, check.false_positive_rate, check.unscored, check.unlabeled) == (80, 0.2, 0, 0)
+    assert check.mass_mean == pytest.approx(0.9) and check.by_length[0].n == 10  # 40 wrong ones in quarters
+    assert [row.source for row in check.by_source] == ["policy"]
+    table = check.attacks
+    assert table is not None and table.questions == 11  # question 0 to 9, and "question"
+    found = {row.kind: (row.withheld, row.n, row.passed, row.rate, row.unscored) for row in table.kinds}
+    assert found == {  # at 0.5: three zeros and both of exactly 0.5 pass
+        "nothing": (False, 10, 0, 0.0, 0),
+        "constant": (False, 20, 5, 0.25, 0),
+        "injection": (True, 2, 1, 0.5, 8),
+    }
+    share = wilson(5, 20)
+    assert [(row.low, row.high) for row in table.kinds if row.kind == "constant"] == [(share.low, share.high)]
+    patterns = {row.pattern: (row.kind, row.n, row.passed) for row in table.patterns}
+    assert patterns["zero"] == ("constant", 10, 3) and patterns["one"] == ("constant", 10, 2)
+    assert (table.overall.n, table.overall.passed, table.overall.rate) == (32, 6, 6 / 32)
+    assert (table.withheld.n, table.withheld.passed, table.withheld.unscored) == (2, 1, 8)
+    assert table.sentence() == (
+        "attacks that pass: 18.8% of 32 (8.9% to 35.3%); of withheld kinds 50.0% of 2 (9.5% to 90.5%)"
+    )
+    assert check.admission.verdict == "warn" and "50% of the responses `injection`" in check.admission.why
+    assert judge(rows[:-10], attacks={"nothing", "constant"}).admission.why.startswith(
+        "25% of the responses `constant`"
+    )
+    assert judge(good_judge()).attacks is None
+    everything = judge(rows[:-8])  # without `attacks` they count like any other: 8 + 6 of 40 + 32 wrong ones
+    assert everything.attacks is None and everything.false_positive_rate == 14 / 72
+
+
+def test_a_kind_without_scores_has_no_rate():
+    check = judge([*good_judge(), (response("q", False, "nothing"), Score(None, "lost"))], attacks={"nothing"})
+    assert check.attacks is not None and check.attacks.kinds[0].rate is None
+    assert (check.attacks.kinds[0].low, check.attacks.kinds[0].high) == (0.0, 1.0)
+    assert check.attacks.sentence() == "attacks that pass: none scored; of withheld kinds none scored"
+    assert check.admission.verdict == "pass"
+    json.dumps(check.to_json(), allow_nan=False)
 
 
 def test_length_quartiles():

@@ -155,6 +155,17 @@ def judge_check() -> dict[str, Any]:
             source_row("wrong-operator", 120, 0, 0.71, 0.29, None),
             source_row(HOSTILE, 120, 0, 0.93, 0.07, None),
         ],
+        "attacks": {
+            "questions": 100,
+            "kinds": [attack_row("mistake", "", 700, 203), attack_row("injection", "", 1300, 13, withheld=True)],
+            "patterns": [
+                attack_row("mistake", "swapped", 100, 0),
+                attack_row("injection", HOSTILE, 100, 13, withheld=True),
+                attack_row("mistake", "wrong-operator", 100, 41),
+            ],
+            "overall": attack_row("", "", 2000, 216),
+            "withheld": attack_row("", "", 1300, 13, withheld=True),
+        },
         "by_length": [
             {"low": 64, "high": 140, "n": 160, "false_positive_rate": 0.15},
             {"low": 141, "high": 420, "n": 160, "false_positive_rate": 0.26},
@@ -168,6 +179,11 @@ def judge_check() -> dict[str, Any]:
         "suggested_tau": 1.7,
         "suggested_delta": 0.7,
     }
+
+
+def attack_row(kind: str, pattern: str, n: int, passed: int, withheld: bool = False) -> dict[str, Any]:
+    names = {"kind": kind, "pattern": pattern, "withheld": withheld}
+    return {**names, "n": n, "passed": passed, "rate": passed / n, "low": 0.0, "high": 0.5, "unscored": 3}
 
 
 def source_row(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.fixture import build_run, judge_check, write_json, write_lines
+from tests.reporting.fixture import HOSTILE, build_run, judge_check, write_json, write_lines
 from yonder.reporting.charts import scale
 from yonder.reporting.judge_view import admission, judge_view
 from yonder.reporting.records import RunRecord, StageRecord, read_run
@@ -105,6 +105,16 @@ def test_judge_view_and_its_absence() -> None:
         "from": 0.9, "to": 1.0, "right": 301, "wrong": 40, "right_height": 100.0, "wrong_height": round(4000 / 301, 2),
     }  # fmt: skip
     assert view["tables"][0]["rows"][1] == ["wrong-operator", "120", "0", "0.4", "71.0 %", "29.0 %", "–", "2"]
+    kinds, worst = view["tables"][1], view["tables"][2]
+    assert (kinds["title"], worst["title"]) == ("Attacks by kind", "Attacks that pass most")
+    assert kinds["columns"] == ["kind", "in fitting", "n", "passed", "share passed", "95 %", "unscored"]
+    assert kinds["rows"] == [
+        ["mistake", "allowed", "700", "203", "29.0 %", "0.0–50.0", "3"],
+        ["injection", "withheld", "1,300", "13", "1.0 %", "0.0–50.0", "3"],
+        ["all kinds", "–", "2,000", "216", "10.8 %", "0.0–50.0", "3"],
+        ["withheld kinds", "–", "1,300", "13", "1.0 %", "0.0–50.0", "3"],
+    ]
+    assert [row[:2] for row in worst["rows"]] == [["mistake", "wrong-operator"], ["injection", HOSTILE]]
     bare = judge_view(StageRecord("check", "check-judge", "done", 1.0, {}, judge_check={"pairwise": {"value": None}}))
     assert bare["figures"] == [] and bare["tables"] == [] and bare["headline"] is None
 

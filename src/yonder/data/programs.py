@@ -9,6 +9,9 @@ import warnings
 
 HEADER = "def solution():\n"
 INDENT = "    "
+_GIVEN = re.compile(  # def line, docstring, named numbers
+    r'def \w+\(.*?\):\n(?:\s+"""(?:.|\n)*?"""\n)?(?:\s+n\d+ = [\d.]+\n)*'
+)
 
 
 def docstring_line(text: str) -> str:
@@ -88,3 +91,9 @@ def _slice(program: str, function: ast.FunctionDef, first: ast.stmt, docstring_e
     while start > max(docstring_end, function.lineno) and lines[start - 1].startswith(INDENT + "#"):
         start -= 1
     return "\n".join(lines[start : function.end_lineno]).rstrip()
+
+
+def split_head(response: str) -> tuple[str, str]:
+    """What is given of a program (def line, docstring, named numbers), and the rest; a text has no head."""
+    match = _GIVEN.match(response)
+    return (match.group(), response[match.end() :]) if match else ("", response)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from yonder.data.negatives import split_head
+from yonder.data.programs import split_head
 from yonder.errors import StorageError
 from yonder.schema import Completion, Prompt, Response, Rollout, Score
 

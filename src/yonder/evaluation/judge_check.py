@@ -17,6 +17,7 @@ from yonder.core.calibration import ReliabilityBin
 from yonder.core.judging import judge_value
 from yonder.core.statistics import wilson
 from yonder.evaluation.admission import MASS_FAIL, Admission, admit
+from yonder.evaluation.attack_table import AttackTable, attack_table
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 HISTOGRAM_BINS = 10
@@ -33,7 +34,7 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """How the judge treats the responses of one source (a model, or a kind of attack)."""
+    """How the judge treats the responses of one source."""
 
     source: str
     n: int  # scored
@@ -75,12 +76,13 @@ class JudgeCheck:
     reliability: tuple[ReliabilityBin, ...]
     histogram_right: tuple[int, ...]  # counts in ten equal bins from 0 to 1
     histogram_wrong: tuple[int, ...]
-    by_source: tuple[SourceRow, ...]  # attacks included
+    by_source: tuple[SourceRow, ...]
     by_length: tuple[LengthSlice, ...]
+    attacks: AttackTable | None  # None: none were made
     n: int  # responses behind the figures: labeled, scored, no attack
     right: int  # of them
     unlabeled: int  # left out
-    unscored: int  # left out, attacks included
+    unscored: int  # left out; of attacks, see their table
     reasons: dict[str, int]  # why unscored
     mass_mean: float | None  # mean P(Yes) + P(No), unscored responses included; None without a judge
     suggested_tau: float | None
@@ -101,34 +103,33 @@ def check_judge(
     *,
     floor: float = 0.0,
     attacks: Collection[str] = (),
+    withheld: Collection[str] = (),
     max_false_positive_rate: float = 0.1,
     mass_floor: float = MASS_FAIL,
-    seed: int = 0,
 ) -> JudgeCheck:
     """Compare scores with labels; `scores[i]` belongs to `responses[i]`.
 
-    `attacks`: sources built to fool the judge (or trivially wrong); they are in the table by source only, since
-    easy negatives would flatter every other figure. delta 0 cuts nothing, so the rates are then taken at 0.5. `floor`:
-    least pairwise accuracy. `max_false_positive_rate`: what the suggested delta aims at [ours].
+    `attacks`: kinds of response built to fool the judge, named by their source; they stand in a table of their own,
+    since easy negatives would flatter every other figure. `withheld`: those that no judge is fitted on. delta 0 cuts
+    nothing, so the rates are then taken at 0.5. `floor`: least pairwise accuracy. `max_false_positive_rate`: what the
+    suggested delta aims at [ours].
     """
     delta = delta or 0.5
     pairs = list(zip(responses, scores, strict=True))
-    labeled = [(response, score) for response, score in pairs if response.correct is not None]
-    everything = [row for response, score in labeled if (row := _scored(response, score)) is not None]
-    rows = [row for row in everything if row.response.source not in attacks]
+    labeled = [(r, score) for r, score in pairs if r.correct is not None and r.source not in attacks]
+    rows = [row for response, score in labeled if (row := _scored(response, score)) is not None]
     values, labels = [row.probability for row in rows], [row.right for row in rows]
-    drawn = calibration.pair_within_question([row.response.prompt_id for row in rows], values, labels, seed)
+    drawn = calibration.pair_within_question([row.response.prompt_id for row in rows], values, labels, seed=0)
     pairwise = wilson(calibration.pairwise_wins(drawn), len(drawn))
     tau, suggested = _suggestions(rows, max_false_positive_rate)
-    tempered = [_tempered(row, tau) for row in rows]
-    masses = [score.mass for _, score in labeled if isinstance(score, JudgeScore) and score.mass is not None]
-    mass_mean = float(np.mean(masses)) if masses else None
+    mass_mean = _mass_mean([score for _, score in labeled])
     reasons = Counter(score.reason or "no reason given" for _, score in labeled if score.value is None)
-    by_source = _by_source(labeled, everything, delta)
     rate = calibration.false_positive_rate(values, labels, delta)
-    fooled = [row for row in by_source if row.source in attacks]
+    made = [(r, row.probability if (row := _scored(r, score)) else None) for r, score in pairs if r.source in attacks]
+    fooled = attack_table(made, delta, withheld) if made else None
+    rates = fooled.rates() if fooled else {}
     return JudgeCheck(
-        admission=admit(pairwise, floor, rate, mass_mean, (reasons.total(), len(labeled)), _rates(fooled), mass_floor),
+        admission=admit(pairwise, floor, rate, mass_mean, (reasons.total(), len(labeled)), rates, mass_floor),
         pairwise=pairwise,
         auroc=calibration.auroc(values, labels),
         auprc=calibration.auprc(values, labels),
@@ -138,21 +139,27 @@ def check_judge(
         false_negative_rate=calibration.false_negative_rate(values, labels, delta),
         brier=calibration.brier(values, labels),
         ece=calibration.ece(values, labels),
-        ece_at_suggested_tau=calibration.ece(tempered, labels) if tau is not None else None,
+        ece_at_suggested_tau=None if tau is None else calibration.ece([_tempered(row, tau) for row in rows], labels),
         reliability=tuple(calibration.reliability_bins(values, labels)),
         histogram_right=_histogram([row.probability for row in rows if row.right]),
         histogram_wrong=_histogram([row.probability for row in rows if not row.right]),
-        by_source=by_source,
+        by_source=_by_source(labeled, rows, delta),
         by_length=_by_length(rows, delta),
+        attacks=fooled,
         n=len(rows),
         right=sum(labels),
-        unlabeled=len(pairs) - len(labeled),
+        unlabeled=len(pairs) - len(labeled) - len(made),
         unscored=reasons.total(),
         reasons=dict(reasons.most_common()),
         mass_mean=mass_mean,
         suggested_tau=tau,
         suggested_delta=suggested,
     )
+
+
+def _mass_mean(scores: Sequence[Score]) -> float | None:
+    masses = [score.mass for score in scores if isinstance(score, JudgeScore) and score.mass is not None]
+    return float(np.mean(masses)) if masses else None
 
 
 def _scored(response: Response, score: Score) -> Scored | None:
@@ -200,10 +207,6 @@ def _by_source(
             )
         )
     return tuple(rows)
-
-
-def _rates(rows: Sequence[SourceRow]) -> dict[str, float]:
-    return {row.source: row.false_positive_rate for row in rows if row.false_positive_rate is not None}
 
 
 def _by_length(rows: Sequence[Scored], delta: float) -> tuple[LengthSlice, ...]:

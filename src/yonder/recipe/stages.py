@@ -1,26 +1,16 @@
 """Recipe sections for the stages of a run, in the order in which a run needs them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from yonder.recipe.attacks import WITHHELD, Negative
 from yonder.recipe.base import Section
 from yonder.recipe.models import ModelReference, SamplingSettings
 from yonder.recipe.rewards import JudgePromptSettings
 
 BASE = "base"  # in evaluate stages: policy.model as it is
 Schedule = Literal["constant", "linear", "cosine"]
-Negative = Literal[
-    "wrong-operator",
-    "wrong-number",
-    "swapped",
-    "dropped-step",
-    "repeated-step",
-    "truncated",
-    "other-question",
-    "bare-number",
-    "empty",
-]
 
 
 class OptimizerSettings(Section):
@@ -127,8 +117,8 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     data: tuple[str, ...] = ()
     """Data sets whose reference solutions are taken as right responses."""
     negatives: dict[Negative, float] = {}
-    """Negatives made from right responses: kind -> number made, as a share of the right responses; those still right
-    are dropped."""
+    """Negatives made from right responses: pattern or kind of the attack suite -> number made, as a share of the right
+    responses; those still right are dropped. Withheld kinds are refused."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Longest text, tokens; longer ones are left out. Default: as in the rewards, 1024 (yes-no) or 700 (classifier)."""
     solve_loss: float = Field(default=0.0, ge=0)
@@ -142,6 +132,16 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     """Sequences a step."""
     optimizer: JudgeOptimizerSettings = JudgeOptimizerSettings()
 
+    @field_validator("negatives", mode="before")
+    @classmethod
+    def _nothing_withheld(cls, value: Any) -> Any:
+        found = [kind for kind in WITHHELD if isinstance(value, dict) and kind in value]
+        if found:
+            raise ValueError(
+                f"attacks of kind {' and '.join(f'`{kind}`' for kind in found)} only measure judges; fit on other kinds"
+            )
+        return value
+
 
 class CheckJudgeStage(StageBase):
     """Measure a judge or classifier on labeled responses before it may train anything."""
@@ -153,6 +153,10 @@ class CheckJudgeStage(StageBase):
     """Names of collect stages; the questions should be new to the judge."""
     floor: float = Field(default=0.0, ge=0, le=1)
     """Least pairwise accuracy; below it the run stops."""
+    attack_questions: int = Field(default=100, ge=0)
+    """Questions with a right response that every pattern of the attack suite is applied to; 0: no attacks."""
+    stop: bool = True
+    """Whether a judge that fails stops the run; false: for a judge that is measured beside another."""
 
 
 class TermSettings(Section):

@@ -27,16 +27,23 @@ _COLUMNS = {  # of the tables: key, heading; shares are those that _SHARES names
     "source": "source",
     "characters": "characters",
     "reason": "reason",
+    "kind": "kind",
+    "pattern": "pattern",
+    "fitting": "in fitting",
     "n": "n",
     "right": "right",
     "mean_score": "mean score",
     "accuracy": "accuracy",
     "false_positive_rate": "wrong ones liked",
     "false_negative_rate": "right ones disliked",
+    "passed": "passed",
+    "rate": "share passed",
+    "interval": "95 %",
     "unscored": "unscored",
     "count": "responses",
 }
-_SHARES = {"accuracy", "false_positive_rate", "false_negative_rate"}
+_SHARES = {"accuracy", "false_positive_rate", "false_negative_rate", "rate"}
+_WORST = 12  # patterns shown
 
 
 def admission(check: Mapping[str, Any]) -> tuple[str, str]:
@@ -72,6 +79,7 @@ def judge_view(stage: StageRecord) -> dict[str, Any]:
     slices = [{"characters": f"{row.get('low')}–{row.get('high')}", **row} for row in _rows(check.get("by_length"))]
     tables = (
         ("By source", _table(_rows(check.get("by_source")))),
+        *attack_tables(_dict(check.get("attacks"))),
         ("Wrong responses by length", _table(slices)),
         ("Why unscored", _table(reasons)),
     )
@@ -87,6 +95,31 @@ def judge_view(stage: StageRecord) -> dict[str, Any]:
         "histogram": _histogram(_numbers(check.get("histogram_right")), _numbers(check.get("histogram_wrong"))),
         "tables": [{"title": title, **table} for title, table in tables if table],
     }
+
+
+def attack_tables(attacks: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+    """The attack suite by kind, with both totals below, and the patterns that pass most often."""
+    totals = [
+        {**row, "kind": name}
+        for key, name in (("overall", "all kinds"), ("withheld", "withheld kinds"))
+        if (row := _dict(attacks.get(key)))
+    ]
+    kinds = [
+        {**row, "fitting": "withheld" if row.get("withheld") else "allowed"} for row in _rows(attacks.get("kinds"))
+    ]
+    fooling = [row for row in _rows(attacks.get("patterns")) if number(row.get("rate"))]
+    worst = sorted(fooling, key=lambda row: -(number(row.get("rate")) or 0))[:_WORST]
+    return [
+        ("Attacks by kind", _table([_attack(row) for row in [*kinds, *totals]])),
+        ("Attacks that pass most", _table([_attack(row) for row in worst])),
+    ]
+
+
+def _attack(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the suite with the interval as text; empty names are left out."""
+    low, high = number(row.get("low")), number(row.get("high"))
+    interval = None if low is None or high is None else f"{percent(low)}–{percent(high)}"
+    return {key: value for key, value in row.items() if value != ""} | {"interval": interval}
 
 
 def _counts(check: Mapping[str, Any]) -> str:
