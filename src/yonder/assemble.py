@@ -188,6 +188,7 @@ def build_judge(settings: JudgeSettings, model: ModelReference, program: bool) -
         mass_floor=settings.mass_floor,
         program=program,
         keep_docstring=settings.keep_docstring,
+        guards=settings.guards,
         min_code_lines=settings.min_code_lines,
     )
     return JudgeReward(
