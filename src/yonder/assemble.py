@@ -207,6 +207,7 @@ def build_judge(
         mass_floor=settings.mass_floor,
         program=program,
         keep_docstring=settings.keep_docstring,
+        guards=settings.guards,
         min_code_lines=settings.min_code_lines,
     )
     if settings.server is not None:

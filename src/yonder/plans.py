@@ -4,8 +4,11 @@ from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
 from yonder.training.advantages import Estimator
 from yonder.training.distill import Plan
+from yonder.training.rollback import Safety
+from yonder.training.rollout import Term
 from yonder.training.supervised import SupervisedPlan
 from yonder.training.update import LossSettings
+from yonder.training.watches import MonitorRules
 
 
 def supervised_plan(
@@ -65,6 +68,21 @@ def loss_settings(stage: DistillStage) -> LossSettings:
         grad_clip=stage.optimizer.grad_clip,
         micro_batch_tokens=stage.optimizer.micro_batch_tokens,
     )
+
+
+def monitor_rules(stage: DistillStage) -> MonitorRules:
+    """When the monitor trips."""
+    m = stage.monitor
+    return MonitorRules(
+        m.window, m.min_wrong, m.z, m.max_false_yes, m.max_false_yes_growth, m.max_gap_growth, m.min_length,
+        m.max_unscored,
+    )  # fmt: skip
+
+
+def safety(stage: DistillStage, verifier: Term | None) -> Safety:
+    """What follows a trip; a checkpoint has settled after one window."""
+    m = stage.monitor
+    return Safety(m.action, m.window * stage.epochs, m.max_rollbacks, verifier)
 
 
 def completions_per_step(stage: DistillStage) -> float:

@@ -5,7 +5,7 @@ Shapes and letters used everywhere: B sequences, P prompts, G group size, T toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,8 +106,17 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
-    """What the monitor says after an iteration."""
+class Trip:
+    """A rule of the monitor that has begun to hold, and what made it."""
 
-    action: str  # "none", "warn" or "stop"
-    message: str = ""
+    rule: str
+    reward: str
+    stream: str
+    message: str
+    figures: Mapping[str, float]
+    rollouts: Sequence[Mapping[str, Any]] = ()  # as in the rollout log
+
+    @property
+    def name(self) -> str:
+        """What tells two trips apart."""
+        return f"{self.rule} {self.reward}@{self.stream}"

@@ -24,7 +24,15 @@ from yonder.evaluation.admission import MASS_FAIL
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
 from yonder.evaluation.judge_check import JudgeCheck, check_judge
 from yonder.models.policy import Policy
-from yonder.plans import completions_per_step, distill_plan, estimator, loss_settings, supervised_plan
+from yonder.plans import (
+    completions_per_step,
+    distill_plan,
+    estimator,
+    loss_settings,
+    monitor_rules,
+    safety,
+    supervised_plan,
+)
 from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
@@ -44,7 +52,7 @@ from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
 from yonder.training.fit import LIKELIHOOD, split_by_question
-from yonder.training.monitor import Monitor, MonitorRules
+from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import Term, derived_seed
@@ -263,7 +271,6 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
     )
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
-    monitor = stage.monitor
     job = Distiller(
         plan=distill_plan(stage, recipe),
         policy=policy,
@@ -275,12 +282,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage),
         loss=loss_settings(stage),
-        monitor=Monitor(
-            MonitorRules(monitor.window, monitor.max_gap_growth, monitor.max_unscored),
-            terms,
-            probes,
-            labeled.reward_name if labeled else None,
-        ),
+        monitor=Monitor(monitor_rules(stage), terms, probes, labeled.reward_name if labeled else None),
+        safety=safety(stage, labeled),
         recorder=Recorder(context.folder, stage.log_rollouts),
         store=store,
         progress=context.progress,

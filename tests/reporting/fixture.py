@@ -69,7 +69,23 @@ def build_run(path: Path, seed: int = 0, steps: int = 240, title: str = "Arithme
                 for row in rollout_rows(step, steps, rng, judged)
             ]
             write_frames(folder / f"rollouts-{first:08d}.jsonl.zst", rows)
+    write_lines(path / "stages/distill-judge/events.jsonl", [event(steps)])
     return path
+
+
+def event(steps: int) -> dict[str, Any]:
+    """A trip of the monitor as `Recorder.event` writes it."""
+    row = rollout(steps - 10, "labeled", 3, False, 0.97, random.Random(1))
+    return {
+        "step": steps - 10,
+        "action": "warn",
+        "rule": "false-yes-growth",
+        "reward": "judge",
+        "stream": "labeled",
+        "message": f"judge says Yes to 61% of 144 verified-wrong rollouts {HOSTILE} {SECRET}",
+        "figures": {"first": 0.21, "now": 0.61, "rollouts": 144, HOSTILE: 1.0, "bad": None},
+        "rollouts": [row, "not a rollout", {"scores": {"judge": {"value": None}, "odd": 3}}],
+    }
 
 
 def card() -> dict[str, Any]:

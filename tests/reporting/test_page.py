@@ -50,6 +50,19 @@ def test_page_and_twin_stand_in_the_run_directory(written: Path) -> None:
     assert sorted(path.name for path in written.parent.glob("report*")) == ["report.html", "report.json"]
 
 
+def test_trips_of_the_monitor_are_on_the_page_with_their_rollouts(written: Path) -> None:
+    twin = json.loads(written.with_suffix(".json").read_text(encoding="utf-8"))
+    (event,) = twin["events"]
+    assert (event["stage"], event["step"], event["rule"]) == ("distill-judge", 110, "false-yes-growth")
+    assert event["done"] == "warned"
+    assert event["figures"]["now"] == "0.61" and "bad" not in event["figures"]
+    assert len(event["rollouts"]) == 2 and event["rollouts"][1]["scores"] == ["judge unscored ()"]
+    assert SECRET not in event["message"]
+    text = written.read_text(encoding="utf-8")
+    assert "What the monitor said" in text and "distill-judge, step 110: false-yes-growth" in text
+    assert "verified-wrong rollouts &lt;/script&gt;" in text
+
+
 def test_hostile_text_stays_text(written: Path) -> None:
     page = Page(written.read_text(encoding="utf-8"))
     assert [tag for tag, _ in page.tags if tag in ("img", "iframe", "object", "link", "base", "form")] == []

@@ -1,6 +1,7 @@
 """The judge's reward: gates, mass, tau and delta, what of a program is shown."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +35,31 @@ def test_gates_give_zero_without_asking() -> None:
     assert [score.reason.split(":")[0] for score in found[:3]] == [
         "empty completion", "completion cut at the length limit", "1 code lines, fewer than 2",
     ]  # fmt: skip
+    assert [score.details.get("guard") for score in found] == ["empty", "cut", "few-lines", None]
     assert model.asked == [("How many?", "a\nb")]
+
+
+@pytest.mark.parametrize(
+    ("guards", "caught"),
+    [
+        ((), [None, None, None, "few-lines"]),
+        (("empty",), ["empty", None, None, "few-lines"]),
+        (("cut",), [None, "cut", None, "few-lines"]),
+        (("unparsable",), [None, None, "unparsable", "few-lines"]),
+        (("empty", "cut", "unparsable"), ["empty", "cut", "unparsable", "few-lines"]),
+    ],
+)
+def test_each_guard_is_optional_and_named(guards: tuple[str, ...], caught: list[str | None]) -> None:
+    prompt = replace(prompts("How many?")[0], prefix="def solution():\n    pass\n")
+    texts = [("\n\n", True), ("    a = 1\n    return a", False), ("    a = = 1\n    return a", True)]
+    given = [replace(rollout(text, done), prompt=prompt) for text, done in texts]
+    rules = JudgeRules(guards=guards)
+    found = JudgeReward(Written(), rules).score_rollouts(given)
+    short = JudgeReward(Written(), replace(rules, min_code_lines=2)).score_rollouts(
+        [replace(rollout("    return 5"), prompt=prompt)]
+    )
+    assert [score.details.get("guard") for score in [*found, *short]] == caught
+    assert all((score.value == 0.0) == ("guard" in score.details) for score in [*found, *short])
 
 
 def test_equal_pairs_are_judged_once_and_scored_each() -> None:

@@ -10,12 +10,12 @@ import pytest
 import zstandard
 
 from yonder.errors import StorageError
-from yonder.schema import Completion, JudgeScore, Prompt, Rollout, Score
+from yonder.schema import Completion, JudgeScore, Prompt, Rollout, Score, Trip
 from yonder.training.records import Recorder, spread
 
 
-def rows(folder: Path) -> list[dict]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
+def rows(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
+    lines = (folder / name).read_text().splitlines()
     return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
@@ -39,6 +39,19 @@ def test_begin_drops_what_lies_beyond_the_checkpoint_and_a_half_written_line(tmp
     assert rows(tmp_path) == [{"step": 2, "loss": 1.0}, {"step": 4, "loss": 2.0}]
     recorder.metrics({"step": 6, "loss": 9.0})
     assert [row["step"] for row in rows(tmp_path)] == [2, 4, 6]
+
+
+def test_events_are_written_and_dropped_as_metrics_are(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    row = {"step": 2, "question": "q", "scores": {"judge": {"value": float("nan")}}}
+    for step in (2, 4):
+        recorder.event(step, "warn", Trip("gap", "judge", "a", "it grew", {"now": float("inf")}, [row]))
+    Recorder(tmp_path).begin(2)
+    (event,) = rows(tmp_path, "events.jsonl")
+    assert event == {
+        "step": 2, "action": "warn", "rule": "gap", "reward": "judge", "stream": "a", "message": "it grew",
+        "figures": {"now": None}, "rollouts": [row | {"scores": {"judge": {"value": None}}}],
+    }  # fmt: skip
 
 
 def test_begin_drops_rollouts_of_lost_steps(tmp_path: Path) -> None:

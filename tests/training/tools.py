@@ -17,11 +17,15 @@ from yonder.schema import Prompt, Rollout, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller, Plan
-from yonder.training.monitor import Monitor, MonitorRules
+from yonder.training.monitor import Monitor
 from yonder.training.progress import Silent
 from yonder.training.records import Recorder
+from yonder.training.rollback import Safety
 from yonder.training.rollout import Term
 from yonder.training.update import LossSettings
+from yonder.training.watches import MonitorRules
+
+LENIENT = MonitorRules(20, 30, 3.0, 1.0, 1.0, 1.0, 0.0, 1.0)  # never trips while rewards give scores
 
 
 class WordReward:
@@ -90,7 +94,8 @@ def tiny_distiller(
         value_outputs=list(range(terms)),
         estimator=Estimator(algorithm, 0.0 if grpo else 0.001),
         loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
-        monitor=Monitor(MonitorRules(20, 0.25, 0.5), the_terms, [], None),
+        monitor=Monitor(LENIENT, the_terms, [], None),
+        safety=Safety("warn", 20, 0, None),
         recorder=Recorder(folder, 2),
         store=CheckpointStore(folder / "checkpoints", keep=2),
         progress=Silent(),

@@ -89,8 +89,10 @@ class JudgeSettings(JudgePromptSettings):
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
     batch_tokens: int = Field(default=16384, gt=0)
     """Token budget of one forward, padding included."""
+    guards: tuple[Literal["empty", "cut", "unparsable"], ...] = ("empty", "cut")
+    """Completions that score 0 without asking the judge: empty, cut at the length limit, no Python program. Counted."""
     min_code_lines: int = Field(default=0, ge=0)
-    """[J] B.3's patch: programs with fewer lines score 0; 4 in [J], off by default."""
+    """[J] B.3's patch, one more guard: programs with fewer lines score 0; 4 in [J], off by default."""
 
     @model_validator(mode="after")
     def _reachable(self) -> "JudgeSettings":

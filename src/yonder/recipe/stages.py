@@ -195,16 +195,34 @@ class PPOSettings(Section):
 
 
 class MonitorSettings(Section):
-    """Guards against reward hacking, measured on the labeled stream."""
+    """Guards against reward hacking, measured while training. The defaults are ours; see docs/monitoring.md."""
 
     probe: tuple[str, ...] = ()
     """Rewards that also score the labeled rollouts of every iteration, beside the verifier, without training on it."""
+    action: Literal["warn", "stop", "rollback"] = "warn"
+    """When a rule trips: say so; stop with the last good checkpoint; or go on from it with the weight of the fooled
+    reward's terms moved to the verifiable term (without one: stop)."""
+    max_rollbacks: int = Field(default=2, ge=0)
+    """Stop at the trip after this many rollbacks."""
     window: int = Field(default=20, gt=0)
-    """Iterations over which figures are averaged."""
-    max_gap_growth: float = Field(default=0.25, gt=0)
-    """Warn when mean(probe) - mean(verified) on labeled rollouts has grown by this much since the first window."""
+    """Iterations over which figures are taken; the first window is what later ones are compared with."""
+    z: float = Field(default=3.0, ge=0)
+    """How sure a rule must be, in standard errors; prompts are the units, so a group of 8 does not count as 8."""
+    min_wrong: int = Field(default=30, gt=0)
+    """Fewest verified-wrong rollouts in a window from which a rate is taken."""
+    max_false_yes: float = Field(default=0.3, gt=0, le=1)
+    """Trip (`false-yes`) when a probe likes a larger share of the verified-wrong rollouts, less `z` standard errors; a
+    judge check warns at the same share."""
+    max_false_yes_growth: float = Field(default=0.1, ge=0)
+    """Trip (`false-yes-growth`) when that share has grown by more since the first window, and by `z` standard
+    errors."""
+    max_gap_growth: float = Field(default=0.05, ge=0)
+    """Trip (`gap`) when mean(probe) - mean(verified) on labeled rollouts has grown by more since the first window, and
+    by `z` standard errors."""
+    min_length: float = Field(default=0.5, ge=0, le=1)
+    """Trip (`short`) when completions that a judge scores shrink below this share of their first length; 0: never."""
     max_unscored: float = Field(default=0.5, gt=0, le=1)
-    """Stop when this share of a term's rollouts stays unscored for a whole window."""
+    """Stop (`unscored`) when this share of a term's rollouts stays unscored for a whole window."""
 
 
 class DistillStage(StageBase):

@@ -16,6 +16,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from yonder.errors import StorageError
 from yonder.reporting.charts import category_table, interval_chart
 from yonder.reporting.curves import curves
+from yonder.reporting.events import events
 from yonder.reporting.judge_view import judge_checks
 from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.redaction import redact, redact_text, redact_yaml
@@ -71,6 +72,7 @@ def report_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
         "results": _result_facts(runs),
         "curves": curves(runs),
         "judge_checks": judge_checks(runs),
+        "events": events(runs),
     }
     facts = redact(facts)
     facts["rollouts"] = {

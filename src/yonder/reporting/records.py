@@ -49,6 +49,7 @@ class StageRecord:
     metrics: tuple[dict[str, Any], ...] = ()
     judge_check: dict[str, Any] | None = None
     rollout_files: tuple[Path, ...] = ()
+    events: tuple[dict[str, Any], ...] = ()  # trips of the monitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +169,9 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
     record = {**summary, **read_object(folder / "stage.json", problems)}
     known = {"name", "kind", "status", "hash", "seconds", "result"}
     extra = {key: value for key, value in summary.items() if key not in known}
-    metrics = (
-        tuple(row for _, row in read_lines(folder / "metrics.jsonl", problems))
-        if _is_file(folder, "metrics.jsonl")
-        else ()
+    metrics, events = (
+        tuple(row for _, row in read_lines(folder / name, problems)) if _is_file(folder, name) else ()
+        for name in ("metrics.jsonl", "events.jsonl")
     )
     return StageRecord(
         name=folder.name,
@@ -182,6 +182,7 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
         metrics=metrics,
         judge_check=read_object(folder / "judge_check.json", problems) or None,
         rollout_files=tuple(sorted(folder.glob("rollouts-*.jsonl*"))) if folder.is_dir() else (),
+        events=events,
     )
 
 

@@ -11,8 +11,8 @@ from yonder.reporting.judge_view import admission
 from yonder.reporting.records import Accuracy, RunRecord, StageRecord, number
 from yonder.reporting.tables import ResultRow, benchmarks_of, interval_text, percent, result_rows, run_labels
 
-_GAP_GROWTH = 0.25  # the recipe's default for monitor.max_gap_growth
-_UNSCORED = 0.5  # and for monitor.max_unscored
+_GAP_GROWTH = 0.25  # of a whole stage, without a test: more than the monitor's own limit
+_UNSCORED = 0.5  # the recipe's default for monitor.max_unscored
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _alarm(item: Any) -> tuple[str, str]:
         return "warn", item
     if not isinstance(item, dict) or item.get("action") == "none":
         return "warn", ""
-    return ("stop" if item.get("action") == "stop" else "warn"), str(item.get("message") or "")
+    return ("stop" if str(item.get("action")).startswith("stop") else "warn"), str(item.get("message") or "")
 
 
 def _judge_notices(stage: StageRecord, where: str) -> Iterator[Notice]:
@@ -170,7 +170,7 @@ def _drift(stage: StageRecord, where: str) -> Iterator[Notice]:
         if len(values) < 2 * window:
             continue
         first, last = sum(values[:window]) / window, sum(values[-window:]) / window
-        if key.startswith("monitor/") and key.endswith("/gap") and last - first > _GAP_GROWTH:
+        if key.startswith("monitor/") and key.endswith("/gap") and key.count("/") == 2 and last - first > _GAP_GROWTH:
             reward = key.split("/")[1]
             yield Notice(
                 "warn",

@@ -1,4 +1,4 @@
-"""The judge's reward: gates, the judge's verdict, sigmoid and threshold."""
+"""The judge's reward: guards, the judge's verdict, sigmoid and threshold."""
 
 import ast
 import math
@@ -38,6 +38,7 @@ class JudgeRules:
     mass_floor: float = 0.1
     program: bool = True
     keep_docstring: bool = False
+    guards: tuple[str, ...] = ("empty", "cut")
     min_code_lines: int = 0
 
 
@@ -49,7 +50,7 @@ class JudgeReward:
         self.rules = rules
 
     def score_rollouts(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Score rollouts: an empty or unfinished completion is 0 without asking the judge."""
+        """Score rollouts: what a guard catches is 0 without asking the judge, and says so in `details["guard"]`."""
         gated = [self._gate(rollout) for rollout in rollouts]
         asked = [rollout for rollout, gate in zip(rollouts, gated, strict=True) if gate is None]
         answers = iter(self.score([(rollout.prompt.question, rollout.response) for rollout in asked]))
@@ -63,14 +64,8 @@ class JudgeReward:
         return [self._score(verdicts[pair]) for pair in shown]
 
     def _gate(self, rollout: Rollout) -> JudgeScore | None:
-        if not rollout.completion.text.strip():
-            return JudgeScore(0.0, "empty completion: not judged")
-        if not rollout.completion.finished:
-            return JudgeScore(0.0, "completion cut at the length limit: not judged")
-        lines = [line for line in rollout.completion.text.splitlines() if line.strip()]
-        if len(lines) < self.rules.min_code_lines:
-            return JudgeScore(0.0, f"{len(lines)} code lines, fewer than {self.rules.min_code_lines}: not judged")
-        return None
+        found = guarded(rollout, self.rules)
+        return None if found is None else JudgeScore(0.0, f"{found[1]}: not judged", {"guard": found[0]})
 
     def _shown(self, response: str) -> str:
         return strip_commentary(response) if self.rules.program and not self.rules.keep_docstring else response
@@ -99,6 +94,30 @@ class JudgeRolloutReward:
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score a batch of rollouts."""
         return self.judge.score_rollouts(rollouts)
+
+
+def guarded(rollout: Rollout, rules: JudgeRules) -> tuple[str, str] | None:
+    """The first guard that catches a rollout, and why; None: the judge may be asked."""
+    text = rollout.completion.text
+    lines = sum(1 for line in text.splitlines() if line.strip())
+    if "empty" in rules.guards and not text.strip():
+        return "empty", "empty completion"
+    if "cut" in rules.guards and not rollout.completion.finished:
+        return "cut", "completion cut at the length limit"
+    if "unparsable" in rules.guards and not parses(rollout.response):
+        return "unparsable", "no Python program"
+    if lines < rules.min_code_lines:
+        return "few-lines", f"{lines} code lines, fewer than {rules.min_code_lines}"
+    return None
+
+
+def parses(program: str) -> bool:
+    """Whether a text is a Python program."""
+    try:
+        ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def strip_commentary(program: str) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -80,9 +80,11 @@ class CheckpointStore:
         """Where the checkpoint of a step stands."""
         return self.folder / f"step-{step:08d}"
 
-    def save(self, step: int, policy: Trainable, state: dict[str, Any], best_step: int | None) -> Path:
-        """Write one, then drop the oldest beyond `keep`; the best one stays. Later ones are damaged (see `latest`)
-        and go too."""
+    def save(
+        self, step: int, policy: Trainable, state: dict[str, Any], best_step: int | None, also: Collection[int] = ()
+    ) -> Path:
+        """Write one, then drop the oldest beyond `keep`; the best one and `also` stay. Later ones are damaged (see
+        `latest`) and go too."""
         target = self.path(step)
         with written_whole(target) as aside:
             save_policy(aside / "policy", policy)
@@ -90,7 +92,7 @@ class CheckpointStore:
         found = self.all()
         here = found.index(target) + 1
         for old in [*found[: max(0, here - self.keep)], *found[here:]]:
-            if best_step is None or old != self.path(best_step):
+            if old not in {self.path(kept) for kept in (best_step, *also) if kept is not None}:
                 shutil.rmtree(old, ignore_errors=True)
         return target
 

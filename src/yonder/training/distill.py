@@ -8,7 +8,7 @@ output a term; a rollout without a score is left out of that term's loss and of 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,13 +17,14 @@ from yonder.core.schedules import learning_rate
 from yonder.errors import TrainingError
 from yonder.models.policy import Policy
 from yonder.protocols import Sampler, Stream
-from yonder.schema import Alarm, Rollout
+from yonder.schema import Rollout, Trip
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, pack
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
+from yonder.training.rollback import Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.selection import Selection
 from yonder.training.update import LossSettings, annotate, rollout_gap, update
@@ -72,11 +73,13 @@ class Distiller:
     estimator: Estimator
     loss: LossSettings
     monitor: Monitor
+    safety: Safety
     recorder: Recorder
     store: CheckpointStore
     progress: Progress
     evaluate: Callable[[], float] | None = None  # development accuracy of the live policy
     step: int = 0  # optimizer updates made
+    stopped: str = ""  # why it ended early
     rollout_is_old: bool = (
         False  # the sampler's log-probs agree with the trainer's and nothing else needs the extra forward
     )
@@ -91,36 +94,41 @@ class Distiller:
         self.selection = Selection(plan.patience)
 
     def run(self) -> dict[str, Any]:
-        """Train to the last step, or until patience or a guard ends it; returns what the stage's summary shows.
+        """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
 
         Raises TrainingError when nothing can be learned from, or a loss is not finite.
         """
         self._resume()
         begun = self.step
         self.progress.start(self.plan.name, self.plan.steps, self.step)
-        stopped = ""
-        while self.step < self.plan.steps and not stopped:
-            metrics, alarm = self.iterate()
-            if alarm.action == "warn":
-                self.progress.say(f"{self.plan.name}, step {self.step}: {alarm.message}")
-            stopped = alarm.message if alarm.action == "stop" else ""
+        while self.step < self.plan.steps and not self.stopped:
+            metrics, trips = self.iterate()
+            rollbacks = self.safety.rollbacks
+            self.stopped = self.react(trips, metrics)
             best = self.evaluate_when_due(metrics)
             if self.selection.exhausted:
-                stopped = f"no better development accuracy for {self.plan.patience} evaluations"
-            self.recorder.metrics(metrics | ({"alarm": alarm.message} if alarm.message else {}))
-            if best or stopped or due(self.step, self.plan.save_every, self.plan.epochs, self.step >= self.plan.steps):
+                self.stopped = f"no better development accuracy for {self.plan.patience} evaluations"
+            self.recorder.metrics(metrics)
+            must = best or self.stopped or self.safety.rollbacks > rollbacks
+            if must or due(self.step, self.plan.save_every, self.plan.epochs, self.step >= self.plan.steps):
                 self.save()
         self.progress.finish()
-        if stopped:
-            self.progress.say(f"{self.plan.name} stopped at step {self.step}: {stopped}")
-        result = {"steps": self.step, "stopped": stopped, **self.selection.summary(self.step)}
+        if self.stopped:
+            self.progress.say(f"{self.plan.name} stopped at step {self.step}: {self.stopped}")
+        result: dict[str, Any] = {
+            "steps": self.step,
+            "stopped": self.stopped,
+            "rollbacks": self.safety.rollbacks,
+            "weights": {term.name: term.weight for term in self.terms},
+            **self.selection.summary(self.step),
+        }
         if self.step > begun and not self.learned:
             self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
             result["alarm"] = NOTHING_LEARNED
         return result
 
-    def iterate(self) -> tuple[dict[str, Any], Alarm]:
-        """One iteration: prompts, rollouts, scores, advantages, updates, guards, records."""
+    def iterate(self) -> tuple[dict[str, Any], list[Trip]]:
+        """One iteration: prompts, rollouts, scores, advantages, updates, monitor, records."""
         clock = Clock()
         rollouts = self.generate()
         clock.mark("generate")
@@ -134,14 +142,45 @@ class Distiller:
         clock.mark("annotate")
         stats = self.learn(batch)
         clock.mark("update")
-        observed, alarm = self.monitor.observe(scores)
         self.step += self.plan.epochs
+        observed, trips = self.monitor.observe(self.step, rollouts, scores)
         metrics = (
             self._metrics(rollouts, scores, batch, stats) | observed | clock.metrics(int(batch.completion_mask.sum()))
         )
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
-        return metrics, alarm
+        return metrics, trips
+
+    def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
+        """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
+        stopped = ""
+        for trip in trips:
+            action = "warn" if stopped else self.safety.decide(trip, self.terms)
+            self.recorder.event(self.step, action, trip)
+            metrics.setdefault("alarm", {"action": action, "rule": trip.rule, "message": trip.message})
+            self.progress.say(f"{self.plan.name}, step {self.step}: {trip.message} ({trip.rule}: {action})")
+            if action in ("stop", "stop-at-good"):
+                stopped = trip.message
+            if action in ("rollback", "stop-at-good"):
+                self._return_to_good()
+            if action == "rollback" and self.safety.verifier is not None:
+                self.terms = moved(self.terms, trip.reward, self.safety.verifier)
+        if not trips:
+            self.safety.calm(self.step)
+        return stopped
+
+    def _return_to_good(self) -> None:
+        """Weights and optimizer of the last good checkpoint. Step and streams go on, so new prompts and seeds
+        follow."""
+        good = self.safety.good_step
+        if good is None:
+            raise TrainingError(f"{self.plan.name}: there is no good checkpoint to return to")
+        checkpoint = self.store.path(good)
+        load_policy_weights(checkpoint, self.policy)
+        self.optimizer.load_state_dict(load_state(checkpoint)["optimizer"])
+        self.monitor.clear()
+        self.safety.returned(self.step)
+        self.progress.say(f"{self.plan.name}: back to the weights of step {good}")
 
     def generate(self) -> dict[str, list[Rollout]]:
         """Completions for the next prompts of every stream; seeds are functions of the step, so a resumed run draws
@@ -200,16 +239,20 @@ class Distiller:
 
     def save(self) -> None:
         """Write a checkpoint from which `run` continues exactly."""
+        self.safety.saved(self.step)
         state = {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "monitor": self.monitor.state(),
+            "safety": self.safety.state(),
+            "stopped": self.stopped,
+            "weights": [term.weight for term in self.terms],
             "selection": self.selection.state(),
             "rollout_is_old": self.rollout_is_old,
             "rollout_gap_nats": self.rollout_gap_nats,
         }
-        self.store.save(self.step, self.policy, state, self.selection.best_step)
+        self.store.save(self.step, self.policy, state, self.selection.best_step, self.safety.kept)
         self.recorder.saved(self.step)
 
     def _resume(self) -> None:
@@ -222,11 +265,16 @@ class Distiller:
             for name, stream in self.streams.items():
                 stream.load_state(state["streams"][name])
             self.monitor.load_state(state["monitor"])
+            self.safety.load_state(state["safety"])
+            self.stopped = state["stopped"]
+            self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
             self.selection.load_state(state["selection"])
             self.rollout_is_old, self.rollout_gap_nats = state["rollout_is_old"], state["rollout_gap_nats"]
             self.step = int(state["step"])
             self.progress.say(f"{self.plan.name}: resumed at step {self.step}")
         self.recorder.begin(self.step)
+        if checkpoint is None and self.safety.action != "warn":
+            self.save()  # the first good one
 
     def _metrics(
         self, rollouts: StreamRollouts, scores: StreamScores, batch: Batch, stats: dict[str, float]
@@ -238,6 +286,12 @@ class Distiller:
             total = float((batch.scores[:, k] * scored).sum())
             metrics[f"terms/{term.name}/reward_mean"] = total / count if count else None
             metrics[f"terms/{term.name}/scored"] = count / len(rollouts[term.stream])  # a share
+            metrics[f"terms/{term.name}/weight"] = term.weight
+            guards = [score.details.get("guard") for score in scores[term.reward_name, term.stream]]
+            metrics |= {
+                f"terms/{term.name}/guards/{guard}": guards.count(guard)
+                for guard in sorted(set(guards) - {None}, key=str)
+            }
         for name, members in rollouts.items():
             metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
             metrics[f"rollouts/{name}/finished"] = mean([float(r.completion.finished) for r in members])

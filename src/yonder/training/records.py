@@ -1,20 +1,21 @@
-"""What a stage writes while it runs: metrics and rollouts, one JSON object a line."""
+"""What a stage writes while it runs: metrics, rollouts and events, one JSON object a line."""
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from yonder.errors import StorageError
-from yonder.schema import Rollout, Score
+from yonder.schema import Rollout, Score, Trip
 from yonder.training.rollout import StreamRollouts, StreamScores
 
 
 class Recorder:
-    """Appends `metrics.jsonl` and `rollouts-<first step>.jsonl.zst` in a stage's folder."""
+    """Appends `metrics.jsonl`, `events.jsonl` and `rollouts-<first step>.jsonl.zst` in a stage's folder."""
 
     def __init__(self, folder: Path, rollouts_per_stream: int = 0) -> None:
         self.folder = folder
@@ -24,8 +25,9 @@ class Recorder:
     def begin(self, step: int) -> None:
         """Continue after `step`: what an interrupted run wrote beyond it is dropped, so that no step appears twice."""
         self._first_step = step
-        path = self.folder / "metrics.jsonl"
-        if path.is_file():
+        for path in (self.folder / "metrics.jsonl", self.folder / "events.jsonl"):
+            if not path.is_file():
+                continue
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
             aside = path.with_name(f".{path.name}.unfinished")
             self._write(aside, "".join(line + "\n" for line in kept).encode(), "wb")
@@ -40,8 +42,11 @@ class Recorder:
 
     def metrics(self, row: dict[str, Any]) -> None:
         """Append one row; numbers that are not finite become null."""
-        line = json.dumps(_number(row), allow_nan=False)
-        self._write(self.folder / "metrics.jsonl", (line + "\n").encode(), "ab")
+        self._append("metrics.jsonl", row)
+
+    def event(self, step: int, action: str, trip: Trip) -> None:
+        """Append a trip of the monitor with what was done about it and the rollouts that caused it."""
+        self._append("events.jsonl", {"step": step, "action": action, **asdict(trip)})
 
     def rollouts(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> None:
         """Append the first rollouts of each stream with every score they got."""
@@ -54,6 +59,10 @@ class Recorder:
         if lines:
             frame = zstandard.ZstdCompressor(level=6).compress(("\n".join(lines) + "\n").encode())
             self._write(self.folder / f"rollouts-{self._first_step:08d}.jsonl.zst", frame, "ab")
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        line = json.dumps(_number(row), allow_nan=False)
+        self._write(self.folder / name, (line + "\n").encode(), "ab")
 
     def _write(self, path: Path, data: bytes, mode: str) -> None:
         try:
@@ -92,6 +101,8 @@ def rollout_row(step: int, stream: str, rollout: Rollout, scores: dict[str, Scor
 def _number(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _number(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_number(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
