@@ -68,6 +68,7 @@ class Workshop:
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
         self._rewards: dict[tuple[str, str], Reward] = {}
+        self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
 
     def close(self) -> None:
         """End the sandbox's processes."""
@@ -173,10 +174,34 @@ class Workshop:
         """A reward by its recipe name, or a user's `module:function`; each is built once for each task."""
         key = (name, task.model_dump_json())
         if key not in self._rewards:
-            self._rewards[key] = load_function(name) if ":" in name else self._build(self.recipe.rewards[name], task)
+            self._rewards[key] = (
+                load_function(name) if ":" in name else self._build(name, self.recipe.rewards[name], task)
+            )
         return self._rewards[key]
 
-    def _build(self, settings: RewardSettings, task: TaskSettings) -> Reward:
+    def judges(self) -> dict[str, str]:
+        """How each judge that was built reads its verdict, a sentence each."""
+        found: dict[str, str] = {}
+        for name, (_, judge) in self._judges.items():
+            if isinstance(judge.model, LocalJudge):
+                found[name] = judge.model.prompt.sentence()
+            if isinstance(judge.model, ServedJudge):
+                found[name] = f"{judge.model.found}; {judge.model.prompt.sentence()}"
+        return found
+
+    def judge_usage(self) -> dict[str, Any]:
+        """What served judges were asked and what it cost."""
+        found: dict[str, Any] = {}
+        for name, (settings, judge) in self._judges.items():
+            if isinstance(judge.model, ServedJudge) and settings.server is not None:
+                usage = judge.model.back_end.transport.usage
+                found[name] = usage.to_json()
+                if settings.server.price_per_million is not None:
+                    tokens = usage.prompt_tokens + usage.completion_tokens
+                    found[name]["cost"] = tokens / 1e6 * settings.server.price_per_million
+        return found
+
+    def _build(self, name: str, settings: RewardSettings, task: TaskSettings) -> Reward:
         if isinstance(settings, VerifiableSettings):
             return VerifiableReward(settings, task, self.run_programs)
         if isinstance(settings, ShuffledSettings):
@@ -187,6 +212,7 @@ class Workshop:
         if isinstance(settings, JudgeSettings):
             cache = self.recipe.output_dir / "judge_cache.sqlite"
             judge = build_judge(settings, self.resolve(settings.model), task.format == "program", cache)
+            self._judges[name] = (settings, judge)
             return JudgeRolloutReward(judge)
         return build_classifier(settings, self.resolve(settings.model))
 

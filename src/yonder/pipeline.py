@@ -103,6 +103,8 @@ class Runner:
                 self.recipe, shop, folder, {name: self.stage_folder(name) for name in self.records}, self.progress
             )
             result = run_stage(stage, context)
+            usage = shop.judge_usage()
+            result |= {"judge_usage": usage} if usage else {}
         finally:
             shop.close()
             write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start})

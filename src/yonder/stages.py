@@ -218,8 +218,10 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     task = responses_task(stage.responses, context)
     attacks = make_attacks(responses, stage.attack_questions, recipe.seed)  # the same for every reward
     responses += still_wrong(attacks, task, context)
+    reward = context.shop.reward(stage.reward, task)
+    announce(context)
     context.progress.start(stage.name, 1)
-    scores = context.shop.reward(stage.reward, task).score([as_rollout(response) for response in responses])
+    scores = reward.score([as_rollout(response) for response in responses])
     delta = getattr(recipe.rewards.get(stage.reward), "delta", 0.0) or 0.5
     mass_floor = min(MASS_FAIL, getattr(recipe.rewards.get(stage.reward), "mass_floor", MASS_FAIL))
     check = check_judge(
@@ -249,6 +251,12 @@ def refuse(stage: CheckJudgeStage, check: JudgeCheck) -> None:
         )
 
 
+def announce(context: StageContext) -> None:
+    """Say how each judge of this stage reads its verdict: a wrong template shows here first."""
+    for name, sentence in context.shop.judges().items():
+        context.progress.say(f"judge {name}: {sentence}")
+
+
 def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
     """The task format of the data set that the first of these collect stages answered."""
     stage = context.recipe.stage(names[0]) if names else None
@@ -270,6 +278,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     probes = (
         [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
     )
+    announce(context)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
     job = Distiller(
         plan=distill_plan(stage, recipe),

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from tests.judges.faulty import Faulty, scores, serving
+from tests.test_pipeline import Heard, write
 from yonder.assemble import load_judge
 from yonder.errors import ModelError, RecipeError, StorageError
 from yonder.judges.cache import VerdictCache
 from yonder.judges.prompt import Asked, WrittenPrompt
 from yonder.judges.served import ServedJudge, verdict_of
 from yonder.judges.transport import Limits, Transport
+from yonder.pipeline import run
+from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeReward, Verdict
 
 PAIRS = [(f"What is {i} + {i + 1}?", f"return {i} + {i + 1}") for i in range(6)]
@@ -224,3 +227,20 @@ def test_text_for_servers_without_a_known_tokenizer() -> None:
 def test_settings_that_cannot_be_served(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         load_judge(settings)
+
+
+def test_a_stage_says_how_it_judges_and_what_that_cost(server: Faulty, tmp_path: Path) -> None:
+    stages = [
+        {"name": "answers", "kind": "collect", "data": "train", "samples": 2},
+        {"name": "check", "kind": "check-judge", "reward": "judge", "responses": ["answers"], "attack_questions": 1},
+    ]
+    served = {"urls": [server.url], "price_per_million": 2.0}
+    rewards = {"judge": {"kind": "judge", "model": "yonder:judge", "backend": "sglang", "server": served, "guards": []}}
+    heard = Heard()
+    summary = run(load_recipe(write(tmp_path, stages, rewards=rewards)), progress=heard)
+    expected = "judge judge: SGLang returns the labels' probabilities; reads ' Yes' ("
+    assert any(line.startswith(expected) and line.endswith("Answer:'") for line in heard.said), heard.said
+    usage = summary["stages"]["check"]["judge_usage"]["judge"]
+    assert usage["prompt_tokens"] > 100
+    assert usage["cost"] == pytest.approx(usage["prompt_tokens"] * 2e-6)
+    assert (tmp_path / "run" / "judge_cache.sqlite").is_file()

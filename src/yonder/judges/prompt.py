@@ -14,6 +14,7 @@ from yonder.models.loading import Tokenizer
 CHARACTERS_A_TOKEN = 4  # of English text, where the tokenizer is not known
 CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?[a-z_]{1,20}>|\[/?[A-Z_]{2,20}\]")  # what control tokens look like
 FENCE = "{fence}"
+TAIL_SHOWN = 40  # characters
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
 
 
@@ -117,6 +118,14 @@ class JudgePrompt:
         text = fill(template, apart(self._controls, question), apart(self._controls, response))
         return Asked(tuple(ids), text, truncated)
 
+    def sentence(self) -> str:
+        """What is read, and after which words."""
+        pairs = zip(
+            [*self.labels.yes_texts, *self.labels.no_texts], [*self.labels.yes_ids, *self.labels.no_ids], strict=True
+        )
+        tokens = ", ".join(f"{text!r} ({i})" for text, i in pairs)
+        return f"reads {tokens} after {self.rendered[-TAIL_SHOWN:]!r}"
+
     def _around(self, question: str, response: str) -> tuple[list[int], list[int]]:
         """What stands between question and response, and after it."""
         if FENCE not in self.rendered:
@@ -180,7 +189,12 @@ class WrittenPrompt:
 
     def __init__(self, template: str, labels: tuple[str, str]) -> None:
         self.template = template
+        self.labels = labels
         self.identity = f"{template}|{labels}"
+
+    def sentence(self) -> str:
+        """What is read, and after which words."""
+        return f"reads {self.labels[0]!r}, {self.labels[1]!r} after {self.template[-TAIL_SHOWN:]!r}"
 
     def asked(self, question: str, response: str, limit: int) -> Asked:
         """The prompt as text, the response cut at about `limit` tokens of four characters."""

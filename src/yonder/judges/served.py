@@ -17,6 +17,10 @@ class ServedPrompt(Protocol):
 
     identity: str  # everything of template and labels that decides a verdict
 
+    def sentence(self) -> str:
+        """What is read, and after which words."""
+        ...
+
     def asked(self, question: str, response: str, limit: int) -> Asked:
         """The prompt, cut to `limit` tokens."""
         ...
