@@ -44,8 +44,9 @@ format: setup-dev  ## format and sort imports
 	$(BIN)/ruff format src tests tools benchmarks examples
 	$(BIN)/ruff check --fix src tests tools benchmarks examples
 
-bench: setup-dev  ## time the parts of a step
+bench: setup-dev  ## time the parts of a step, and the judge beside two other ways
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/judge.py
 
 docs: $(STAMP)  ## build the documentation into site/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
