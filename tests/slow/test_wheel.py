@@ -30,7 +30,13 @@ def test_the_wheel_runs_the_demo(tmp_path: Path) -> None:
     subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed", str(wheel)], check=True
     )
-    small = ["warmup.epochs=1", "verifiable_only.steps=2", "distill.steps=2", "data.held_out.options.count=20"]
+    small = [
+        "warmup.epochs=1",
+        "check.floor=0",
+        "verifiable_only.steps=2",
+        "distill.steps=2",
+        "data.held_out.options.count=20",
+    ]
     command = [python, "-m", "yonder", "run", "demo", "output_dir=run", *small, "--json"]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # Monty's own program
     done = subprocess.run(
