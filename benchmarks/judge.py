@@ -24,7 +24,7 @@ from yonder.recipe.models import FreshModel
 
 BATCH = 16  # of the two others
 WRITTEN = 8  # tokens that the writing judge may use
-SHAPE = FreshModel(family="qwen3", hidden_size=512, layers=8, heads=8, context=2048, seed=0)
+SHAPE = FreshModel(family="qwen3", hidden_size=256, layers=6, heads=4, context=2048, seed=0)
 Pairs = list[tuple[str, str]]
 
 
