@@ -219,3 +219,23 @@ def test_a_judge_check_runs_the_attack_suite(tmp_path: Path) -> None:
     assert any("of withheld kinds" in line for line in heard.said)
     run(load_recipe(str(path), ["check.attack_questions=0"]))
     assert json.loads((tmp_path / "run/stages/check/judge_check.json").read_text())["attacks"] is None
+
+
+def test_no_secret_reaches_the_run_directory(tmp_path: Path) -> None:
+    path = write(tmp_path, [WARMUP])
+    run(load_recipe(str(path), ["title=with hf_abcdefghijklmnopqrst1234", "warmup.epochs=1"]))
+    for name in ("recipe.yaml", "summary.json", "card.json", "report.html"):
+        text = (tmp_path / "run" / name).read_text(encoding="utf-8")
+        assert "hf_abcdefghijklmnopqrst1234" not in text
+    assert load_recipe(str(tmp_path / "run" / "recipe.yaml")).stage("warmup").name == "warmup"
+
+
+def test_verdicts_on_single_questions_stand_beside_the_summary(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, [EVALUATION | {"checkpoints": ["base"]}], benchmarks={"train": {"data": "train", "votes": 2}}
+    )
+    cell = run(load_recipe(str(path)))["results"]["base"]["train"]
+    assert "correct" not in cell
+    assert "correct" not in cell["vote"]
+    row = json.loads((tmp_path / "run" / "evaluations.jsonl").read_text())
+    assert len(row["correct"]) == len(row["vote"]["correct"]) == 12

@@ -5,7 +5,7 @@
     summary = run(load_recipe("demo", ["seed=1"]))
     with Sandbox() as sandbox:
         results = sandbox.run(["def solution():\\n    return 6 * 7"])
-    scores = load_judge({"model": "yonder:judge"}).score([("What is 2 + 3?", "def solution():\\n    return 2 + 3")])
+    scores = load_judge({"model": "Qwen/Qwen3-8B"}).score([("What is 2 + 3?", "def solution():\\n    return 2 + 3")])
 
 The names are loaded when first used, so `import yonder` stays light.
 """

@@ -295,7 +295,7 @@ def build_sandbox(limits: SandboxSettings, log: Path | None = None) -> Sandbox:
 
 
 def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
-    """A judge from settings or a plain mapping of them: `load_judge({"model": "yonder:judge"}).score([(question,
+    """A judge from settings or a plain mapping of them: `load_judge({"model": "Qwen/Qwen3-8B"}).score([(question,
     response)])`.
 
     Raises RecipeError for wrong settings, ModelError when the model cannot be had.

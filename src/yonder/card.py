@@ -78,6 +78,8 @@ def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> 
         "delta": settings.delta,
         "dtype": settings.dtype,
     }
+    if settings.backend in ("openai", "votes"):  # known by name alone; there is no tokenizer to look for
+        return facts | {"prompt": read_judge_prompt(settings.prompt), "backend": settings.backend}
     try:
         prompt = JudgePrompt(
             load_tokenizer(model), read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no)

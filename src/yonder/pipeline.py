@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
+from yonder.reporting.redaction import redact, redact_yaml
 from yonder.stages import StageContext, run_stage
 from yonder.storage import only_one, read_json, write_json, write_whole
 from yonder.training.progress import Progress, Silent
@@ -67,7 +68,7 @@ class Runner:
     records: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def __post_init__(self) -> None:
-        write_whole(self.folder / "recipe.yaml", dump_recipe(self.recipe))
+        write_whole(self.folder / "recipe.yaml", redact_yaml(dump_recipe(self.recipe)))
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
         write_card(self.folder / "card.json", self.recipe)
@@ -156,13 +157,14 @@ class Runner:
 
     def finish(self) -> dict[str, Any]:
         """Write summary, card and page."""
-        summary = self.summary()
-        write_json(self.folder / "summary.json", summary)
         evaluations = [
             {"stage": stage, "benchmark": benchmark} | figures
-            for stage, row in summary["results"].items()
+            for record in self.records.values()
+            for stage, row in record.get("result", {}).get("results", {}).items()
             for benchmark, figures in row.items()
         ]
+        summary = redact(self.summary())
+        write_json(self.folder / "summary.json", summary)
         write_whole(self.folder / "evaluations.jsonl", "".join(json.dumps(row) + "\n" for row in evaluations))
         write_card(self.folder / "card.json", self.recipe, self.checkpoints())
         write_report([self.folder])
@@ -175,7 +177,7 @@ class Runner:
         for name, record in self.records.items():
             result = dict(record.get("result", {}))
             for row, cells in result.pop("results", {}).items():
-                results.setdefault(row, {}).update(cells)
+                results.setdefault(row, {}).update({name: brief(figures) for name, figures in cells.items()})
             stages[name] = {key: record[key] for key in ("kind", "status", "seconds") if key in record} | result
         return {
             "run_dir": str(self.folder),
@@ -192,6 +194,12 @@ class Runner:
         kept.parent.mkdir(exist_ok=True)
         os.replace(folder, kept)
         self.progress.say(f"{folder.name}: configuration or inputs changed; the earlier results are kept in {kept}")
+
+
+def brief(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A table cell without the verdict on every single question, which `evaluations.jsonl` has."""
+    found = {key: value for key, value in figures.items() if key != "correct"}
+    return found | ({"vote": brief(found["vote"])} if found.get("vote") else {})
 
 
 def names_of_kind(recipe: Recipe, kind: str, name: str | None) -> list[str]:
