@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,8 +93,16 @@ def test_a_trip_is_told_once_until_it_has_passed() -> None:
 
 
 def test_too_few_wrong_ones_are_no_rate() -> None:
-    few = batch(right=36, yes_to_wrong=4, yes_to_right=30)  # 8 wrong in a window of 2, all liked; 10 are needed
-    assert feed(monitor(), *[few] * 4) == [[]] * 4
+    few = batch(right=36, yes_to_wrong=4, yes_to_right=30)  # 8 wrong in a window of 2, all liked
+    assert feed(monitor(replace(RULES, z=1.0)), *[few] * 4) == [[]] * 4  # 10 are needed
+    assert feed(monitor(replace(RULES, z=1.0, min_wrong=8)), *[few] * 2) == [[], ["false-yes"]]
+
+
+def test_growth_within_its_limit_does_not_trip_however_sure() -> None:
+    grown = [batch(yes_to_wrong=2)] * 2 + [batch(yes_to_wrong=3)] * 2  # false yes +0.05, gap +0.025
+    assert feed(monitor(replace(RULES, z=0.0)), *grown) == [[]] * 4
+    strict = replace(RULES, z=0.0, max_false_yes_growth=0.04, max_gap_growth=0.02)
+    assert feed(monitor(strict), *grown)[-1] == ["gap", "false-yes-growth"]
 
 
 def test_a_trip_carries_figures_and_the_rollouts_that_caused_it() -> None:

@@ -206,8 +206,9 @@ class MonitorSettings(Section):
     """How sure a rule must be, in standard errors; prompts are the units, so a group of 8 does not count as 8."""
     min_wrong: int = Field(default=30, gt=0)
     """Fewest verified-wrong rollouts in a window from which a rate is taken."""
-    max_false_yes: float = Field(default=0.5, gt=0, le=1)
-    """Trip (`false-yes`) when a probe likes a larger share of the verified-wrong rollouts, less `z` standard errors."""
+    max_false_yes: float = Field(default=0.3, gt=0, le=1)
+    """Trip (`false-yes`) when a probe likes a larger share of the verified-wrong rollouts, less `z` standard errors; a
+    judge check warns at the same share."""
     max_false_yes_growth: float = Field(default=0.1, ge=0)
     """Trip (`false-yes-growth`) when that share has grown by more since the first window, and by `z` standard
     errors."""
