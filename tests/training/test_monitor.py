@@ -90,6 +90,9 @@ def test_a_trip_is_told_once_until_it_has_passed() -> None:
     hacked, calm = batch(length=4), batch()
     found = feed(monitor(), calm, calm, hacked, hacked, hacked, calm, calm, hacked, hacked)
     assert found == [[], [], [], ["short"], [], [], [], [], ["short"]]
+    # 4, 4: mean 4; 4, 8: 6; 8, 1: 4.5 again, of 10 at the start
+    flickering = feed(monitor(), calm, calm, hacked, hacked, batch(length=8), batch(length=1))
+    assert flickering == [[], [], [], ["short"], [], []]
 
 
 def test_too_few_wrong_ones_are_no_rate() -> None:

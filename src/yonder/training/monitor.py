@@ -9,12 +9,13 @@ from yonder.training.watches import LengthWatch, MonitorRules, ProbeWatch, Unsco
 
 
 class Monitor:
-    """A rule that begins to hold is told once; it can trip again after an iteration in which it did not. Resumable."""
+    """A rule that begins to hold is told once; it can trip again after a window in which it never did. Resumable."""
 
     def __init__(
         self, rules: MonitorRules, terms: Sequence[Term], probes: Sequence[Term], verifier: str | None
     ) -> None:
         """Probes are compared with the term whose reward is the `verifier`; without one they are left alone."""
+        self.window = rules.window
         self._watches: dict[str, Watch] = {}
         for probe in probes if verifier is not None else ():
             self._watches[f"probe {probe.name}"] = ProbeWatch(rules, probe, verifier or "")
@@ -22,35 +23,34 @@ class Monitor:
             if term.reward_name != verifier:
                 self._watches[f"length {term.name}"] = LengthWatch(rules, term)
             self._watches[f"unscored {term.name}"] = UnscoredWatch(rules, term)
-        self._holding: set[str] = set()
+        self._quiet: dict[str, int] = {}  # rules that were told -> iterations since they last held
 
     def observe(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> tuple[dict[str, float], list[Trip]]:
         """Metrics of this iteration, and the rules that hold now and did not before."""
         metrics: dict[str, float] = {}
         trips: list[Trip] = []
-        holding: set[str] = set()
+        self._quiet = {name: count + 1 for name, count in self._quiet.items() if count < self.window}
         for watch in self._watches.values():
             found, findings = watch.observe(step, rollouts, scores)
             metrics |= found
             for trip in (finding.trip for finding in findings if finding.holds):
-                holding.add(trip.name)
-                trips += [] if trip.name in self._holding else [trip]
-        self._holding = holding
+                trips += [] if trip.name in self._quiet else [trip]
+                self._quiet[trip.name] = 0
         return metrics, trips
 
     def clear(self) -> None:
         """The policy was put back: all windows begin anew; what was measured at the start stays."""
         for watch in self._watches.values():
             watch.clear()
-        self._holding = set()
+        self._quiet = {}
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         watches = {name: watch.state() for name, watch in self._watches.items()}
-        return {"watches": watches, "holding": sorted(self._holding)}
+        return {"watches": watches, "quiet": dict(self._quiet)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         for name, watch in self._watches.items():
             watch.load_state(state["watches"][name])
-        self._holding = set(state["holding"])
+        self._quiet = dict(state["quiet"])
