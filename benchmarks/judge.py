@@ -1,9 +1,11 @@
-"""Verdicts a second of the local judge beside two other ways, on the same model and texts of mixed lengths.
+"""Verdicts a second of the local judge beside other ways, on the same model and texts.
 
-python benchmarks/judge.py [PAIRS] [REPEATS]        # default: 128 pairs, 3 repeats
+python benchmarks/judge.py [PAIRS] [REPEATS] [DEVICE] [DTYPE]        # default: 128 3 cpu float32
 
-The others: transformers with `logits_to_keep=1` on batches in order of arrival, padded to the longest; and
-a judge that writes an answer which is then parsed. All three run alternately; ratios are medians over the repeats.
+Three sets of real questions and programs: mixed lengths (every third response repeats some other solutions), the
+programs alone, and groups of 8 programs to a question as GRPO samples them. The other ways: transformers with
+`logits_to_keep=1` on batches in order of arrival, padded to the longest; and a judge that writes 8 tokens that are then
+parsed (a reason before the verdict would take more). All run alternately; ratios are medians over the repeats.
 """
 
 import json
@@ -22,109 +24,132 @@ from yonder.models.loading import load_causal_lm, load_tokenizer
 from yonder.recipe.data import DataSettings
 from yonder.recipe.models import FreshModel
 
-BATCH = 16  # of the two others
+BATCH = 16  # of the others
 WRITTEN = 8  # tokens that the writing judge may use
+GROUP = 8  # responses to a question
 SHAPE = FreshModel(family="qwen3", hidden_size=256, layers=6, heads=4, context=2048, seed=0)
 Pairs = list[tuple[str, str]]
+Way = Callable[[Pairs], list[float]]
 
 
-def texts(count: int) -> Pairs:
-    """Real questions and programs; every third response repeats some other solutions, so that lengths differ widely."""
+def texts(count: int) -> dict[str, Pairs]:
+    """The three sets, `count` pairs each."""
     rng = random.Random(0)
     records = [r for r in read_records(DataSettings(source="gsm8k"), "gsm8k") if r.program]
     chosen = rng.sample(records, count)
-    return [
-        (r.question, "\n".join([str(r.program), *(str(o.program) for o in rng.sample(records, 5 * (i % 3 == 0)))]))
-        for i, r in enumerate(chosen)
-    ]
+
+    def others(number: int) -> list[str]:
+        return [str(record.program) for record in rng.sample(records, number)]
+
+    alone = [(r.question, str(r.program)) for r in chosen]
+    mixed = [(q, "\n".join([p, *others(5 * (i % 3 == 0))])) for i, (q, p) in enumerate(alone)]
+    grouped = [(r.question, program) for r in chosen[: count // GROUP] for program in others(GROUP)]
+    return {"mixed lengths": mixed, "programs": alone, f"groups of {GROUP}": grouped}
 
 
-def ours(judge: LocalJudge, pairs: Pairs) -> list[float]:
-    return [verdict.logit_gap for verdict in judge.verdicts(pairs)]
+class Bench:
+    """One model, judged by in several ways."""
 
+    def __init__(self, device: str, dtype: str) -> None:
+        self.tokenizer = load_tokenizer("yonder:tokenizer")
+        self.model = load_causal_lm(SHAPE, self.tokenizer, dtype, torch.device(device))
+        self.prompt = JudgePrompt(self.tokenizer, read_judge_prompt("program"), "auto", ("Yes", "No"))
+        self.plain = LocalJudge(self.model, self.prompt, 2048, 8192)
+        self.shared = LocalJudge(self.model, self.prompt, 2048, 8192, share_prefix=True)
 
-@torch.no_grad()
-def arrival_order(judge: LocalJudge, pairs: Pairs) -> list[float]:
-    found: list[float] = []
-    for start in range(0, len(pairs), BATCH):
-        tokens, mask = left_padded(judge, pairs[start : start + BATCH])
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        logits = judge.trunk.model(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, logits_to_keep=1
-        ).logits[:, -1].float()  # fmt: skip
-        labels = judge.prompt.labels
-        found += (logits[:, labels.yes_ids[0]] - logits[:, labels.no_ids[0]]).tolist()
-    return found
+    def ways(self) -> dict[str, Way]:
+        """Name -> what gives a number for each pair."""
+        return {
+            "ours": lambda pairs: [verdict.logit_gap for verdict in self.plain.verdicts(pairs)],
+            "ours, shared prefix": lambda pairs: [verdict.logit_gap for verdict in self.shared.verdicts(pairs)],
+            "arrival order": self.arrival_order,
+            "written and parsed": self.written,
+        }
 
+    @torch.no_grad()
+    def arrival_order(self, pairs: Pairs) -> list[float]:
+        """What a page of code with transformers does."""
+        found: list[float] = []
+        labels = self.prompt.labels
+        for start in range(0, len(pairs), BATCH):
+            tokens, mask = self.left_padded(pairs[start : start + BATCH])
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            out = self.model(input_ids=tokens, attention_mask=mask, position_ids=positions, logits_to_keep=1)
+            logits = out.logits[:, -1].float()
+            found += (logits[:, labels.yes_ids[0]] - logits[:, labels.no_ids[0]]).tolist()
+        return found
 
-@torch.no_grad()
-def written(judge: LocalJudge, pairs: Pairs) -> list[float]:
-    """What the answer says is worth nothing here (random weights); only its time counts."""
-    found: list[float] = []
-    for start in range(0, len(pairs), BATCH):
-        tokens, mask = left_padded(judge, pairs[start : start + BATCH])
-        out = judge.trunk.model.generate(
-            input_ids=tokens, attention_mask=mask, max_new_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=False,
-            pad_token_id=judge.prompt.tokenizer.pad_token_id,
-        )  # fmt: skip
-        answers = judge.prompt.tokenizer.batch_decode(out[:, tokens.shape[1] :])
-        found += [float("yes" in answer.lower()) for answer in answers]
-    return found
+    @torch.no_grad()
+    def written(self, pairs: Pairs) -> list[float]:
+        """What the answer says is worth nothing here (random weights); only its time counts."""
+        found: list[float] = []
+        for start in range(0, len(pairs), BATCH):
+            tokens, mask = self.left_padded(pairs[start : start + BATCH])
+            out = self.model.generate(
+                input_ids=tokens, attention_mask=mask, max_new_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=False,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )  # fmt: skip
+            answers = self.tokenizer.batch_decode(out[:, tokens.shape[1] :])
+            found += [float("yes" in answer.lower()) for answer in answers]
+        return found
 
+    def left_padded(self, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and mask, (B, S)."""
+        ids = [self.prompt.tokens(question, response, 2048)[0] for question, response in pairs]
+        width = max(map(len, ids))
+        tokens, mask = torch.zeros(len(ids), width, dtype=torch.long), torch.zeros(len(ids), width, dtype=torch.long)
+        for i, row in enumerate(ids):
+            tokens[i, width - len(row) :], mask[i, width - len(row) :] = torch.tensor(row), 1
+        return tokens.to(self.model.device), mask.to(self.model.device)
 
-def left_padded(judge: LocalJudge, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
-    ids = [judge.prompt.tokens(question, response, judge.max_tokens)[0] for question, response in pairs]
-    width = max(map(len, ids))
-    tokens, mask = torch.zeros(len(ids), width, dtype=torch.long), torch.zeros(len(ids), width, dtype=torch.long)
-    for i, row in enumerate(ids):
-        tokens[i, width - len(row) :], mask[i, width - len(row) :] = torch.tensor(row), 1
-    return tokens, mask
+    def floor(self, pairs: Pairs) -> float:
+        """Seconds of the matrix products alone, at the rate of a large product of the same type here."""
+        lengths = [len(self.prompt.tokens(question, response, 2048)[0]) for question, response in pairs]
+        weights = sum(p.numel() for name, p in self.model.named_parameters() if p.dim() == 2 and "embed" not in name)
+        attention = sum(2 * SHAPE.layers * SHAPE.hidden_size * n * n for n in lengths)  # scores, values: causal half
+        return (2 * weights * sum(lengths) + attention) / self.matmul_rate()
 
+    def matmul_rate(self) -> float:
+        """FLOP a second of a large product."""
+        a = torch.randn(2048, 2048, device=self.model.device, dtype=self.model.dtype)
+        return 2 * 2048**3 / min(self.seconds(lambda _: (a @ a)[:1, 0].tolist(), []) for _ in range(9))
 
-def seconds(work: Callable[[LocalJudge, Pairs], list[float]], judge: LocalJudge, pairs: Pairs) -> float:
-    start = time.perf_counter()
-    work(judge, pairs)
-    return time.perf_counter() - start
-
-
-def matmul_rate() -> float:
-    """FLOP a second of a large fp32 matrix product here."""
-    a = torch.randn(2048, 2048)
-    times: list[float] = []
-    for _ in range(5):
+    def seconds(self, way: Way, pairs: Pairs) -> float:
+        """Wall time; every way ends with numbers on the host, so a GPU has finished too."""
         start = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(times)
+        way(pairs)
+        return time.perf_counter() - start
 
 
-def main(count: str = "128", repeats: str = "3") -> None:
-    tokenizer = load_tokenizer("yonder:tokenizer")
-    model = load_causal_lm(SHAPE, tokenizer, "float32", torch.device("cpu"))
-    judge = LocalJudge(model, JudgePrompt(tokenizer, read_judge_prompt("program"), "auto", ("Yes", "No")), 2048, 8192)
-    pairs = texts(int(count))
-    difference = max(abs(a - b) for a, b in zip(ours(judge, pairs), arrival_order(judge, pairs), strict=True))
-    assert difference < 1e-3, difference
-    times: dict[str, list[float]] = {"ours": [], "arrival order": [], "written and parsed": []}
-    for _ in range(int(repeats)):
-        for name, work in zip(times, (ours, arrival_order, written), strict=True):
-            times[name].append(seconds(work, judge, pairs))
-    lengths = [len(judge.prompt.tokens(question, response, 2048)[0]) for question, response in pairs]
-    weights = sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name)
-    attention = sum(2 * SHAPE.layers * SHAPE.hidden_size * n * n for n in lengths)  # scores and values, causal half
-    floor = (2 * weights * sum(lengths) + attention) / matmul_rate()
-    median = {name: statistics.median(found) for name, found in times.items()}
-    ratios = {name: [t / o for t, o in zip(found, times["ours"], strict=True)] for name, found in times.items()}
-    print(f"{count} pairs, {min(lengths)} to {max(lengths)} tokens, {weights / 1e6:.1f}M weights in matrix products")
-    print(f"largest difference of the gap: {difference:.1e} nats")
-    for name, value in median.items():
-        low, high = min(ratios[name]), max(ratios[name])
-        print(
-            f"  {name:<20} {len(pairs) / value:8.1f} verdicts/s   {statistics.median(ratios[name]):5.2f} times ours "
-            f"({low:.2f} to {high:.2f})"
+def main(count: str = "128", repeats: str = "3", device: str = "cpu", dtype: str = "float32") -> None:
+    """Print a table for each set, and everything as one JSON line."""
+    bench, record = Bench(device, dtype), dict[str, object]()
+    for name, pairs in texts(int(count)).items():
+        ways = bench.ways()
+        gaps = {way: work(pairs) for way, work in ways.items()}
+        largest = max(
+            abs(a - b)
+            for way in ("ours, shared prefix", "arrival order")
+            for a, b in zip(gaps["ours"], gaps[way], strict=True)
         )
-    print(f"  matrix-product floor {floor:.2f} s: ours reaches {floor / median['ours']:.0%} of it")
-    print(json.dumps({"pairs": len(pairs), "seconds": median, "ratios": ratios, "floor_s": floor}))
+        assert largest < (1e-3 if dtype == "float32" else 0.5), largest
+        times: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(int(repeats)):
+            for way, work in ways.items():
+                times[way].append(bench.seconds(work, pairs))
+        lengths = [len(bench.prompt.tokens(question, response, 2048)[0]) for question, response in pairs]
+        spread = f"{min(lengths)} to {max(lengths)} tokens, mean {statistics.mean(lengths):.0f}"
+        print(f"{name}: {len(pairs)} pairs, {spread}; largest difference of the gap {largest:.0e} nats")
+        for way, found in times.items():
+            ratios = [theirs / ours for theirs, ours in zip(found, times["ours"], strict=True)]
+            said = f"{statistics.median(ratios):5.2f} times ours ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"  {way:<20} {len(pairs) / statistics.median(found):8.1f} verdicts/s   {said}")
+        floor = bench.floor(pairs)
+        print(
+            f"  matrix products alone {floor:.2f} s: ours is at {floor / statistics.median(times['ours']):.0%} of that"
+        )
+        record[name] = {"seconds": times, "floor_s": floor, "lengths": lengths}
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

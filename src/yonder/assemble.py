@@ -16,6 +16,7 @@ from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.local import LocalJudge
 from yonder.judges.openai import ChatBackEnd, VotesBackEnd
 from yonder.judges.prompt import JudgePrompt, WrittenPrompt, read_judge_prompt
+from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
 from yonder.judges.sglang import SGLangBackEnd
 from yonder.judges.transport import Limits, Transport
@@ -29,6 +30,7 @@ from yonder.models.loading import (
     load_classifier,
     load_tokenizer,
     pick_device,
+    pick_devices,
     positions,
 )
 from yonder.models.policy import Policy
@@ -183,7 +185,7 @@ class Workshop:
         """How each judge that was built reads its verdict, a sentence each."""
         found: dict[str, str] = {}
         for name, (_, judge) in self._judges.items():
-            if isinstance(judge.model, LocalJudge):
+            if isinstance(judge.model, LocalJudge | Replicas):
                 found[name] = judge.model.prompt.sentence()
             if isinstance(judge.model, ServedJudge):
                 found[name] = f"{judge.model.found}; {judge.model.prompt.sentence()}"
@@ -239,10 +241,15 @@ def build_judge(
     if settings.server is not None:
         return JudgeReward(build_served(settings, settings.server, str(model), cache), rules)
     tokenizer = load_tokenizer(model)
-    network = load_causal_lm(model, tokenizer, settings.dtype, pick_device(settings.device))
     prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
-    limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
-    return JudgeReward(LocalJudge(network, prompt, limit, settings.batch_tokens), rules)
+
+    def copy(device: torch.device | None) -> LocalJudge:
+        network = load_causal_lm(model, tokenizer, settings.dtype, device, settings.quantize)
+        limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
+        return LocalJudge(network, prompt, limit, settings.batch_tokens, settings.share_prefix)
+
+    copies = [copy(device) for device in pick_devices(settings.device)]
+    return JudgeReward(copies[0] if len(copies) == 1 else Replicas(copies), rules)
 
 
 def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:

@@ -6,7 +6,7 @@ from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.errors import DataError, ModelError, SandboxError
 from yonder.judges.prompt import read_judge_prompt
-from yonder.models.loading import load_tokenizer, pick_device
+from yonder.models.loading import load_tokenizer, pick_device, pick_devices
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
@@ -33,7 +33,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         if isinstance(settings, JudgeSettings):
             read_judge_prompt(settings.prompt)
         if isinstance(settings, JudgeSettings | ClassifierSettings):
-            pick_device(settings.device)
+            pick_devices(settings.device)
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
         try:
             load_tokenizer(model, tokenizer)

@@ -1,12 +1,13 @@
 """The local judge: one forward, the last real position, the fp32 difference of two rows of the output head."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from yonder.judges import shared_prefix
 from yonder.judges.prompt import JudgePrompt, too_long
 from yonder.models.loading import CausalLM
 from yonder.models.padding import right_pad, token_batches
@@ -17,47 +18,66 @@ from yonder.rewards.judge import Verdict
 class LocalJudge:
     """Scores (question, response) pairs with a causal language model in this process."""
 
-    def __init__(self, model: CausalLM, prompt: JudgePrompt, max_tokens: int, batch_tokens: int) -> None:
+    def __init__(
+        self, model: CausalLM, prompt: JudgePrompt, max_tokens: int, batch_tokens: int, share_prefix: bool = False
+    ) -> None:
+        """`share_prefix`: what the prompts of one question have in common is computed once; ModelError where the model
+        cannot."""
         self.trunk = Trunk(model)
         self.prompt = prompt
         self.max_tokens = max_tokens
         self.batch_tokens = batch_tokens
+        self.share_prefix = share_prefix
         self.device = next(model.parameters()).device
+        if share_prefix:
+            shared_prefix.check(self.trunk)
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
         encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
         out = [Verdict(reason=too_long(self.max_tokens), truncated=True) for _ in pairs]
         asked = [i for i, (ids, _) in enumerate(encoded) if ids]
-        for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
-            rows = [asked[i] for i in batch]
-            gaps, mass = self._forward([encoded[i][0] for i in rows])
-            for i, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
+        sequences = [encoded[i][0] for i in asked]
+        for rows, last in self._passes(sequences, [pairs[i][0] for i in asked]):
+            gaps, mass = self._read(last)
+            for row, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
+                i = asked[row]
                 usable = math.isfinite(gap) and math.isfinite(share)  # without mass a verdict is unscored, not zero
                 out[i] = Verdict(logit_gap=gap, mass=share if usable else 0.0, truncated=encoded[i][1])
         return out
 
     @torch.no_grad()
-    def _forward(self, sequences: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """z_yes - z_no (of several spellings: log-sum-exp) in fp32 and P(yes) + P(no), both at
-        the last real position of right-padded sequences."""
-        tokens, mask = right_pad(sequences, self.device)
-        hidden = self.trunk.hidden(tokens, None)  # causal: no real position sees the pads behind it
-        last = hidden[torch.arange(len(sequences), device=self.device), mask.sum(-1) - 1]
+    def _passes(self, sequences: list[list[int]], questions: list[str]) -> Iterator[tuple[list[int], Tensor]]:
+        """Rows and their hidden states (B, D) at the last position, batch by batch."""
+        if self.share_prefix:
+            found = shared_prefix.groups(sequences, questions)
+            for batch in shared_prefix.group_batches(sequences, found, self.batch_tokens):
+                rows = [i for group in batch for i in group.rows]
+                yield rows, shared_prefix.last_hidden(self.trunk, sequences, batch, self.device)
+            return
+        for rows in token_batches([len(ids) for ids in sequences], self.batch_tokens):
+            tokens, mask = right_pad([sequences[i] for i in rows], self.device)
+            hidden = self.trunk.hidden(tokens, None)  # causal: no real position sees the pads behind it
+            ends = (mask.sum(-1) - 1).to(hidden.device)
+            yield rows, hidden[torch.arange(len(rows), device=hidden.device), ends]
+
+    @torch.no_grad()
+    def _read(self, last: Tensor) -> tuple[Tensor, Tensor]:
+        """z_yes - z_no (of several spellings: log-sum-exp) in fp32 and P(yes) + P(no), from hidden states (B, D)."""
+        logits = self.trunk.head(last).float()
         labels = self.prompt.labels
         if len(labels.yes_ids) == len(labels.no_ids) == 1:
             gap = self._difference(last, labels.yes_ids[0], labels.no_ids[0])
         else:
-            logits = self.trunk.head(last).float()
             sides = [logits[:, list(ids)].logsumexp(-1) for ids in (labels.yes_ids, labels.no_ids)]
             gap = sides[0] - sides[1]
-        logits = self.trunk.head(last).float()
         both = logits[:, [*labels.yes_ids, *labels.no_ids]]
         return gap, (both.logsumexp(-1) - logits.logsumexp(-1)).exp()
 
     def _difference(self, last: Tensor, yes: int, no: int) -> Tensor:
         """h . (w_yes - w_no) in fp32: rounding two large logits first would show."""
         weight = self.trunk.head.weight
+        last = last.to(weight.device)
         gap = last.float() @ (weight[yes].float() - weight[no].float())
         bias = cast(Tensor | None, self.trunk.head.bias)
         return gap if bias is None else gap + (bias[yes] - bias[no]).float()

@@ -1,6 +1,7 @@
 """From a model reference to weights and tokenizer. Nothing from a hub is ever executed: `trust_remote_code` stays
 off."""
 
+import importlib.util
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -41,6 +43,12 @@ def pick_device(name: str) -> torch.device:
             f"device `{name}` is not usable here: {str(error).splitlines()[0]}; use auto or cpu"
         ) from error
     return device
+
+
+def pick_devices(names: str | tuple[str, ...]) -> list[torch.device | None]:
+    """A device for each copy of a model; None where its layers are spread over all GPUs. ModelError as above."""
+    listed = (names,) if isinstance(names, str) else names
+    return [None if name == "spread" else pick_device(name) for name in listed]
 
 
 def locate(reference: str) -> str:
@@ -95,20 +103,31 @@ def _take_special_tokens(tokenizer: PreTrainedTokenizerBase, source: str) -> Non
 
 
 def load_causal_lm(
-    reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device
+    reference: ModelReference,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: str,
+    device: torch.device | None,
+    quantize: str = "none",
 ) -> PreTrainedModel:
     """A causal language model in evaluation mode (dropout off). ModelError when it cannot be had or does not fit the
-    tokenizer."""
+    tokenizer.
+
+    `device` None: layers over all GPUs. `quantize`: none, 4bit or 8bit, for weights that are not trained.
+    """
+    placed = device is None or quantize != "none"  # by the library, while it loads
     if isinstance(reference, FreshModel):
+        if placed:
+            raise ModelError("a fresh model is neither quantized nor spread over devices; save it and name its folder")
         model = fresh_model(reference, tokenizer).to(getattr(torch, dtype))
     else:
-        model = _from_pretrained(AutoModelForCausalLM, locate(reference), dtype)
+        options = _placement(device, dtype, quantize) if placed else {}
+        model = _from_pretrained(AutoModelForCausalLM, locate(reference), dtype, **options)
     rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} tokens but the model {rows} embeddings; they do not belong together"
         )
-    return _ready(model, device)
+    return model.eval() if device is None or placed else _ready(model, device)
 
 
 def load_classifier(
@@ -142,6 +161,24 @@ def positions(model: PreTrainedModel) -> int | None:
         if isinstance(found, int) and found > 0:
             return found
     return None
+
+
+def _placement(device: torch.device | None, dtype: str, quantize: str) -> dict[str, Any]:
+    """How the library places and packs the weights. ModelError where a package is missing."""
+    for package, needed in (("accelerate", True), ("bitsandbytes", quantize != "none")):
+        if needed and importlib.util.find_spec(package) is None:
+            raise ModelError(
+                f"quantized or spread models need the package {package}; pip install 'yonder-rl[quantize]'"
+            )
+    options: dict[str, Any] = {"device_map": "auto" if device is None else {"": str(device)}}
+    if quantize == "4bit":
+        compute = getattr(torch, dtype)
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+        )
+    if quantize == "8bit":
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    return options
 
 
 def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

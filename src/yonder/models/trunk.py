@@ -40,7 +40,11 @@ class Trunk:
         device = next(self.model.parameters()).device
         ids = torch.arange(1, 9, device=device).unsqueeze(0)
         mask = torch.ones_like(ids)
-        ours = self.head(self.hidden(ids, mask)).float()
+        try:
+            ours = self.head(self.hidden(ids, mask)).float()
+        except RuntimeError as error:  # packed weights whose kernel does not take this shape, a full device
+            why = str(error).splitlines()[0]
+            raise ModelError(f"{type(self.model).__name__} cannot be run on {device} as configured: {why}") from error
         theirs = self.model(input_ids=ids, attention_mask=mask).logits.float()
         if (ours - theirs).abs().max() > 1e-2 * theirs.abs().max().clamp(min=1.0):
             raise ModelError(

@@ -83,8 +83,14 @@ class JudgeSettings(JudgePromptSettings):
     """Below this P(yes) + P(no) a verdict is noise: the rollout is unscored."""
     dtype: Dtype = "float32"
     """Type of the judge's weights; the last product is float32 in any case."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda:1`..."""
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    """backend local only: weights in 4 (nf4) or 8 bits, through bitsandbytes; `dtype` is what they are computed in."""
+    device: str | tuple[str, ...] = "auto"
+    """`auto`, `cpu`, `cuda:1`; a list: a copy on each, among which questions are dealt out; `spread`: layers over all
+    GPUs, for a judge that fits on none alone (needs accelerate)."""
+    share_prefix: bool = False
+    """backend local only: compute instruction and question once for all responses to one question (GRPO groups). Same
+    verdicts up to rounding; faster where questions are long beside responses."""
     max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
     batch_tokens: int = Field(default=16384, gt=0)
@@ -98,6 +104,10 @@ class JudgeSettings(JudgePromptSettings):
     def _reachable(self) -> "JudgeSettings":
         if (self.server is None) != (self.backend == "local"):
             raise ValueError("give `server` (with `urls`) for a served `backend`, and none for `backend: local`")
+        if self.backend != "local" and (self.share_prefix or self.quantize != "none"):
+            raise ValueError("`share_prefix` and `quantize` are for `backend: local`; a server has settings of its own")
+        if not isinstance(self.device, str) and not self.device:
+            raise ValueError("`device` is an empty list; name a device or leave it out")
         if self.backend != "local" and not isinstance(self.model, str):
             raise ValueError("a served judge is named: `model` is its tokenizer or its name, not a fresh model")
         return self
