@@ -107,8 +107,8 @@ def texts_of(row: Row, column: str, count: int | None = None) -> tuple[str, ...]
         raise DataError(f"{row.where}: `{column}` is {_found(value)}, not a list of texts; mend or delete the row")
     found = tuple(cast(list[str], value))
     if not found or (count is not None and len(found) != count):
-        wanted = "at least one" if count is None else str(count)
-        raise DataError(f"{row.where}: `{column}` has {len(found)} texts, not {wanted}; mend or delete the row")
+        wanted = "1 or more" if count is None else str(count)
+        raise DataError(f"{row.where}: `{column}` has the length {len(found)}, not {wanted}; mend or delete the row")
     return found
 
 

@@ -36,10 +36,11 @@ def read(row: Row) -> Item:
     ties = subset == TIES
     chosen = texts_of(row, "chosen", None if ties else 1)
     rejected = texts_of(row, "rejected", None if ties else WRONG)
-    for column, texts in (("num_correct", chosen), ("num_incorrect", rejected)):
+    for column, of, texts in (("num_correct", "chosen", chosen), ("num_incorrect", "rejected", rejected)):
         count = row.values.get(column, len(texts))
         if count != len(texts):
-            raise DataError(f"{row.where}: `{column}` is {count!r}, but there are {len(texts)} texts; mend the row")
+            mend = f"`{of}` has the length {len(texts)}; mend or delete the row"
+            raise DataError(f"{row.where}: `{column}` is {count!r}, but {mend}")
     name, kind = id_of(row, "id"), ""
     if ties:
         found = _TIES_ID.fullmatch(name)
