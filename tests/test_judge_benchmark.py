@@ -170,6 +170,11 @@ def test_delta_and_tau_decide_whole_solutions(tmp_path: Path, command: Any) -> N
     figures = json.loads(said)["figures"]
     assert (figures["gsm8k error"]["value"], figures["gsm8k correct"]["value"]) == (1.0, 0.0)
     assert figures["average F1"] is None
+    _, said, _ = command(
+        "processbench", "--file", file, *strict[:2], "--set", "delta=0", "--json", "--output", tmp_path / "o"
+    )
+    figures = json.loads(said)["figures"]  # delta 0 cuts nothing, so one half decides
+    assert (figures["gsm8k error"]["value"], figures["gsm8k correct"]["value"]) == (1.0, 1.0)
 
 
 def test_an_interrupted_benchmark_goes_on(tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,15 +130,19 @@ def judge_benchmark(  # noqa: PLR0913 - one argument an option
     as_json: Json = False,
 ) -> None:
     """Measure a judge on a published benchmark; an interrupted call continues."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from yonder.judge_benchmark import benchmark_of, read_items, run_benchmark
+    from yonder.evaluation.judge_benchmarks import benchmark_of
+    from yonder.evaluation.judge_benchmarks.reading import read_items
     from yonder.recipe import judge_settings
-    from yonder.terminal import print_benchmark, progress_for_this_terminal
 
     benchmark = benchmark_of(name)
     checked = judge_settings(model, prompt or benchmark.prompt, settings or [])
-    target = output or (Path(f"{name}.scored.jsonl") if file is None or file.is_dir() else _scored(file))
     items = read_items(benchmark, file, split, limit)
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.judge_benchmark import run_benchmark
+    from yonder.terminal import print_benchmark, progress_for_this_terminal
+
+    target = output or (Path(f"{name}.scored.jsonl") if file is None or file.is_dir() else _scored(file))
     try:
         summary = run_benchmark(benchmark, items, checked, target, progress_for_this_terminal())
     except KeyboardInterrupt:
