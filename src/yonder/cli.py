@@ -111,7 +111,7 @@ def judge(  # noqa: PLR0913 - one argument an option
     typer.echo(json.dumps(summary) if as_json else f"{one_line(summary)}; {target}")
 
 
-@app.command()
+@app.command(name="judge-benchmark")
 def judge_benchmark(  # noqa: PLR0913 - one argument an option
     name: Annotated[str, typer.Argument(metavar="NAME", help="rewardbench2, rm-bench, judgebench or processbench.")],
     model: Annotated[str, typer.Option(help="The judge: a hub name, a folder, or yonder:judge.")],
