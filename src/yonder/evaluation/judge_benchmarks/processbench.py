@@ -1,7 +1,7 @@
 """ProcessBench (arXiv:2412.06559) for a judge of whole solutions.
 
 This is not the published task, which is to find the first wrong step: an error counts as found when the solution is
-refused, wherever the error stands, so the figures are higher than published ones.
+refused, wherever the error stands, so a judge's figures are at least what they would be there.
 """
 
 from collections.abc import Sequence
