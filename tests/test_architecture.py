@@ -22,7 +22,18 @@ LAYERS = [
     ("judges",),
     ("training",),
     ("evaluation", "reporting"),
-    ("assemble", "plans", "preflight", "stages", "card", "doctor", "pipeline", "scoring", "integrations"),
+    (
+        "assemble",
+        "plans",
+        "preflight",
+        "stages",
+        "card",
+        "doctor",
+        "pipeline",
+        "scoring",
+        "judge_benchmark",
+        "integrations",
+    ),
     ("terminal", "cli", "__main__"),
 ]
 SHARED = (0, 7, 8)  # rows of the table that are single modules: these may import each other (without a cycle)

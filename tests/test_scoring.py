@@ -1,5 +1,6 @@
 """`yonder judge FILE`: what it writes, what it says, how it continues, what it refuses."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,22 @@ def test_without_labels_there_is_a_mean_alone_and_columns_have_names(tmp_path: P
     assert said.startswith("2 responses: mean ")
     assert said.endswith(f", 0 unscored; {output}")
     assert len(read_lines(output)) == 2
+
+
+def test_other_kinds_of_file_read_alike(file: Path, command: Any) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = ROWS[:4]
+    folder = file.parent
+    (folder / "a.json").write_text(json.dumps(rows))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "c.parquet")
+    outputs = ["a.scored.jsonl", "b.scored.jsonl", "c.parquet.scored.jsonl"]
+    for name, output in zip(("a.json", "b.jsonl.gz", "c.parquet"), outputs, strict=True):
+        code, said, _ = command(folder / name, "--json")
+        assert (code, json.loads(said)["labeled"], json.loads(said)["accuracy"]["value"]) == (0, 4, 1.0), name
+        assert [row["note"] for row in read_lines(folder / output)] == [row["note"] for row in rows]
 
 
 def test_no_verdict_is_null_and_counted(file: Path, command: Any) -> None:

@@ -102,13 +102,55 @@ def judge(  # noqa: PLR0913 - one argument an option
     from yonder.scoring import Columns, score_file
     from yonder.terminal import progress_for_this_terminal
 
-    target = output or file.with_name(f"{file.name.partition('.json')[0]}.scored.jsonl")
+    target = output or _scored(file)
     columns = Columns(question, response, correct)
     try:
         summary = score_file(file, checked, columns, target, progress_for_this_terminal())
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the same command continues {target}") from None
     typer.echo(json.dumps(summary) if as_json else f"{one_line(summary)}; {target}")
+
+
+@app.command(name="judge-benchmark")
+def judge_benchmark(  # noqa: PLR0913 - one argument an option
+    name: Annotated[str, typer.Argument(metavar="NAME", help="rewardbench2, rm-bench, judgebench or processbench.")],
+    model: Annotated[str, typer.Option(help="The judge: a hub name, a folder, or yonder:judge.")],
+    file: Annotated[
+        Path | None, typer.Option(help="Its file, or a folder with a downloaded copy; default: the hub.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="One split of the hub instead of the usual ones.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A judge prompt; default: the one that fits.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other key of a reward of kind judge.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many items of each subset, for a trial.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; default: FILE.scored.jsonl or NAME.scored.jsonl.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a judge on a published benchmark; an interrupted call continues."""
+    from yonder.evaluation.judge_benchmarks import benchmark_of
+    from yonder.evaluation.judge_benchmarks.reading import read_items
+    from yonder.recipe import judge_settings
+
+    benchmark = benchmark_of(name)
+    checked = judge_settings(model, prompt or benchmark.prompt, settings or [])
+    items = read_items(benchmark, file, split, limit)
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.judge_benchmark import run_benchmark
+    from yonder.terminal import print_benchmark, progress_for_this_terminal
+
+    target = output or (Path(f"{name}.scored.jsonl") if file is None or file.is_dir() else _scored(file))
+    try:
+        summary = run_benchmark(benchmark, items, checked, target, progress_for_this_terminal())
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the same command continues {target}") from None
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    print_benchmark(summary)
 
 
 @app.command()
@@ -123,6 +165,10 @@ def doctor() -> None:
         )
         worst |= not (finding.good or finding.optional)
     raise typer.Exit(int(worst))
+
+
+def _scored(file: Path) -> Path:
+    return file.with_name(f"{file.name.partition('.json')[0]}.scored.jsonl")
 
 
 def _run(recipe: str, overrides: list[str] | None, as_json: bool, kind: str | None, stage: str | None) -> None:

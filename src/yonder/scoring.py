@@ -1,8 +1,8 @@
-"""Score a file of responses with a judge: what `yonder judge` does."""
+"""Score a file of responses with a judge: what `yonder judge` does; an output that an interrupted call continues."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,12 +18,13 @@ from yonder.evaluation.scored_file import summarise
 from yonder.judges.prompt import read_judge_prompt
 from yonder.recipe.rewards import JudgeSettings
 from yonder.reporting.redaction import redact
+from yonder.rewards.judge import JudgeReward
 from yonder.schema import JudgeScore, Response
 from yonder.storage import read_json, write_json
 from yonder.training.progress import Progress
 
 ADDED = ("value", "logit_gap", "mass", "truncated", "missing_yes", "missing_no", "reason")
-CHUNK = 64  # responses between two writes
+CHUNK = 64  # lines between two writes
 _LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -45,6 +46,14 @@ class Case(NamedTuple):
     correct: bool | None  # None: no label
 
 
+class Work(NamedTuple):
+    """An output to be written line by line."""
+
+    heads: Sequence[dict[str, Any]]  # what each line has before its scores: an earlier output must agree
+    lines: Callable[[JudgeReward, int, int], list[dict[str, Any]]]  # the lines from one number up to another
+    unscored: Callable[[Mapping[str, Any]], int]  # responses of a line without a score
+
+
 def score_file(
     source: Path, settings: JudgeSettings, columns: Columns, output: Path, progress: Progress
 ) -> dict[str, Any]:
@@ -54,33 +63,59 @@ def score_file(
     output that holds anything else.
     """
     cases = read_cases(source, columns)
-    record = output.with_name(output.name + ".judge.json")
-    made_by = redact(
+    made_by = maker(settings, columns=asdict(columns))
+
+    def lines(judge: JudgeReward, start: int, stop: int) -> list[dict[str, Any]]:
+        chunk = cases[start:stop]
+        scores = judge.score([(case.question, case.response) for case in chunk])
+        return [case.values | shown(score) for case, score in zip(chunk, scores, strict=True)]
+
+    work = Work([case.values for case in cases], lines, _unscored)
+    rows = scored_lines(work, settings, output, made_by, progress)
+    responses = [Response(case.question, case.question, case.response, case.correct, "file") for case in cases]
+    scores = [_score(row, settings.tau) for row in rows]
+    summary = summarise(responses, scores, settings.delta) | {"output": str(output)}
+    write_json(record_of(output), {"made_by": made_by, "summary": summary})
+    return summary
+
+
+def maker(settings: JudgeSettings, **more: Any) -> dict[str, Any]:
+    """What decides an output, without secrets."""
+    return redact(
         {
             "yonder": yonder.__version__,
             "settings": settings.model_dump(mode="json"),
             "prompt": read_judge_prompt(settings.prompt),
-            "columns": asdict(columns),
+            **more,
         }
     )
-    rows = _written(output, record, made_by, cases)
-    judge = load_judge(settings) if len(rows) < len(cases) else None
+
+
+def record_of(output: Path) -> Path:
+    """Where settings and summary of an output stand."""
+    return output.with_name(output.name + ".judge.json")
+
+
+def scored_lines(
+    work: Work, settings: JudgeSettings, output: Path, made_by: Mapping[str, Any], progress: Progress
+) -> list[dict[str, Any]]:
+    """All lines of `output`: those that an interrupted call of the same `made_by` wrote, and the others, now written.
+
+    The judge is loaded only where a line is missing. DataError for an output that holds anything else.
+    """
+    record = record_of(output)
+    rows = _written(output, record, made_by, work.heads)
+    judge = load_judge(settings) if len(rows) < len(work.heads) else None
     write_json(record, {"made_by": made_by})
-    progress.start(output.name, len(cases), len(rows))
+    progress.start(output.name, len(work.heads), len(rows))
     if judge is not None:
-        for start in range(len(rows), len(cases), CHUNK):
-            chunk = cases[start : start + CHUNK]
-            scores = judge.score([(case.question, case.response) for case in chunk])
-            fresh = [case.values | _shown(score) for case, score in zip(chunk, scores, strict=True)]
+        for start in range(len(rows), len(work.heads), CHUNK):
+            fresh = work.lines(judge, start, start + CHUNK)
             append_lines(output, fresh)
             rows += fresh
-            progress.advance(len(rows), {"unscored": str(sum(row["value"] is None for row in rows))})
+            progress.advance(len(rows), {"unscored": str(sum(map(work.unscored, rows)))})
     progress.finish()
-    responses = [Response(case.question, case.question, case.response, case.correct, "file") for case in cases]
-    scores = [_score(row, settings.tau) for row in rows]
-    summary = summarise(responses, scores, settings.delta) | {"output": str(output)}
-    write_json(record, {"made_by": made_by, "summary": summary})
-    return summary
+    return rows
 
 
 def read_cases(source: Path, columns: Columns) -> list[Case]:
@@ -109,7 +144,9 @@ def read_cases(source: Path, columns: Columns) -> list[Case]:
     ]
 
 
-def _written(output: Path, record: Path, made_by: Mapping[str, Any], cases: Sequence[Case]) -> list[dict[str, Any]]:
+def _written(
+    output: Path, record: Path, made_by: Mapping[str, Any], heads: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """The rows that are there already; DataError unless they are the first ones of this very call."""
     if not output.exists():
         return []
@@ -121,10 +158,14 @@ def _written(output: Path, record: Path, made_by: Mapping[str, Any], cases: Sequ
     except ValueError as error:
         raise DataError(f"{output} has a line that is not JSON ({error}); {mend}") from error
     for number, row in enumerate(rows, 1):
-        bare = {name: value for name, value in row.items() if name not in ADDED}
-        if number > len(cases) or json.dumps(bare) != json.dumps(cases[number - 1].values):
+        head = heads[number - 1] if number <= len(heads) else None
+        if head is None or json.dumps(dict(list(row.items())[: len(head)])) != json.dumps(head):
             raise DataError(f"{output}, line {number}: not the same line as in the file to score; {mend}")
     return rows
+
+
+def _unscored(row: Mapping[str, Any]) -> int:
+    return int(row["value"] is None)
 
 
 def _text(row: Row, column: str) -> str:
@@ -144,7 +185,7 @@ def _label(row: Row, column: str) -> bool | None:
     return _LABELS[str(value).lower()]
 
 
-def _shown(score: JudgeScore) -> dict[str, Any]:
+def shown(score: JudgeScore) -> dict[str, Any]:
     """What is added to a line; numbers that are none are null."""
     found = {name: getattr(score, name) for name in ADDED}
     for name in ("logit_gap", "mass"):

@@ -115,6 +115,31 @@ def print_results(summary: Mapping[str, Any]) -> None:
     console.print(f"page: {escape(str(Path(summary['run_dir']) / 'report.html'))}", highlight=False, soft_wrap=True)
 
 
+def print_benchmark(summary: Mapping[str, Any]) -> None:
+    """The figures of a judge benchmark, and what is missing from them, to standard output."""
+    console = Console()
+    console.print(f"{summary['benchmark']}: {summary['note']}", highlight=False, soft_wrap=True)
+    table = Table()
+    table.add_column("")
+    for name in ("per cent", "95 % interval", "n"):
+        table.add_column(name, justify="right")
+    for name, found in summary["figures"].items():
+        if found is None:
+            table.add_row(name, "not measured", "", "")
+        else:
+            value, low, high = (f"{100 * found[key]:.1f}" for key in ("value", "low", "high"))
+            table.add_row(name, value, f"{low} to {high}", f"{found['n']:,}")
+    console.print(table)
+    left_out = f"{summary['unscored_items']} of {summary['items']} items left out, "
+    counts = f"{summary['unscored']} of {summary['responses']} responses unscored, {summary['truncated']} cut short"
+    console.print(f"{left_out}{counts}, {summary['ties']} ties", highlight=False, soft_wrap=True)
+    for reason, count in summary["reasons"].items():
+        console.print(f"unscored, {count}: {escape(reason)}", highlight=False, soft_wrap=True)
+    if summary["truncated"]:
+        console.print("note: raise max_tokens (--set max_tokens=...): cut responses are judged by their beginning")
+    console.print(escape(summary["output"]), highlight=False, soft_wrap=True)
+
+
 def progress_for_this_terminal() -> TerminalProgress | PlainProgress:
     """A live bar if somebody watches."""
     return TerminalProgress() if sys.stderr.isatty() else PlainProgress()

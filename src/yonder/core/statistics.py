@@ -1,7 +1,7 @@
 """Intervals and tests for the numbers in a table: shares, means, spread over seeds, paired comparisons."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -30,11 +30,56 @@ def wilson(successes: float, n: int) -> Interval:
         raise ValueError(f"{successes} successes in {n} trials")
     if n == 0:
         return Interval(math.nan, 0.0, 1.0, 0)
-    share = successes / n
-    scale = 1 + Z**2 / n
-    centre = (share + Z**2 / (2 * n)) / scale
-    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / scale
+    return _score_interval(successes / n, n, n)
+
+
+def _score_interval(share: float, size: float, n: int) -> Interval:
+    """Wilson's interval of a share that is known as well as from `size` independent trials."""
+    scale = 1 + Z**2 / size
+    centre = (share + Z**2 / (2 * size)) / scale
+    half = Z * math.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2)) / scale
     return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), n)
+
+
+def clustered_share(values: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+    """95 % interval of the mean of `values` (0 to 1) where those of a cluster (one question) are alike.
+
+    Wilson's, with p (1 - p) / V trials instead of n, at most n, where V is the clustered variance of the mean, the sum
+    over clusters of (sum of x - p)^2, over n^2 (Miller 2024, arXiv:2411.00640, eq. 4). Where nothing varies (all 0, all
+    1): as many trials as clusters. One 0 or 1 a cluster: the same as `wilson`. No values: as `wilson(0, 0)`.
+    """
+    n = len(values)
+    if n == 0:
+        return wilson(0, 0)
+    share = math.fsum(values) / n
+    residuals: dict[Hashable, float] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        residuals[cluster] = residuals.get(cluster, 0.0) + value - share
+    variance = math.fsum(residual**2 for residual in residuals.values()) / n**2
+    known = variance > 1e-15  # else rounding alone
+    size = min(float(n), share * (1 - share) / variance) if known else float(len(residuals))
+    return _score_interval(min(1.0, max(0.0, share)), max(1.0, size), n)
+
+
+def combined(
+    function: Callable[[Sequence[float]], float], parts: Sequence[Interval], *, dependent: bool = False
+) -> Interval:
+    """95 % interval of a function that grows with each of several estimates, from their intervals.
+
+    One estimate at a time is moved to its bound, and the squares of the changes are added (Zou and Donner 2008, for
+    sums of independent estimates); `dependent`: the changes themselves are added, which is the widest that it can be.
+    n is the sum of the parts' n.
+    """
+    values = [part.value for part in parts]
+    here = function(values)
+
+    def change(i: int, bound: float) -> float:
+        return abs(function([*values[:i], bound, *values[i + 1 :]]) - here)
+
+    below = [change(i, part.low) for i, part in enumerate(parts)]
+    above = [change(i, part.high) for i, part in enumerate(parts)]
+    low, high = (math.fsum(changes) if dependent else math.hypot(*changes) for changes in (below, above))
+    return Interval(here, here - low, here + high, sum(part.n for part in parts))
 
 
 def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 2000) -> Interval:

@@ -60,7 +60,7 @@ def read_hub(source: str, split: str, options: Mapping[str, Any], columns: Mappi
         repository = source.removeprefix("hub:")
         rows = [
             Row(f"{source}, row {number}", row)
-            for number, row in enumerate(_load(source, repository, None, split, options))
+            for number, row in enumerate(load_rows(source, repository, None, split, options))
         ]
         return records_from_rows(rows, columns, source)
     if split not in known.splits:
@@ -74,7 +74,7 @@ def read_hub(source: str, split: str, options: Mapping[str, Any], columns: Mappi
 
 
 def _convert(source: str, known: HubSet, split: str, options: Mapping[str, Any]) -> list[Record]:
-    rows = _load(source, known.repository, known.config, split, options)
+    rows = load_rows(source, known.repository, known.config, split, options)
     stem = source.removeprefix("hub:").rpartition("/")[2]
     records: list[Record] = []
     for number, row in enumerate(rows):
@@ -111,10 +111,18 @@ def _without(records: list[Record], apart: Sequence[Record], source: str, split:
     return kept
 
 
-def _load(
-    source: str, repository: str, config: str | None, split: str, options: Mapping[str, Any]
+def load_rows(
+    source: str,
+    repository: str,
+    config: str | None,
+    split: str,
+    options: Mapping[str, Any],
+    local: str = "give the folder as `options: {path: FOLDER}`",
 ) -> list[dict[str, Any]]:
-    """All rows of a split. Whatever `datasets` raises becomes a DataError that names the data set and two mends."""
+    """All rows of a split. Whatever `datasets` raises becomes a DataError that names the data set and two mends.
+
+    `local`: how a downloaded copy is given.
+    """
     import datasets
 
     path = options.get("path")
@@ -130,7 +138,7 @@ def _load(
         else:
             mend = (
                 "connect to the hub, or download it elsewhere "
-                f"(hf download --repo-type dataset {repository}) and give the folder as `options: {{path: FOLDER}}`"
+                f"(hf download --repo-type dataset {repository}) and {local}"
             )
         raise DataError(
             f"{source}: {path or repository} (split {split}) could not be loaded: {reason}; {mend}"
