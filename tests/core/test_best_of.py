@@ -11,7 +11,7 @@ from yonder.core.statistics import pass_at_k
 
 def test_by_hand() -> None:
     # scores .9 .8 .5 .2, right: .9 no, .8 yes, .5 yes, .2 no; 6 subsets of two. The best of a subset is .9 in three
-    # (wrong), .8 in two (right), .5 in one (right): 3 of 6 right; drawn at random 2 of 4; {.9, .2} alone has no right one
+    # (wrong), .8 in two (right), .5 in one (right): 3 of 6 right; drawn at random 2 of 4; {.9, .2} alone has none right
     found = best_of_n([0.9, 0.8, 0.5, 0.2], [False, True, True, False], 2)
     assert found is not None
     assert (found.chosen, found.drawn, found.oracle) == pytest.approx((0.5, 0.5, 5 / 6))

@@ -46,7 +46,7 @@ def test_one_class_in_a_resample_has_no_rank_figures() -> None:
 
 
 def test_questions_are_drawn_whole() -> None:
-    # two questions, all of one right at .9, all of the other wrong at .8: a resample has accuracy 0, 1/2 or 1, never more
+    # two questions, all of one right at .9, all of the other wrong at .8: a resample has accuracy 0, 1/2 or 1
     ids, scores, labels = ["a"] * 3 + ["b"] * 3, [0.9] * 3 + [0.8] * 3, [True] * 3 + [False] * 3
     drawn = resampled(ids, scores, labels, 0.5, seed=0, resamples=400)["accuracy"]
     assert set(drawn) == {0.0, 0.5, 1.0}

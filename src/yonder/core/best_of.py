@@ -21,7 +21,7 @@ class BestOf(NamedTuple):
 
 
 def best_of_n(scores: Sequence[float], labels: Sequence[bool], n: int) -> BestOf | None:
-    """The mean over all subsets of size n of m responses (the estimator of Nakano et al. 2021, arXiv 2112.09332, with ties).
+    """The mean over all subsets of size n of m responses (as Nakano et al. 2021, arXiv 2112.09332, but with ties).
 
     The best score of a subset is v in C(below or at v, n) - C(below v, n) of C(m, n) subsets, and each response with
     the score v is then equally likely to be the one chosen. None for fewer than n responses.

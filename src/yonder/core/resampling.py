@@ -154,7 +154,7 @@ def _interval(name: str, value: float, drawn: Array, questions: int) -> Interval
     if rate and low == high and value in (0.0, 1.0):
         share = wilson(value * questions, questions)
         low, high = share.low, share.high
-    return Interval(value, low, high, questions)
+    return Interval(value, min(low, value), max(high, value), questions)
 
 
 def percentiles(drawn: Array) -> tuple[float, float]:

@@ -23,12 +23,14 @@ class LocalJudge:
         self.max_tokens = max_tokens
         self.batch_tokens = batch_tokens
         self.device = next(model.parameters()).device
+        self.tokens_read = 0  # so far, without pads
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
         encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
         out = [Verdict(reason=too_long(self.max_tokens), truncated=True) for _ in pairs]
         asked = [i for i, (ids, _) in enumerate(encoded) if ids]
+        self.tokens_read += sum(len(encoded[i][0]) for i in asked)
         for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
             rows = [asked[i] for i in batch]
             gaps, mass = self._forward([encoded[i][0] for i in rows])
