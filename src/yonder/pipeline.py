@@ -197,6 +197,8 @@ class Runner:
     def _set_aside(self, folder: Path) -> None:
         """Keep what an earlier configuration made, out of the way."""
         kept = folder.parent / ".replaced" / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        while kept.exists():  # set aside twice within a second
+            kept = kept.with_name(f"{kept.name}-again")
         kept.parent.mkdir(exist_ok=True)
         os.replace(folder, kept)
         self.progress.say(f"{folder.name}: configuration or inputs changed; the earlier results are kept in {kept}")
