@@ -103,12 +103,12 @@ def test_judge_view_and_its_absence() -> None:
     assert figures["AUROC"] == ("0.874", "0.854–0.894")
     assert figures["right one preferred by likelihood (LL)"] == ("81.5 %", "79.5–83.5")
     assert figures["right, of the best liked of 4; 81.0 % have a right one"] == ("69.8 %", "67.8–71.8")
-    assert figures["lift, best of 4"] == ("+21.3 %", "+19.3 to +23.3")
+    assert figures["lift, best of 4"] == ("+21.3 points", "+19.3 to +23.3")
     assert figures["wrong ones liked at fitted delta"] == ("11.0 %", "9.0–13.0")
     assert [figures[name][0] for name in ("fitted tau", "tokens a second", "cost")] == ["1.7", "80,000", "0.42"]
     assert view["fitted"] == (
-        "Tau and delta are fitted on 160 questions (delta: the smallest that accepts at most 10.0 % of the wrong ones); "
-        "their figures are of the other 160."
+        "Tau and delta are fitted on 160 questions (delta: the smallest that accepts at most 10.0 % of the wrong "
+        "ones); their figures are of the other 160."
     )
     tables = {table["title"]: table for table in view["tables"]}
     assert tables["Wrong responses by outcome"]["columns"] == ["outcome", "n", "wrong ones liked", "95 %"]
@@ -134,7 +134,7 @@ def test_judge_view_and_its_absence() -> None:
     assert bare["figures"] == [] and bare["tables"] == [] and bare["headline"] is None
     served = {"baseline": {"questions": 0, "likelihood": None, "note": "not measured: why"}}
     shown = judge_view(StageRecord("check", "check-judge", "done", 1.0, {}, judge_check=served))
-    assert shown["figures"] == [{"label": "likelihood (LL)", "text": "why", "interval": "not measured"}]
+    assert shown["figures"] == [{"label": "likelihood (LL): why", "text": "not measured", "interval": ""}]
     assert shown["fitted"] == ""
 
 

@@ -43,9 +43,8 @@ def figure_rows(check: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = _rows(check, _MAIN)
     note = str(mapping(check.get("baseline")).get("note") or "")
     if note:
-        rows.append(
-            {"label": "likelihood (LL)", "text": note.removeprefix("not measured: "), "interval": "not measured"}
-        )
+        why = note.removeprefix("not measured: ")
+        rows.append({"label": f"likelihood (LL): {why}", "text": "not measured", "interval": ""})
     best = check.get("best_of")
     for row in best if isinstance(best, list) else []:
         rows += _best_of(mapping(row))
@@ -53,7 +52,7 @@ def figure_rows(check: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def figure(value: Any, share: bool, signed: bool = False) -> dict[str, str] | None:
-    """A number, or an interval, as text; None where there is none."""
+    """A number, or an interval, as text; None where there is none. `signed`: a difference, in points."""
     inner = mapping(value)
     low, high = number(inner.get("low")), number(inner.get("high"))
     plain = number(inner.get("value") if inner else value)
@@ -62,7 +61,8 @@ def figure(value: Any, share: bool, signed: bool = False) -> dict[str, str] | No
     bounds = "" if low is None or high is None else f"{text(low, share, signed)}–{text(high, share, signed)}"
     if signed and bounds:
         bounds = bounds.replace("–", " to ")
-    return {"text": text(plain, share, signed) + (" %" if share else ""), "interval": bounds}
+    unit = (" points" if signed else " %") if share else ""
+    return {"text": text(plain, share, signed) + unit, "interval": bounds}
 
 
 def text(value: float, share: bool, signed: bool = False) -> str:
