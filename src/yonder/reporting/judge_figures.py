@@ -58,10 +58,12 @@ def figure(value: Any, share: bool, signed: bool = False) -> dict[str, str] | No
     plain = number(inner.get("value") if inner else value)
     if plain is None:
         return None
-    bounds = "" if low is None or high is None else f"{text(low, share, signed)}–{text(high, share, signed)}"
-    if signed and bounds:
-        bounds = bounds.replace("–", " to ")
-    unit = (" points" if signed else " %") if share else ""
+    if low is None or high is None:
+        return {"text": text(plain, share, signed) + (" %" if share else ""), "interval": ""}
+    if not share:
+        return {"text": f"{plain:.3f}", "interval": f"{low:.3f}–{high:.3f}"}
+    between, unit = (" to ", " points") if signed else ("–", " %")
+    bounds = between.join(text(bound, share, signed) for bound in (low, high))
     return {"text": text(plain, share, signed) + unit, "interval": bounds}
 
 
