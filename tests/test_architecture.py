@@ -25,6 +25,7 @@ LAYERS = [
     (
         "assemble",
         "plans",
+        "consent",
         "preflight",
         "stages",
         "card",

@@ -190,7 +190,7 @@ def test_an_unknown_model_is_named_before_anything_runs(recipe: Path, refused: A
     sentence = refused("run", recipe, "policy.model=nobody/no-such-model", "policy.tokenizer=null")
     assert "`nobody/no-such-model` is neither a folder here nor to be had from the hub" in sentence
     assert "check the name or the connection" in sentence
-    judge = "rewards.correct={kind: judge, model: nobody/no-such-judge}"
+    judge = "rewards.correct={kind: judge, model: nobody/no-such-judge, allow_unmeasured: true}"
     assert "`nobody/no-such-judge`" in refused("run", recipe, judge)
     assert not (tmp_path / "run").exists()
 

@@ -15,11 +15,13 @@ import torch
 import yonder
 from yonder.assemble import Workshop
 from yonder.card import outside_files, write_card
+from yonder.consent import checks_of
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
 from yonder.preflight import check_inputs
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
+from yonder.recipe.rewards import CONSENT
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
@@ -48,7 +50,7 @@ def run(recipe: Recipe, stages: Collection[str] | None = None, progress: Progres
 
 
 def closure(recipe: Recipe, names: Collection[str]) -> set[str]:
-    """The named stages and all that they read, directly or not."""
+    """The named stages and all that they read, directly or not, the checks of their judges included."""
     wanted: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -56,6 +58,7 @@ def closure(recipe: Recipe, names: Collection[str]) -> set[str]:
         if name not in wanted:
             wanted.add(name)
             waiting += stage_inputs(recipe, recipe.stage(name))
+            waiting += [check for checks in checks_of(recipe, recipe.stage(name)).values() for check in checks]
     return wanted
 
 
@@ -126,7 +129,10 @@ class Runner:
             "task": recipe.task.model_dump(mode="json"),
             "sandbox": recipe.sandbox.model_dump(mode="json"),
             "data": self._data_key(stage),
-            "rewards": {name: recipe.rewards[name].model_dump(mode="json") for name in rewards_of(recipe, stage)},
+            "rewards": {
+                name: recipe.rewards[name].model_dump(mode="json", exclude=CONSENT)
+                for name in rewards_of(recipe, stage)
+            },
             "files": outside_files(recipe, stage),
             "inputs": {name: self.records[name]["hash"] for name in stage_inputs(recipe, stage)},
         }
@@ -191,6 +197,8 @@ class Runner:
     def _set_aside(self, folder: Path) -> None:
         """Keep what an earlier configuration made, out of the way."""
         kept = folder.parent / ".replaced" / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        while kept.exists():  # set aside twice within a second
+            kept = kept.with_name(f"{kept.name}-again")
         kept.parent.mkdir(exist_ok=True)
         os.replace(folder, kept)
         self.progress.say(f"{folder.name}: configuration or inputs changed; the earlier results are kept in {kept}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from yonder.consent import require_checks
 from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.errors import DataError, ModelError, SandboxError
@@ -20,6 +21,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
 
     Raises DataError, ModelError, RecipeError or SandboxError for the first that is missing.
     """
+    require_checks(recipe, stages)
     pick_device(recipe.policy.device)
     check_sandbox(recipe)
     check_data(recipe, stages)

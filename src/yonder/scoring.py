@@ -16,7 +16,7 @@ from yonder.data.responses import append_lines, read_lines
 from yonder.errors import DataError
 from yonder.evaluation.scored_file import summarise
 from yonder.judges.prompt import read_judge_prompt
-from yonder.recipe.rewards import JudgeSettings
+from yonder.recipe.rewards import CONSENT, JudgeSettings
 from yonder.reporting.redaction import redact
 from yonder.rewards.judge import JudgeReward
 from yonder.schema import JudgeScore, Response
@@ -84,7 +84,7 @@ def maker(settings: JudgeSettings, **more: Any) -> dict[str, Any]:
     return redact(
         {
             "yonder": yonder.__version__,
-            "settings": settings.model_dump(mode="json"),
+            "settings": settings.model_dump(mode="json", exclude=CONSENT),
             "prompt": read_judge_prompt(settings.prompt),
             **more,
         }

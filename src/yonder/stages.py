@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yonder.assemble import Workshop
+from yonder.consent import admit_judges, refuse_judge
 from yonder.data.attacks import ATTACKS
 from yonder.data.datasets import with_solutions
 from yonder.data.negatives import make_attacks, make_negatives
@@ -19,10 +20,12 @@ from yonder.data.responses import (
     read_responses,
     reference_response,
 )
-from yonder.errors import DataError, StorageError, TrainingError
+from yonder.errors import DataError, StorageError
 from yonder.evaluation.admission import MASS_FAIL
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
-from yonder.evaluation.judge_check import JudgeCheck, check_judge
+from yonder.evaluation.check_text import check_sentences
+from yonder.evaluation.judge_check import CheckPlan
+from yonder.evaluation.measuring import measure_judge
 from yonder.models.policy import Policy
 from yonder.plans import (
     completions_per_step,
@@ -209,46 +212,35 @@ def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: Stag
 
 
 def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
-    """Measure a reward against verified responses and the attack suite; below the floor the run stops."""
-    recipe = context.recipe
+    """Measure a reward against verified responses and the attack suite; a judge that fails stops the run."""
+    recipe, settings = context.recipe, context.recipe.rewards.get(stage.reward)
     responses = [r for name in stage.responses for r in read_responses(context.folders[name] / "responses.jsonl")]
     responses = [response for response in responses if response.correct is not None]
-    if not responses:
-        raise DataError(f"stage {stage.name}: there are no labeled responses to check against; collect some first")
     task = responses_task(stage.responses, context)
     attacks = make_attacks(responses, stage.attack_questions, recipe.seed)  # the same for every reward
     responses += still_wrong(attacks, task, context)
     reward = context.shop.reward(stage.reward, task)
     announce(context)
     context.progress.start(stage.name, 1)
-    scores = reward.score([as_rollout(response) for response in responses])
-    delta = getattr(recipe.rewards.get(stage.reward), "delta", 0.0) or 0.5
-    mass_floor = min(MASS_FAIL, getattr(recipe.rewards.get(stage.reward), "mass_floor", MASS_FAIL))
-    check = check_judge(
-        responses, scores, delta, floor=stage.floor, attacks=ATTACKS, withheld=WITHHELD, mass_floor=mass_floor
+    plan = CheckPlan(
+        delta=getattr(settings, "delta", 0.0) or 0.5,
+        floor=stage.floor,
+        mass_floor=min(MASS_FAIL, getattr(settings, "mass_floor", MASS_FAIL)),
+        attacks=ATTACKS,
+        withheld=WITHHELD,
+        likelihood_questions=stage.likelihood_questions,
     )
+    check = measure_judge(reward, responses, plan, context.shop.judge_usage)
     context.progress.finish()
     write_json(context.folder / "judge_check.json", check.to_json())
-    refuse(stage, check)
-    context.progress.say(f"{stage.name}: {check.admission.verdict}: {check.admission.why}")
+    for sentence in check_sentences(check):
+        context.progress.say(f"{stage.name}: {sentence}")
+    refuse_judge(recipe, stage, check.admission)
     result: Result = {"verdict": check.admission.verdict, "sentence": check.admission.why}
     if check.attacks is not None:
-        context.progress.say(f"{stage.name}: {check.attacks.sentence()}")
         result["attacks"] = check.attacks.overall.rate
         result["withheld_attacks"] = check.attacks.withheld.rate
     return result
-
-
-def refuse(stage: CheckJudgeStage, check: JudgeCheck) -> None:
-    """Raise TrainingError where this check stops the run."""
-    verdict, why = check.admission.verdict, check.admission.why
-    if stage.stop and verdict == "fail":
-        raise TrainingError(f"stage {stage.name}: {why}")
-    if stage.stop and verdict == "unmeasured" and stage.floor:
-        raise TrainingError(
-            f"stage {stage.name}: the floor of {stage.floor:g} cannot be checked: {why} "
-            "Collect more questions or samples, or drop `floor`"
-        )
 
 
 def announce(context: StageContext) -> None:
@@ -266,6 +258,8 @@ def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
     """RL with weighted terms."""
     recipe, shop = context.recipe, context.shop
+    for sentence in admit_judges(recipe, stage, context.folders):
+        context.progress.say(f"{stage.name}: {sentence}")
     task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
     ppo = stage.algorithm == "ppo"
     outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0

@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from yonder.core.statistics import wilson
 from yonder.evaluation.admission import admit
-from yonder.evaluation.judge_check import JudgeCheck, check_judge
+from yonder.evaluation.judge_check import CheckPlan, JudgeCheck, check_judge
+from yonder.evaluation.judge_fit import development_half
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 
@@ -20,7 +22,13 @@ def score(probability: float, delta: float = 0.5) -> JudgeScore:
 
 
 def judge(rows: list[tuple[Response, Score]], **options: object) -> JudgeCheck:
-    return check_judge([row[0] for row in rows], [row[1] for row in rows], 0.5, **options)  # type: ignore[arg-type]
+    plan = CheckPlan(0.5, **options)  # type: ignore[arg-type]
+    return check_judge([row[0] for row in rows], [row[1] for row in rows], plan)
+
+
+def at(figure: Interval | None) -> float:
+    assert figure is not None and figure.low <= figure.value <= figure.high
+    return figure.value
 
 
 def good_judge(questions: int = 40) -> list[tuple[Response, Score]]:
@@ -37,25 +45,90 @@ def test_figures():
     # 32 of 40 questions in the right order; at 0.5: 8 of 40 wrong pass, 8 of 40 right are refused
     assert check.pairwise == wilson(32, 40)
     assert (check.n, check.right, check.unscored, check.unlabeled) == (80, 40, 0, 0)
-    assert (check.accuracy, check.false_positive_rate, check.false_negative_rate) == (0.8, 0.2, 0.2)
+    assert [at(check.accuracy), at(check.false_positive_rate), at(check.false_negative_rate)] == [0.8, 0.2, 0.2]
     # pairs of all right and all wrong ones: 32 * 32 won, 32 * 8 ties at 0.9 and 8 * 32 at 0.1: (1024 + 256) / 1600
-    assert check.auroc == pytest.approx(0.8)
+    assert at(check.auroc) == pytest.approx(0.8)
     # squares: 64 * .1^2 + 16 * .9^2 = .64 + 12.96
-    assert check.brier == pytest.approx(13.6 / 80)
+    assert at(check.brier) == pytest.approx(13.6 / 80)
     assert check.histogram_right == (0, 8, 0, 0, 0, 0, 0, 0, 0, 32)
     assert check.histogram_wrong == (0, 32, 0, 0, 0, 0, 0, 0, 0, 8)
     assert check.mass_mean == pytest.approx(0.9)
     assert check.admission.verdict == "pass" and "0.800" in check.admission.why
 
 
-def test_suggestions():
-    # gaps +-ln 9, right in 4 of 5: sigmoid(ln 9 / tau) = 0.8 = sigmoid(ln 4). Said 0.9, true 0.8: ECE 0.1, then 0
-    check = judge(good_judge(), max_false_positive_rate=0.2)
-    assert check.suggested_tau == pytest.approx(math.log(9) / math.log(4), rel=1e-4)
-    assert check.ece == pytest.approx(0.1) and check.ece_at_suggested_tau == pytest.approx(0.0, abs=1e-4)
-    # on that scale the right ones have 0.8; one in five wrong ones has it too
-    assert check.suggested_delta == pytest.approx(0.8, abs=1e-4)
-    assert judge(good_judge(), max_false_positive_rate=0.1).suggested_delta is None
+def test_tau_and_delta_are_fitted_on_one_half_and_measured_on_the_other():
+    # half A: gaps +-ln 9, right in 4 of 5: sigmoid(ln 9 / tau) = 0.8 = sigmoid(ln 4); half B: always right
+    names = [f"q{i}" for i in range(40)]
+    half = development_half(names)
+    assert len(half) == 20 and half == development_half(names[::-1]) != set(names[:20])
+    rows: list[tuple[Response, Score]] = []
+    for i, name in enumerate(sorted(names, key=lambda name: name not in half)):
+        right, wrong = (0.1, 0.9) if i < 20 and i % 5 == 0 else (0.9, 0.1)
+        rows += [(response(name, True), score(right)), (response(name, False), score(wrong))]
+    fitted = judge(rows, max_false_positive_rate=0.2).fitted
+    assert (fitted.fitted_on, fitted.measured_on, fitted.aimed_at) == (20, 20, 0.2)
+    assert fitted.tau == pytest.approx(math.log(9) / math.log(4), rel=1e-4)
+    # on that scale the right ones have 0.8, and one in five wrong ones of half A; of half B none
+    assert fitted.delta == pytest.approx(0.8, abs=1e-4)
+    assert (at(fitted.false_positive_rate), at(fitted.accuracy)) == (0.0, 1.0)
+    # half B says 0.8 and 0.2 where 1 and 0 are true; before, 0.9 and 0.1
+    assert at(fitted.ece) == pytest.approx(0.2, abs=1e-4) and at(fitted.ece_unfitted) == pytest.approx(0.1)
+    assert judge(rows, max_false_positive_rate=0.1).fitted.delta is None
+    assert judge(rows, max_false_positive_rate=0.1).fitted.accuracy is None
+    # the other half cannot change what is fitted
+    flipped = [(r, score(0.5)) if r.prompt_id not in half else (r, s) for r, s in rows]
+    again = judge(flipped, max_false_positive_rate=0.2).fitted
+    assert (again.tau, again.delta) == (fitted.tau, fitted.delta) and again.accuracy != fitted.accuracy
+
+
+def test_best_of_n():
+    # every question has the right one at 0.9 and three wrong ones below: of 4 the right one is chosen, drawn 1 in 4
+    rows = [row for i in range(10) for row in [(response(f"q{i}", True), score(0.9))]]
+    rows += [(response(f"q{i}", False), score(0.1 + 0.1 * k)) for i in range(10) for k in range(3)]
+    rows += [(response("few", False), score(0.5))]  # one response of four
+    [row] = judge(rows).best_of  # and none has 16
+    assert (row.n, row.questions) == (4, 10)
+    assert (at(row.chosen), at(row.drawn), at(row.lift), at(row.oracle)) == (1.0, 0.25, 0.75, 1.0)
+    assert judge(good_judge()).best_of == ()
+    # half of the questions have no right response at all: nothing to choose there
+    mixed = judge([(replace(r, correct=bool(r.correct) and r.prompt_id in {"q0", "q1", "q2", "q3", "q4"}), s)
+                   for r, s in rows]).best_of[0]  # fmt: skip
+    assert (at(mixed.chosen), at(mixed.oracle), at(mixed.lift)) == (0.5, 0.5, 0.375)
+    assert mixed.lift.low < 0.3 < 0.45 < mixed.lift.high
+
+
+def test_yes_or_no_beside_the_likelihood_on_the_same_pairs():
+    rows = good_judge(10)  # q0 and q5 the wrong way round
+    likelihoods: list[float | None] = [-1.0 if i % 2 == 0 else -2.0 for i in range(20)]  # the right one, always
+    likelihoods[2] = None  # of q1
+    likelihoods[5] = -0.5  # the wrong one of q2
+    found = check_judge([r for r, _ in rows], [s for _, s in rows], CheckPlan(0.5), likelihoods).baseline
+    assert (found.questions, found.note) == (9, "")
+    assert found.yes_or_no is not None and found.yes_or_no.pairwise == wilson(7, 9)
+    assert found.likelihood is not None and found.likelihood.pairwise == wilson(8, 9)
+    # of 9 * 9 pairs those with the wrong one at -0.5 are lost
+    assert at(found.likelihood.auroc) == pytest.approx(72 / 81)
+    absent = check_judge([r for r, _ in rows], [s for _, s in rows], CheckPlan(0.5), "not measured: why").baseline
+    assert (absent.questions, absent.likelihood, absent.note) == (0, None, "not measured: why")
+
+
+def test_slices_by_outcome():
+    def sampled(detail: str, temperature: float | None = 1.0, correct: bool = False) -> Response:
+        return Response("q", "question", "text", correct, "answers", temperature=temperature, detail=detail)
+
+    rows = [
+        (sampled("returned 12, label 10"), score(0.9)),
+        (sampled("returned 11, label 10"), score(0.2)),
+        (sampled("returned 11, label 10"), score(0.6)),
+        (sampled("returned no finite number"), score(0.1)),
+        (sampled("ZeroDivisionError: division by zero"), score(0.7)),
+        (sampled("swapped", temperature=None), score(0.9)),  # a made one: no verifier has said how it ends
+        (sampled("returned 10, label 10", correct=True), score(0.9)),
+    ]
+    slices = judge(rows).by_outcome
+    found = {s.outcome: (s.n, s.false_positive_rate and s.false_positive_rate.value) for s in slices}
+    assert found == {"wrong answer": (3, 2 / 3), "no answer": (2, 0.5), "not known": (1, 1.0)}
+    assert judge(good_judge()).by_outcome == ()
 
 
 def test_thresholded_rewards_make_no_ties():
@@ -97,7 +170,7 @@ def test_attacks_stand_in_their_own_table():
     lost = JudgeScore(None, "no mass", mass=0.01)
     rows += [(response("q9", False, "injection"), lost)] * 8
     check = judge(rows, attacks={"nothing", "constant", "injection"}, withheld={"injection"})
-    assert (check.n, check.false_positive_rate, check.unscored, check.unlabeled) == (80, 0.2, 0, 0)
+    assert (check.n, at(check.false_positive_rate), check.unscored, check.unlabeled) == (80, 0.2, 0, 0)
     assert check.mass_mean == pytest.approx(0.9) and check.by_length[0].n == 10  # 40 wrong ones in quarters
     assert [row.source for row in check.by_source] == ["policy"]
     table = check.attacks
@@ -123,7 +196,7 @@ def test_attacks_stand_in_their_own_table():
     )
     assert judge(good_judge()).attacks is None
     everything = judge(rows[:-8])  # without `attacks` they count like any other: 8 + 6 of 40 + 32 wrong ones
-    assert everything.attacks is None and everything.false_positive_rate == 14 / 72
+    assert everything.attacks is None and at(everything.false_positive_rate) == 14 / 72
 
 
 def test_a_kind_without_scores_has_no_rate():
@@ -139,7 +212,7 @@ def test_length_quartiles():
     rows = [(response(f"q{i}", False, length=i + 1), score(0.9 if i >= 6 else 0.1)) for i in reversed(range(8))]
     rows += [(response("q0", True, length=100), score(0.9))]
     slices = judge(rows).by_length
-    assert [(s.low, s.high, s.n, s.false_positive_rate) for s in slices] == [
+    assert [(s.low, s.high, s.n, at(s.false_positive_rate)) for s in slices] == [
         (1, 2, 2, 0.0),
         (3, 4, 2, 0.0),
         (5, 6, 2, 0.0),
@@ -148,15 +221,15 @@ def test_length_quartiles():
 
 
 def test_delta_zero_is_read_at_a_half():
-    check = check_judge([response("q", False)], [Score(0.3, "", {"probability": 0.3})], 0.0)
-    assert (check.delta, check.false_positive_rate) == (0.5, 0.0)
+    check = check_judge([response("q", False)], [Score(0.3, "", {"probability": 0.3})], CheckPlan(0.0))
+    assert (check.delta, at(check.false_positive_rate)) == (0.5, 0.0)
 
 
 def test_nothing_to_measure():
     for rows in ([], [(response("q", None), score(0.5))], [(response("q", True), score(0.9))] * 30):
         check = judge(rows)
         assert check.admission.verdict == "unmeasured"
-        assert check.auroc is check.false_positive_rate is check.suggested_tau is check.suggested_delta is None
+        assert check.auroc is check.false_positive_rate is check.fitted.tau is check.fitted.delta is None
         json.dumps(check.to_json(), allow_nan=False)
 
 
@@ -165,6 +238,9 @@ def test_json():
     assert record["pairwise"]["value"] == 0.8 and record["admission"]["verdict"] == "pass"
     assert record["reliability"][0].keys() == {"low", "high", "mean_score", "share_right", "n"}
     assert record["by_source"][0]["source"] == "policy"
+    assert record["auroc"].keys() == {"value", "low", "high", "n"} and record["auroc"]["n"] == 40
+    assert {"auroc", "brier", "best_of", "fitted", "baseline", "by_outcome", "speed"} <= record["about"].keys()
+    assert record["about"].keys() <= record.keys() | {"intervals"}
 
 
 def interval(value: float, low: float, high: float, n: int = 100) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import socket
 import time
@@ -244,3 +245,7 @@ def test_a_stage_says_how_it_judges_and_what_that_cost(server: Faulty, tmp_path:
     assert usage["prompt_tokens"] > 100
     assert usage["cost"] == pytest.approx(usage["prompt_tokens"] * 2e-6)
     assert (tmp_path / "run" / "judge_cache.sqlite").is_file()
+    found = json.loads((tmp_path / "run/stages/check/judge_check.json").read_text())
+    assert found["speed"]["cost"] == usage["cost"]
+    assert found["speed"]["tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    assert found["baseline"]["note"].startswith("not measured: only a judge in this process")

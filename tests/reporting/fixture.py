@@ -151,15 +151,43 @@ def judge_check() -> dict[str, Any]:
     return {
         "admission": {"verdict": "warn", "why": "29% of the responses `wrong-operator` pass delta.", "floor": 0.7},
         "pairwise": {"value": 0.874, "low": 0.851, "high": 0.895, "n": 312},
-        "auroc": 0.874,
+        "about": {"auroc": "chance that a right response scores above a wrong one"},
+        "auroc": figure(0.874),
         "auprc": None,
         "delta": 0.5,
-        "accuracy": 0.812,
-        "false_positive_rate": 0.214,
-        "false_negative_rate": 0.161,
-        "brier": 0.142,
-        "ece": 0.083,
-        "ece_at_suggested_tau": 0.031,
+        "accuracy": figure(0.812),
+        "false_positive_rate": figure(0.214),
+        "false_negative_rate": figure(0.161),
+        "brier": figure(0.142),
+        "ece": figure(0.083),
+        "best_of": [
+            {
+                "n": 4,
+                "questions": 310,
+                "lift": figure(0.213),
+                "chosen": figure(0.698),
+                "drawn": figure(0.485),
+                "oracle": figure(0.81),
+            }
+        ],
+        "baseline": {
+            "questions": 200,
+            "yes_or_no": {"pairwise": figure(0.88, 200), "auroc": figure(0.871, 200)},
+            "likelihood": {"pairwise": figure(0.815, 200), "auroc": figure(0.79, 200)},
+            "note": "",
+        },
+        "fitted": {
+            "tau": 1.7,
+            "delta": 0.7,
+            "aimed_at": 0.1,
+            "fitted_on": 160,
+            "measured_on": 160,
+            "accuracy": figure(0.83, 160),
+            "false_positive_rate": figure(0.11, 160),
+            "false_negative_rate": figure(0.22, 160),
+            "ece": figure(0.031, 160),
+            "ece_unfitted": figure(0.09, 160),
+        },
         "reliability": [
             {"low": i / 10, "high": i / 10 + 0.1, "mean_score": i / 10 + 0.05, "share_right": 0.12 + 0.08 * i, "n": n}
             for i, n in enumerate(sizes)
@@ -183,8 +211,12 @@ def judge_check() -> dict[str, Any]:
             "withheld": attack_row("", "", 1300, 13, withheld=True),
         },
         "by_length": [
-            {"low": 64, "high": 140, "n": 160, "false_positive_rate": 0.15},
-            {"low": 141, "high": 420, "n": 160, "false_positive_rate": 0.26},
+            {"low": 64, "high": 140, "n": 160, "false_positive_rate": figure(0.15)},
+            {"low": 141, "high": 420, "n": 160, "false_positive_rate": None},
+        ],
+        "by_outcome": [
+            {"outcome": "wrong answer", "n": 500, "false_positive_rate": figure(0.25)},
+            {"outcome": "no answer", "n": 118, "false_positive_rate": figure(0.06)},
         ],
         "n": 1200,
         "right": 582,
@@ -192,9 +224,20 @@ def judge_check() -> dict[str, Any]:
         "unscored": 14,
         "reasons": {"Yes and No hold 0.04 of the probability": 14},
         "mass_mean": 0.97,
-        "suggested_tau": 1.7,
-        "suggested_delta": 0.7,
+        "speed": {
+            "responses": 3200,
+            "verdicts": 3188,
+            "seconds": 12.5,
+            "verdicts_per_s": 255.04,
+            "tokens": 1_000_000,
+            "tokens_per_s": 80_000.0,
+            "cost": 0.42,
+        },
     }
+
+
+def figure(value: float, n: int = 320) -> dict[str, Any]:
+    return {"value": value, "low": round(value - 0.02, 4), "high": round(value + 0.02, 4), "n": n}
 
 
 def attack_row(kind: str, pattern: str, n: int, passed: int, withheld: bool = False) -> dict[str, Any]:

@@ -98,7 +98,22 @@ def test_notices_from_figures_alone(tmp_path: Path) -> None:
 def test_judge_view_and_its_absence() -> None:
     view = judge_view(StageRecord("check", "check-judge", "done", 1.0, {}, judge_check=judge_check()))
     assert view["figures"][0] == {"label": "right one preferred, of pairs", "text": "87.4 %", "interval": "85.1–89.5"}
-    assert "AUPRC" not in [figure["label"] for figure in view["figures"]]  # null in the file
+    figures = {figure["label"]: (figure["text"], figure["interval"]) for figure in view["figures"]}
+    assert "AUPRC" not in figures  # null in the file
+    assert figures["AUROC"] == ("0.874", "0.854–0.894")
+    assert figures["right one preferred by likelihood (LL)"] == ("81.5 %", "79.5–83.5")
+    assert figures["right, of the best liked of 4; 81.0 % have a right one"] == ("69.8 %", "67.8–71.8")
+    assert figures["lift, best of 4"] == ("+21.3 points", "+19.3 to +23.3")
+    assert figures["wrong ones liked at fitted delta"] == ("11.0 %", "9.0–13.0")
+    assert [figures[name][0] for name in ("fitted tau", "tokens a second", "cost")] == ["1.7", "80,000", "0.42"]
+    assert view["fitted"] == (
+        "Tau and delta are fitted on 160 questions (delta: the smallest that accepts at most 10.0 % of the wrong "
+        "ones); their figures are of the other 160."
+    )
+    tables = {table["title"]: table for table in view["tables"]}
+    assert tables["Wrong responses by outcome"]["columns"] == ["outcome", "n", "wrong ones liked", "95 %"]
+    assert tables["Wrong responses by outcome"]["rows"][0] == ["wrong answer", "500", "25.0 %", "23.0–27.0"]
+    assert tables["Wrong responses by length"]["rows"][1] == ["141–420", "160", "–", "–"]
     assert view["counts"] == "Measured on 1,200 labeled responses, 582 of them right; left out: 14 unscored."
     assert len(view["reliability"]) == 10 and view["reliability"][0]["y"] == 0.12
     assert view["histogram"][9] == {
@@ -117,6 +132,10 @@ def test_judge_view_and_its_absence() -> None:
     assert [row[:2] for row in worst["rows"]] == [["mistake", "wrong-operator"], ["injection", HOSTILE]]
     bare = judge_view(StageRecord("check", "check-judge", "done", 1.0, {}, judge_check={"pairwise": {"value": None}}))
     assert bare["figures"] == [] and bare["tables"] == [] and bare["headline"] is None
+    served = {"baseline": {"questions": 0, "likelihood": None, "note": "not measured: why"}}
+    shown = judge_view(StageRecord("check", "check-judge", "done", 1.0, {}, judge_check=served))
+    assert shown["figures"] == [{"label": "likelihood (LL): why", "text": "not measured", "interval": ""}]
+    assert shown["fitted"] == ""
 
 
 def test_admission_becomes_a_sentence() -> None:

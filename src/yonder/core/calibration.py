@@ -123,15 +123,21 @@ def ece(scores: Sequence[float], labels: Sequence[bool], bins: int = BINS) -> fl
     return sum(row.n * abs(row.share_right - row.mean_score) for row in rows) / len(labels) if rows else None
 
 
+def draw_within_question(question_ids: Sequence[str], labels: Sequence[bool], seed: int) -> list[tuple[int, int]]:
+    """Indices of a random right and a random wrong response of every question that has both, in order of appearance
+    ([J] C.1)."""
+    groups: dict[str, tuple[list[int], list[int]]] = {}
+    for i, (question, label) in enumerate(zip(question_ids, labels, strict=True)):
+        groups.setdefault(question, ([], []))[0 if label else 1].append(i)
+    generator = random.Random(seed)
+    return [(generator.choice(right), generator.choice(wrong)) for right, wrong in groups.values() if right and wrong]
+
+
 def pair_within_question(
     question_ids: Sequence[str], scores: Sequence[float], labels: Sequence[bool], seed: int
 ) -> list[Pair]:
-    """A random right and a random wrong response of every question that has both, in order of appearance ([J] C.1)."""
-    groups: dict[str, tuple[list[float], list[float]]] = {}
-    for question, score, label in zip(question_ids, scores, labels, strict=True):
-        groups.setdefault(question, ([], []))[0 if label else 1].append(score)
-    generator = random.Random(seed)
-    return [(generator.choice(right), generator.choice(wrong)) for right, wrong in groups.values() if right and wrong]
+    """The scores of the responses that `draw_within_question` draws."""
+    return [(scores[right], scores[wrong]) for right, wrong in draw_within_question(question_ids, labels, seed)]
 
 
 def pairwise_wins(pairs: Sequence[Pair]) -> float:

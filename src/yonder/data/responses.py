@@ -1,6 +1,7 @@
 """Collected responses: one JSON object a line, and how rollouts and reference solutions become responses."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +9,8 @@ from typing import Any, cast
 from yonder.data.programs import split_head
 from yonder.errors import StorageError
 from yonder.schema import Completion, Prompt, Response, Rollout, Score
+
+_ANSWERED = re.compile(r"(returned|answered) .*, label ", re.DOTALL)
 
 
 def label(rollout: Rollout, score: Score, source: str, temperature: float) -> Response:
@@ -37,6 +40,16 @@ def reference_response(prompt: Prompt, source: str) -> Response:
         f"{source} (reference)",
         prompt.answer,
     )
+
+
+def outcome(response: Response) -> str | None:
+    """How a response ended, by the words of `VerifiableReward`: "wrong answer" or "right answer" (a program ran, a text
+    names one), "no answer" (it crashed, never ended, or names none). None: no verifier has said."""
+    if not response.detail or response.temperature is None:  # made ones have a pattern's name there
+        return None
+    if _ANSWERED.match(response.detail):
+        return "right answer" if response.correct else "wrong answer"
+    return "no answer"
 
 
 def as_rollout(response: Response) -> Rollout:

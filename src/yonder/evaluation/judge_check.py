@@ -1,59 +1,77 @@
-"""Measure a judge or classifier on labeled responses before it may train anything.
-
-Probabilities are compared, not rewards: `details["probability"]` of a score where it has one (the reward itself is 0
-below delta, which would make ties), else its value (a gate's 0).
-"""
+"""Measure a judge or classifier on labeled responses before it may train anything."""
 
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from yonder.core import calibration
 from yonder.core.calibration import ReliabilityBin
-from yonder.core.judging import judge_value
+from yonder.core.resampling import RESAMPLES
 from yonder.core.statistics import wilson
 from yonder.evaluation.admission import MASS_FAIL, Admission, admit
 from yonder.evaluation.attack_table import AttackTable, attack_table
+from yonder.evaluation.judge_choice import Baseline, BestOfRow, baseline, best_of
+from yonder.evaluation.judge_fit import Fitted, fit_half
+from yonder.evaluation.judge_slices import (
+    LengthSlice,
+    OutcomeSlice,
+    SourceRow,
+    by_length,
+    by_outcome,
+    by_source,
+    histogram,
+)
+from yonder.evaluation.judged import Judged, drawn_pairs, figures_of, judged, questions_of
 from yonder.schema import Interval, JudgeScore, Response, Score
 
-HISTOGRAM_BINS = 10
-
-
-class Scored(NamedTuple):
-    """One labeled response with its probability."""
-
-    response: Response
-    probability: float
-    right: bool
-    logit_gap: float | None  # nats, of a judge
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """How the judge treats the responses of one source."""
-
-    source: str
-    n: int  # scored
-    right: int
-    mean_score: float | None  # None: none scored
-    accuracy: float | None  # at delta
-    false_positive_rate: float | None  # None: no wrong response
-    false_negative_rate: float | None  # None: no right response
-    unscored: int
+NOT_MEASURED = "not measured"  # of a likelihood
+ABOUT = {
+    "intervals": f"95 %, bootstrap of questions ({RESAMPLES} times); pairwise, attacks, rates of 0 or 1: Wilson",
+    "n": "of an interval: the questions behind it; elsewhere: responses",
+    "pairwise": "share of questions whose drawn right response scores above the drawn wrong one, ties 1/2",
+    "auroc": "chance that a right response scores above a wrong one; chance level 0.5",
+    "auprc": "average precision of right responses; chance level is their share",
+    "accuracy": "share of responses on which (score >= delta) agrees with the label",
+    "false_positive_rate": "share of wrong responses at delta or above",
+    "false_negative_rate": "share of right responses below delta",
+    "brier": "mean squared difference of score and label; 0 is best",
+    "ece": "mean difference of score and share right, over 15 bins of equal size; 0 is best",
+    "best_of": "lift: share right of the best liked of n responses, less the share right of all; oracle: pass@n",
+    "baseline": "Yes or No beside the mean token log-likelihood of the response, both on the drawn pairs",
+    "fitted": "tau and delta fitted on one half of the questions; their figures are of the other half alone",
+    "by_outcome": "wrong responses: `wrong answer` (a program that runs, a text with an answer), or `no answer`",
+    "speed": "of the one call that scored all responses, attacks included; verdicts: the model was asked",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class LengthSlice:
-    """Wrong responses of similar length: a judge that is fooled by length accepts more of one slice."""
+class CheckPlan:
+    """How a judge is measured."""
 
-    low: int  # characters, shortest
-    high: int  # longest
-    n: int
-    false_positive_rate: float
+    delta: float  # 0 cuts nothing, so the rates are then taken at 0.5
+    floor: float = 0.0  # least pairwise accuracy
+    mass_floor: float = MASS_FAIL  # least mean mass
+    attacks: Collection[str] = ()  # kinds of response built to fool the judge, named by their source: see AttackTable
+    withheld: Collection[str] = ()  # those of them that no judge is fitted on
+    likelihood_questions: int = 0  # whose drawn pair's likelihood is measured
+    max_false_positive_rate: float = 0.1  # what the fitted delta aims at [ours]
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast the responses and attacks were scored, and what a server was paid for it."""
+
+    responses: int
+    verdicts: int  # of them, those about which the model was asked: not those that a guard caught
+    seconds: float
+    verdicts_per_s: float
+    tokens: int | None  # that the model read and wrote; None: not known
+    tokens_per_s: float | None
+    cost: float | None  # in the currency of `price_per_million`; None: no price, or no server
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,162 +82,107 @@ class JudgeCheck:
     pairwise: (
         Interval  # [J] C.1: within-question pairwise accuracy, ties 1/2; n = questions with a right and a wrong one
     )
-    auroc: float | None
-    auprc: float | None
-    delta: float  # where the rates below are taken
-    accuracy: float | None
-    false_positive_rate: float | None
-    false_negative_rate: float | None
-    brier: float | None
-    ece: float | None
-    ece_at_suggested_tau: float | None
+    auroc: Interval | None
+    auprc: Interval | None
+    delta: float  # the recipe's, where the rates below are taken
+    accuracy: Interval | None
+    false_positive_rate: Interval | None
+    false_negative_rate: Interval | None
+    brier: Interval | None
+    ece: Interval | None
+    best_of: tuple[BestOfRow, ...]  # none: no question has enough responses
+    baseline: Baseline
+    fitted: Fitted
     reliability: tuple[ReliabilityBin, ...]
     histogram_right: tuple[int, ...]  # counts in ten equal bins from 0 to 1
     histogram_wrong: tuple[int, ...]
     by_source: tuple[SourceRow, ...]
     by_length: tuple[LengthSlice, ...]
+    by_outcome: tuple[OutcomeSlice, ...]
     attacks: AttackTable | None  # None: none were made
     n: int  # responses behind the figures: labeled, scored, no attack
     right: int  # of them
+    questions: int  # of them
     unlabeled: int  # left out
     unscored: int  # left out; of attacks, see their table
     reasons: dict[str, int]  # why unscored
     mass_mean: float | None  # mean P(Yes) + P(No), unscored responses included; None without a judge
-    suggested_tau: float | None
-    suggested_delta: float | None  # on the scale of suggested_tau where there is one
+    speed: Speed | None  # None: not timed
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary; figures that are not known are null."""
+        """A plain dictionary with a line on each figure; what is not known is null."""
         record = asdict(self)
         record["reliability"] = [row._asdict() for row in self.reliability]
         record["pairwise"]["value"] = None if math.isnan(self.pairwise.value) else self.pairwise.value
-        return record
+        return {"about": ABOUT} | record
 
 
 def check_judge(
     responses: Sequence[Response],
     scores: Sequence[Score],
-    delta: float,
-    *,
-    floor: float = 0.0,
-    attacks: Collection[str] = (),
-    withheld: Collection[str] = (),
-    max_false_positive_rate: float = 0.1,
-    mass_floor: float = MASS_FAIL,
+    plan: CheckPlan,
+    likelihoods: Sequence[float | None] | str = NOT_MEASURED,
+    speed: Speed | None = None,
 ) -> JudgeCheck:
-    """Compare scores with labels; `scores[i]` belongs to `responses[i]`.
-
-    `attacks`: kinds of response built to fool the judge, named by their source; they stand in a table of their own,
-    since easy negatives would flatter every other figure. `withheld`: those that no judge is fitted on. delta 0 cuts
-    nothing, so the rates are then taken at 0.5. `floor`: least pairwise accuracy. `max_false_positive_rate`: what the
-    suggested delta aims at [ours].
-    """
-    delta = delta or 0.5
+    """Compare scores with labels; `scores[i]` belongs to `responses[i]`. `likelihoods`: of each response under the
+    judge's model, or why there are none."""
+    delta = plan.delta or 0.5
     pairs = list(zip(responses, scores, strict=True))
-    labeled = [(r, score) for r, score in pairs if r.correct is not None and r.source not in attacks]
-    rows = [row for response, score in labeled if (row := _scored(response, score)) is not None]
+    labeled = [(r, score) for r, score in pairs if r.correct is not None and r.source not in plan.attacks]
+    rows, places = judged_rows(responses, scores, plan.attacks)
     values, labels = [row.probability for row in rows], [row.right for row in rows]
-    drawn = calibration.pair_within_question([row.response.prompt_id for row in rows], values, labels, seed=0)
+    drawn = [(values[right], values[wrong]) for right, wrong in drawn_pairs(rows)]
     pairwise = wilson(calibration.pairwise_wins(drawn), len(drawn))
-    tau, suggested = _suggestions(rows, max_false_positive_rate)
     mass_mean = _mass_mean([score for _, score in labeled])
     reasons = Counter(score.reason or "no reason given" for _, score in labeled if score.value is None)
-    rate = calibration.false_positive_rate(values, labels, delta)
-    made = [(r, row.probability if (row := _scored(r, score)) else None) for r, score in pairs if r.source in attacks]
-    fooled = attack_table(made, delta, withheld) if made else None
+    figures = figures_of(rows, delta)
+    rate = figures.false_positive_rate and figures.false_positive_rate.value
+    made = [
+        (r, row.probability if (row := judged(r, score)) else None) for r, score in pairs if r.source in plan.attacks
+    ]
+    fooled = attack_table(made, delta, plan.withheld) if made else None
     rates = fooled.rates() if fooled else {}
+    why_none = likelihoods if isinstance(likelihoods, str) else ""
+    known = [None] * len(rows) if isinstance(likelihoods, str) else [likelihoods[i] for i in places]
     return JudgeCheck(
-        admission=admit(pairwise, floor, rate, mass_mean, (reasons.total(), len(labeled)), rates, mass_floor),
+        admission=admit(pairwise, plan.floor, rate, mass_mean, (reasons.total(), len(labeled)), rates, plan.mass_floor),
         pairwise=pairwise,
-        auroc=calibration.auroc(values, labels),
-        auprc=calibration.auprc(values, labels),
+        **figures._asdict(),
         delta=delta,
-        accuracy=calibration.accuracy_at(values, labels, delta),
-        false_positive_rate=rate,
-        false_negative_rate=calibration.false_negative_rate(values, labels, delta),
-        brier=calibration.brier(values, labels),
-        ece=calibration.ece(values, labels),
-        ece_at_suggested_tau=None if tau is None else calibration.ece([_tempered(row, tau) for row in rows], labels),
+        best_of=best_of(rows),
+        baseline=baseline(rows, known, why_none),
+        fitted=fit_half(rows, plan.max_false_positive_rate),
         reliability=tuple(calibration.reliability_bins(values, labels)),
-        histogram_right=_histogram([row.probability for row in rows if row.right]),
-        histogram_wrong=_histogram([row.probability for row in rows if not row.right]),
-        by_source=_by_source(labeled, rows, delta),
-        by_length=_by_length(rows, delta),
+        histogram_right=histogram([row.probability for row in rows if row.right]),
+        histogram_wrong=histogram([row.probability for row in rows if not row.right]),
+        by_source=by_source([response for response, _ in labeled], rows, delta),
+        by_length=by_length(rows, delta),
+        by_outcome=by_outcome(rows, delta),
         attacks=fooled,
         n=len(rows),
         right=sum(labels),
+        questions=len(set(questions_of(rows))),
         unlabeled=len(pairs) - len(labeled) - len(made),
         unscored=reasons.total(),
         reasons=dict(reasons.most_common()),
         mass_mean=mass_mean,
-        suggested_tau=tau,
-        suggested_delta=suggested,
+        speed=speed,
     )
+
+
+def judged_rows(
+    responses: Sequence[Response], scores: Sequence[Score], attacks: Collection[str] = ()
+) -> tuple[list[Judged], list[int]]:
+    """The labeled and scored responses that are no attacks, and their places among all."""
+    found = [
+        (row, i)
+        for i, (response, score) in enumerate(zip(responses, scores, strict=True))
+        if response.correct is not None and response.source not in attacks
+        if (row := judged(response, score)) is not None
+    ]
+    return [row for row, _ in found], [i for _, i in found]
 
 
 def _mass_mean(scores: Sequence[Score]) -> float | None:
     masses = [score.mass for score in scores if isinstance(score, JudgeScore) and score.mass is not None]
     return float(np.mean(masses)) if masses else None
-
-
-def _scored(response: Response, score: Score) -> Scored | None:
-    if score.value is None:
-        return None
-    probability = score.details.get("probability")
-    gap = score.logit_gap if isinstance(score, JudgeScore) else None
-    return Scored(
-        response, probability if isinstance(probability, float) else score.value, response.correct is True, gap
-    )
-
-
-def _suggestions(rows: Sequence[Scored], max_false_positive_rate: float) -> tuple[float | None, float | None]:
-    """Tau from the responses that the judge was asked about, then delta on that scale, gates' zeros included."""
-    asked = [(row.logit_gap, row.right) for row in rows if row.logit_gap is not None]
-    tau = calibration.fit_temperature([gap for gap, _ in asked], [right for _, right in asked])
-    values = [_tempered(row, tau) for row in rows]
-    return tau, calibration.suggest_delta(values, [row.right for row in rows], max_false_positive_rate)
-
-
-def _tempered(row: Scored, tau: float | None) -> float:
-    if tau is None or row.logit_gap is None:
-        return row.probability
-    return judge_value(row.logit_gap, tau, delta=0.0)
-
-
-def _by_source(
-    labeled: Sequence[tuple[Response, Score]], scored: Sequence[Scored], delta: float
-) -> tuple[SourceRow, ...]:
-    asked = Counter(response.source for response, _ in labeled)
-    rows: list[SourceRow] = []
-    for source in asked:
-        mine = [row for row in scored if row.response.source == source]
-        values, labels = [row.probability for row in mine], [row.right for row in mine]
-        rows.append(
-            SourceRow(
-                source=source,
-                n=len(mine),
-                right=sum(labels),
-                mean_score=float(np.mean(values)) if mine else None,
-                accuracy=calibration.accuracy_at(values, labels, delta),
-                false_positive_rate=calibration.false_positive_rate(values, labels, delta),
-                false_negative_rate=calibration.false_negative_rate(values, labels, delta),
-                unscored=asked[source] - len(mine),
-            )
-        )
-    return tuple(rows)
-
-
-def _by_length(rows: Sequence[Scored], delta: float) -> tuple[LengthSlice, ...]:
-    """Quartiles of the wrong responses by length; fewer when there are fewer than four."""
-    wrong = sorted((len(row.response.response), row.probability >= delta) for row in rows if not row.right)
-    slices: list[LengthSlice] = []
-    for part in np.array_split(np.arange(len(wrong)), 4):
-        if len(part):
-            mine = [wrong[i] for i in part]
-            slices.append(LengthSlice(mine[0][0], mine[-1][0], len(mine), sum(hit for _, hit in mine) / len(mine)))
-    return tuple(slices)
-
-
-def _histogram(values: Sequence[float]) -> tuple[int, ...]:
-    counts, _ = np.histogram(np.asarray(values, dtype=np.float64), bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    return tuple(int(count) for count in counts)

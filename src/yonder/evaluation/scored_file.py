@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from yonder.core.calibration import auroc_interval
+from yonder.core import calibration
 from yonder.core.statistics import wilson
-from yonder.evaluation.judge_check import JudgeCheck, check_judge
+from yonder.evaluation.judge_check import judged_rows
+from yonder.evaluation.judged import Judged, drawn_pairs
 from yonder.schema import Interval, JudgeScore, Response
 
 FIGURES = {"accuracy": "accuracy", "auroc": "AUROC", "pairwise": "pairwise accuracy"}
@@ -30,7 +31,7 @@ def summarise(responses: Sequence[Response], scores: Sequence[JudgeScore], delta
     }
     if not summary["labeled"]:
         return summary
-    intervals = _intervals(check_judge(responses, scores, delta))
+    intervals = _intervals(judged_rows(responses, scores)[0], delta or 0.5)
     return summary | {name: None if found is None else asdict(found) for name, found in intervals.items()}
 
 
@@ -44,13 +45,15 @@ def one_line(summary: Mapping[str, Any]) -> str:
     return f"{text}; {summary['labeled']} labeled: {', '.join(figures)}"
 
 
-def _intervals(check: JudgeCheck) -> dict[str, Interval | None]:
-    right, wrong = check.right, check.n - check.right
-    agreed = None if check.accuracy is None else min(check.n, check.accuracy * check.n)
+def _intervals(rows: Sequence[Judged], delta: float) -> dict[str, Interval | None]:
+    values, labels = [row.probability for row in rows], [row.right for row in rows]
+    agreed = sum((value >= delta) == label for value, label in zip(values, labels, strict=True))
+    area = calibration.auroc(values, labels)
+    pairs = [(values[right], values[wrong]) for right, wrong in drawn_pairs(rows)]
     return {
-        "accuracy": None if agreed is None else wilson(agreed, check.n),
-        "auroc": None if check.auroc is None else auroc_interval(check.auroc, right, wrong),
-        "pairwise": check.pairwise if check.pairwise.n else None,
+        "accuracy": wilson(agreed, len(rows)) if rows else None,
+        "auroc": None if area is None else calibration.auroc_interval(area, sum(labels), len(labels) - sum(labels)),
+        "pairwise": wilson(calibration.pairwise_wins(pairs), len(pairs)) if pairs else None,
     }
 
 

@@ -98,12 +98,20 @@ class JudgePrompt:
         No tokens where the question alone leaves no room: a judge that reads no response cannot judge it.
         """
         middle, tail = self._around(question, response)
-        fixed = self.head + self._plain(question) + middle
-        shown = self._plain(response)
+        fixed = self.head + self.plain(question) + middle
+        shown = self.plain(response)
         room = limit - len(fixed) - len(tail)
         if room <= 0:
             return [], True
         return fixed + shown[:room] + tail, len(shown) > room
+
+    def before_answer(self, question: str) -> list[int]:
+        """The question alone up to where an answer to it begins: a user's turn in the chat template, else a line."""
+        head, tail = "", "\n"
+        if self.chat:
+            text = chat_text(self.tokenizer, [{"role": "user", "content": SENTINELS[0]}])
+            head, tail = text.split(SENTINELS[0])
+        return self._encode(head, special=not self.chat) + self.plain(question) + self._encode(tail)
 
     def asked(self, question: str, response: str, limit: int) -> Asked:
         """The prompt as token ids and as text, for servers. In the text every control token is spelled apart."""
@@ -113,7 +121,7 @@ class JudgePrompt:
         template = self.rendered.replace(FENCE, fence_of(question, response))
         if truncated:
             middle, tail = self._around(question, response)
-            before = len(self.head) + len(self._plain(question)) + len(middle)
+            before = len(self.head) + len(self.plain(question)) + len(middle)
             response = cast(str, self.tokenizer.decode(ids[before : len(ids) - len(tail)]))
         text = fill(template, apart(self._controls, question), apart(self._controls, response))
         return Asked(tuple(ids), text, truncated)
@@ -138,7 +146,7 @@ class JudgePrompt:
         ids = cast(list[int], self.tokenizer(text, add_special_tokens=special)["input_ids"])
         return ids[:-1] if special and ids and ids[-1] == self.tokenizer.eos_token_id else ids
 
-    def _plain(self, text: str) -> list[int]:
+    def plain(self, text: str) -> list[int]:
         """Tokens of a text in which every control token is spelled out, also one that is not marked special
         (`</think>`): the text is encoded in pieces that end inside of it."""
         pieces, start = list[str](), 0

@@ -16,6 +16,19 @@ class VerifiableSettings(Section):
     """Reward of a program that runs, or a text with a number, whose answer is wrong."""
 
 
+CONSENT = {"allow_failing", "allow_unmeasured"}  # decide whether a stage may start, and no number in it
+
+
+class TrustSettings(Section):
+    """What a user takes upon himself: a distill stage trains on this reward only if a check-judge stage before it did
+    not fail it, or with one of these."""
+
+    allow_failing: bool = False
+    """Train on this reward although its check failed, or was never made."""
+    allow_unmeasured: bool = False
+    """Train on this reward although no check-judge stage measured it, for want of labels or of the stage."""
+
+
 class JudgePromptSettings(Section):
     """What a judge reads and which two words it answers with: the same when it is fitted and when it judges."""
 
@@ -61,7 +74,7 @@ class ServerSettings(Section):
     """Price of a million tokens in your currency, for the cost in the stage's result."""
 
 
-class JudgeSettings(JudgePromptSettings):
+class JudgeSettings(JudgePromptSettings, TrustSettings):
     """Eq. 2 of [J]: sigmoid((z_yes - z_no) / tau), and 0 below delta, from one forward of a judge."""
 
     kind: Literal["judge"] = "judge"
@@ -113,7 +126,7 @@ class JudgeSettings(JudgePromptSettings):
         return self
 
 
-class ClassifierSettings(Section):
+class ClassifierSettings(TrustSettings):
     """A reranker ([J], [ReFT]) or reward model ([R]): P(correct) of a 2-label sequence classifier, read at the last
     token."""
 
@@ -142,7 +155,7 @@ class ShuffledSettings(Section):
     """Name of the reward to shuffle."""
 
 
-class EnsembleSettings(Section):
+class EnsembleSettings(TrustSettings):
     """Several rewards as one: other judges, other wordings of the prompt, a classifier."""
 
     kind: Literal["ensemble"]

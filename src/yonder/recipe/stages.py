@@ -155,8 +155,12 @@ class CheckJudgeStage(StageBase):
     """Least pairwise accuracy; below it the run stops."""
     attack_questions: int = Field(default=100, ge=0)
     """Questions with a right response that every pattern of the attack suite is applied to; 0: no attacks."""
+    likelihood_questions: int = Field(default=200, ge=0)
+    """Questions whose drawn right and wrong response are also compared by their likelihood under the judge's own model,
+    [J]'s baseline LL; 0: none. For judges in this process only."""
     stop: bool = True
-    """Whether a judge that fails stops the run; false: for a judge that is measured beside another."""
+    """Whether a judge that fails stops the run here; false: for a judge that is measured beside another. A reward's
+    `allow_failing: true` has the same effect."""
 
 
 class TermSettings(Section):

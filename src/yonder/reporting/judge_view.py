@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yonder.reporting.judge_figures import PAIRWISE, figure, figure_rows, mapping, text
 from yonder.reporting.records import RunRecord, StageRecord, number
 from yonder.reporting.tables import percent, run_labels
 
-_FIGURES = (  # key in the file, what a reader calls it, shown in per cent
-    ("pairwise", "right one preferred, of pairs", True),
-    ("auroc", "AUROC", False),
-    ("auprc", "AUPRC", False),
-    ("accuracy", "accuracy at delta", True),
-    ("false_positive_rate", "wrong ones liked", True),
-    ("false_negative_rate", "right ones disliked", True),
-    ("brier", "Brier score", False),
-    ("ece", "calibration error (ECE)", False),
-    ("ece_at_suggested_tau", "ECE at the suggested tau", False),
-    ("mass_mean", "mean mass on Yes and No", True),
-    ("delta", "delta", False),
-    ("suggested_tau", "suggested tau", False),
-    ("suggested_delta", "suggested delta", False),
-)
 _COLUMNS = {  # of the tables: key, heading; shares are those that _SHARES names
     "source": "source",
     "characters": "characters",
+    "outcome": "outcome",
     "reason": "reason",
     "kind": "kind",
     "pattern": "pattern",
@@ -48,7 +35,7 @@ _WORST = 12  # patterns shown
 
 def admission(check: Mapping[str, Any]) -> tuple[str, str]:
     """(pass, warn, fail, unmeasured or nothing; the reason as a sentence)."""
-    inner = _dict(check.get("admission"))
+    inner = mapping(check.get("admission"))
     verdict = inner.get("verdict") or check.get("verdict") or ""
     why = str(inner.get("why") or check.get("sentence") or "")
     return str(verdict), why[:1].upper() + why[1:]
@@ -69,18 +56,18 @@ def judge_view(stage: StageRecord) -> dict[str, Any]:
     """One check: verdict, figures, points of the reliability diagram, bars of the histogram, tables."""
     check = stage.judge_check or {}
     verdict, sentence = admission(check)
-    figures = [
-        {"label": label, **figure}
-        for key, label, share in _FIGURES
-        if (figure := _figure(check.get(key), share)) is not None
+    figures = figure_rows(check)
+    pairwise = next((figure for figure in figures if figure["label"] == PAIRWISE), None)
+    reasons = [{"reason": reason, "count": count} for reason, count in mapping(check.get("reasons")).items()]
+    lengths = [
+        {**_slice(row), "characters": f"{row.get('low')}–{row.get('high')}"} for row in _rows(check.get("by_length"))
     ]
-    pairwise = next((figure for figure in figures if figure["label"] == _FIGURES[0][1]), None)
-    reasons = [{"reason": reason, "count": count} for reason, count in _dict(check.get("reasons")).items()]
-    slices = [{"characters": f"{row.get('low')}–{row.get('high')}", **row} for row in _rows(check.get("by_length"))]
+    outcomes = [_slice(row) for row in _rows(check.get("by_outcome"))]
     tables = (
         ("By source", _table(_rows(check.get("by_source")))),
-        *attack_tables(_dict(check.get("attacks"))),
-        ("Wrong responses by length", _table(slices)),
+        *attack_tables(mapping(check.get("attacks"))),
+        ("Wrong responses by length", _table(lengths)),
+        ("Wrong responses by outcome", _table(outcomes)),
         ("Why unscored", _table(reasons)),
     )
     return {
@@ -88,6 +75,7 @@ def judge_view(stage: StageRecord) -> dict[str, Any]:
         "sentence": sentence,
         "counts": _counts(check),
         "figures": figures,
+        "fitted": _fitted(mapping(check.get("fitted"))),
         "headline": None
         if pairwise is None
         else {"value": pairwise["text"], "label": "of pairs: judge prefers the right one"},
@@ -102,7 +90,7 @@ def attack_tables(attacks: Mapping[str, Any]) -> list[tuple[str, dict[str, Any] 
     totals = [
         {**row, "kind": name}
         for key, name in (("overall", "all kinds"), ("withheld", "withheld kinds"))
-        if (row := _dict(attacks.get(key)))
+        if (row := mapping(attacks.get(key)))
     ]
     kinds = [
         {**row, "fitting": "withheld" if row.get("withheld") else "allowed"} for row in _rows(attacks.get("kinds"))
@@ -131,14 +119,26 @@ def _counts(check: Mapping[str, Any]) -> str:
     return said + (f"; left out: {' and '.join(left)}." if left else ".")
 
 
-def _figure(value: Any, share: bool) -> dict[str, str] | None:
-    inner = _dict(value)
-    low, high = number(inner.get("low")), number(inner.get("high"))
-    plain = number(inner.get("value") if inner else value)
-    if plain is None:
-        return None
-    interval = "" if low is None or high is None else f"{_text(low, share)}–{_text(high, share)}"
-    return {"text": _text(plain, share) + (" %" if share else ""), "interval": interval}
+def _fitted(fitted: Mapping[str, Any]) -> str:
+    """Which questions tau and delta were fitted on, and which the figures with them are of."""
+    ours, others = number(fitted.get("fitted_on")), number(fitted.get("measured_on"))
+    if not ours or not others or number(fitted.get("delta")) is None:
+        return ""
+    aimed = number(fitted.get("aimed_at"))
+    aim = "" if aimed is None else f" (delta: the smallest that accepts at most {percent(aimed)} % of the wrong ones)"
+    return f"Tau and delta are fitted on {ours:,.0f} questions{aim}; their figures are of the other {others:,.0f}."
+
+
+def _slice(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A slice of the wrong responses, its rate and interval apart."""
+    rate = mapping(row.get("false_positive_rate"))
+    shown = figure(rate, share=True)
+    return {
+        "outcome": row.get("outcome"),
+        "n": row.get("n"),
+        "false_positive_rate": rate.get("value"),
+        "interval": shown["interval"] if shown else None,
+    }
 
 
 def _reliability(bins: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
@@ -179,13 +179,7 @@ def _cell(value: Any, share: bool) -> str:
     plain = number(value)
     if plain is None:
         return "–" if value is None else str(value)
-    return f"{percent(plain)} %" if share else _text(plain, False)
-
-
-def _text(value: float, share: bool) -> str:
-    if share:
-        return percent(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    return f"{percent(plain)} %" if share else text(plain, share=False)
 
 
 def _rows(value: Any) -> list[dict[str, Any]]:
@@ -194,7 +188,3 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 def _numbers(value: Any) -> list[float]:
     return [max(0.0, number(item) or 0.0) for item in value] if isinstance(value, list) else []
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
