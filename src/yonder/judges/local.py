@@ -29,31 +29,21 @@ class LocalJudge:
         self.batch_tokens = batch_tokens
         self.share_prefix = share_prefix
         self.device = next(model.parameters()).device
-<<<<<<< HEAD
+        self.tokens_read = 0  # so far, without pads
         if share_prefix:
             shared_prefix.check(self.trunk)
-=======
-        self.tokens_read = 0  # so far, without pads
->>>>>>> w-figures
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
         encoded = [self.prompt.tokens(question, response, self.max_tokens) for question, response in pairs]
         out = [Verdict(reason=too_long(self.max_tokens), truncated=True) for _ in pairs]
         asked = [i for i, (ids, _) in enumerate(encoded) if ids]
-<<<<<<< HEAD
         sequences = [encoded[i][0] for i in asked]
+        self.tokens_read += sum(map(len, sequences))
         for rows, last in self._passes(sequences, [pairs[i][0] for i in asked]):
             gaps, mass = self._read(last)
             for row, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
                 i = asked[row]
-=======
-        self.tokens_read += sum(len(encoded[i][0]) for i in asked)
-        for batch in token_batches([len(encoded[i][0]) for i in asked], self.batch_tokens):
-            rows = [asked[i] for i in batch]
-            gaps, mass = self._forward([encoded[i][0] for i in rows])
-            for i, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
->>>>>>> w-figures
                 usable = math.isfinite(gap) and math.isfinite(share)  # without mass a verdict is unscored, not zero
                 out[i] = Verdict(logit_gap=gap, mass=share if usable else 0.0, truncated=encoded[i][1])
         return out
