@@ -103,7 +103,8 @@ def test_suggested_delta():
     # wrong: 0.6 and 0.2. No wrong one at 0.9; one of two from 0.4 on; both at 0.2
     assert c.suggest_delta(SCORES, LABELS, 0.0) == 0.9
     assert c.suggest_delta(SCORES, LABELS, 0.5) == 0.4
-    assert c.suggest_delta(SCORES, LABELS, 1.0) == 0.2
+    assert c.suggest_delta(SCORES, LABELS, 1.0) == 0.4  # 0.2 accepts everything
+    assert c.suggest_delta([0.01, 0.5, 0.9, 0.95], [False, False, True, True], 0.5) == 0.9  # not as lax as allowed
     for rate in (0.0, 0.3, 0.5):
         delta = c.suggest_delta(SCORES, LABELS, rate)
         assert delta is not None and (c.false_positive_rate(SCORES, LABELS, delta) or 0) <= rate

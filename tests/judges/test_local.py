@@ -141,6 +141,8 @@ def test_copies_on_several_devices_give_one_judges_verdicts() -> None:
     expected = [verdict.logit_gap for verdict in one.verdicts(pairs)]
     assert [verdict.logit_gap for verdict in copies.verdicts(pairs)] == pytest.approx(expected, abs=1e-4)
     assert copies.verdicts([]) == []
+    assert all(copy.tokens_read for copy in copies.copies)
+    assert copies.tokens_read == one.tokens_read
 
 
 def test_questions_are_dealt_out_whole_and_evenly() -> None:

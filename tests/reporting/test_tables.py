@@ -107,7 +107,7 @@ def test_judge_view_and_its_absence() -> None:
     assert figures["wrong ones liked at fitted delta"] == ("11.0 %", "9.0–13.0")
     assert [figures[name][0] for name in ("fitted tau", "tokens a second", "cost")] == ["1.7", "80,000", "0.42"]
     assert view["fitted"] == (
-        "Tau and delta are fitted on 160 questions (delta: the smallest that accepts at most 10.0 % of the wrong "
+        "Tau and delta are fitted on 160 questions (delta: the best that accepts at most 10.0 % of the wrong "
         "ones); their figures are of the other 160."
     )
     tables = {table["title"]: table for table in view["tables"]}

@@ -172,15 +172,20 @@ def fit_temperature(logit_gaps: Sequence[float], labels: Sequence[bool]) -> floa
 
 
 def suggest_delta(scores: Sequence[float], labels: Sequence[bool], max_false_positive_rate: float) -> float | None:
-    """The smallest observed score which, as delta, accepts at most this share of the wrong responses.
+    """The observed score that tells right from wrong best as delta (accepted share of right less that of wrong ones;
+    the smallest of equals), of those that accept at most this share of the wrong responses.
 
     None without a wrong response (the rate cannot be measured), and when even the highest score accepts too many. The
     rate holds for these responses; on new ones it will be a little higher.
     """
-    wrong = np.sort(_array([score for score, label in zip(scores, labels, strict=True) if not label]))
-    if not len(wrong):
-        return None
     deltas = np.unique(_array(scores))
-    rates = 1 - np.searchsorted(wrong, deltas, side="left") / len(wrong)
-    usable = deltas[rates <= max_false_positive_rate + 1e-12]
-    return float(usable[0]) if len(usable) else None
+
+    def accepted(kind: bool) -> Any:
+        of_kind = np.sort(_array([score for score, label in zip(scores, labels, strict=True) if label is kind]))
+        return 1 - np.searchsorted(of_kind, deltas, side="left") / max(1, len(of_kind))
+
+    usable = accepted(False) <= max_false_positive_rate + 1e-12
+    if all(labels) or not usable.any():
+        return None
+    gain = np.where(usable, accepted(True) - accepted(False), -np.inf)
+    return float(deltas[int(np.argmax(gain >= gain.max() - 1e-12))])

@@ -16,7 +16,7 @@ class Fitted:
     """Suggested settings and their figures. None: not defined for these responses."""
 
     tau: float | None  # fits the labels best; None: the recipe's scale is kept
-    delta: float | None  # on the scale of tau; the smallest that accepts at most `aimed_at` of the wrong responses
+    delta: float | None  # on the scale of tau; the best that accepts at most `aimed_at` of the wrong responses
     aimed_at: float  # false-positive rate
     fitted_on: int  # questions
     measured_on: int  # other questions: all figures below are of these

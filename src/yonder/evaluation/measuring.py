@@ -9,6 +9,7 @@ from yonder.evaluation.judge_check import CheckPlan, JudgeCheck, Speed, check_ju
 from yonder.evaluation.judged import drawn_pairs
 from yonder.judges.likelihood import Written, mean_loglikelihoods
 from yonder.judges.local import LocalJudge
+from yonder.judges.replicas import Replicas
 from yonder.protocols import Reward
 from yonder.rewards.judge import JudgeRolloutReward
 from yonder.schema import Response, Score
@@ -18,17 +19,26 @@ Usage = Callable[[], Mapping[str, Mapping[str, Any]]]  # reward -> what its serv
 
 def measure_judge(reward: Reward, responses: Sequence[Response], plan: CheckPlan, usage: Usage) -> JudgeCheck:
     """Everything about a judge on these responses, attacks among them."""
-    local = local_judge(reward)
+    local, before = local_judge(reward), tokens_read(reward)
     start = time.perf_counter()
     scores = reward.score([as_rollout(response) for response in responses]) if responses else []
-    speed = speed_of(scores, time.perf_counter() - start, local, usage()) if scores else None
+    seconds, after = time.perf_counter() - start, tokens_read(reward)
+    read = None if before is None or after is None else after - before
+    speed = speed_of(scores, seconds, read, usage()) if scores else None
     return check_judge(responses, scores, plan, likelihoods(local, responses, scores, plan), speed)
 
 
 def local_judge(reward: Reward) -> LocalJudge | None:
-    """The judge in this process behind a reward, if there is one."""
+    """The judge in this process behind a reward, if there is one; of several copies the first."""
     model = reward.judge.model if isinstance(reward, JudgeRolloutReward) else None
+    model = model.copies[0] if isinstance(model, Replicas) else model
     return model if isinstance(model, LocalJudge) else None
+
+
+def tokens_read(reward: Reward) -> int | None:
+    """Tokens that a judge in this process has read so far; None of others."""
+    model = reward.judge.model if isinstance(reward, JudgeRolloutReward) else None
+    return model.tokens_read if isinstance(model, LocalJudge | Replicas) else None
 
 
 def likelihoods(
@@ -50,13 +60,13 @@ def likelihoods(
 
 
 def speed_of(
-    scores: Sequence[Score], seconds: float, judge: LocalJudge | None, usage: Mapping[str, Mapping[str, Any]]
+    scores: Sequence[Score], seconds: float, read: int | None, usage: Mapping[str, Mapping[str, Any]]
 ) -> Speed:
     """Throughput of one scoring call; tokens and cost where a judge counts them or servers say so."""
     caught = sum(score.reason.endswith((": not judged", ": not scored")) for score in scores)  # by a guard
     verdicts = len(scores) - caught
     served = sum(int(one["prompt_tokens"]) + int(one["completion_tokens"]) for one in usage.values())
-    tokens = judge.tokens_read if judge is not None else served or None
+    tokens = read if read is not None else served or None
     costs = [float(one["cost"]) for one in usage.values() if "cost" in one]
     return Speed(
         responses=len(scores),

@@ -14,6 +14,11 @@ class Replicas:
         self.copies = copies
         self.prompt = copies[0].prompt
 
+    @property
+    def tokens_read(self) -> int:
+        """Tokens of prompts so far, without pads."""
+        return sum(copy.tokens_read for copy in self.copies)
+
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order. Responses to one question go to one copy."""
         parts = deal(pairs, len(self.copies))

@@ -125,7 +125,7 @@ def _fitted(fitted: Mapping[str, Any]) -> str:
     if not ours or not others or number(fitted.get("delta")) is None:
         return ""
     aimed = number(fitted.get("aimed_at"))
-    aim = "" if aimed is None else f" (delta: the smallest that accepts at most {percent(aimed)} % of the wrong ones)"
+    aim = "" if aimed is None else f" (delta: the best that accepts at most {percent(aimed)} % of the wrong ones)"
     return f"Tau and delta are fitted on {ours:,.0f} questions{aim}; their figures are of the other {others:,.0f}."
 
 
