@@ -235,6 +235,7 @@ def build_judge(
         mass_floor=settings.mass_floor,
         program=program,
         keep_docstring=settings.keep_docstring,
+        show_reference=settings.show_reference,
         guards=settings.guards,
         min_code_lines=settings.min_code_lines,
     )

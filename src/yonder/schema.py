@@ -26,6 +26,7 @@ class Prompt:
     solution: str | None = None  # a reference completion for SFT (continues `prefix`)
     options: tuple[str, ...] = ()  # multiple choice: option texts in order A, B, C...
     category: str = ""  # the source's own grouping (template, perturbation type, subject)
+    reference: str | None = None  # what a judge may be shown beside the question; no label, kept on unlabeled prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Response:
     temperature: float | None = None
     finished: bool = True
     detail: str = ""  # how the label came about ("returned 12", "ZeroDivisionError")
+    reference: str | None = None  # of the question, for judges
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, one line of `responses.jsonl`."""

@@ -18,7 +18,7 @@ from yonder.evaluation.scored_file import summarise
 from yonder.judges.prompt import read_judge_prompt
 from yonder.recipe.rewards import CONSENT, JudgeSettings
 from yonder.reporting.redaction import redact
-from yonder.rewards.judge import JudgeReward
+from yonder.rewards.judge import JudgeReward, with_reference
 from yonder.schema import JudgeScore, Response
 from yonder.storage import read_json, write_json
 from yonder.training.progress import Progress
@@ -44,6 +44,7 @@ class Case(NamedTuple):
     question: str
     response: str
     correct: bool | None  # None: no label
+    reference: str | None = None  # the column `reference`, for judges that are shown it
 
 
 class Work(NamedTuple):
@@ -67,7 +68,7 @@ def score_file(
 
     def lines(judge: JudgeReward, start: int, stop: int) -> list[dict[str, Any]]:
         chunk = cases[start:stop]
-        scores = judge.score([(case.question, case.response) for case in chunk])
+        scores = judge.score([(asked(case, settings), case.response) for case in chunk])
         return [case.values | shown(score) for case, score in zip(chunk, scores, strict=True)]
 
     work = Work([case.values for case in cases], lines, _unscored)
@@ -77,6 +78,11 @@ def score_file(
     summary = summarise(responses, scores, settings.delta) | {"output": str(output)}
     write_json(record_of(output), {"made_by": made_by, "summary": summary})
     return summary
+
+
+def asked(case: Case, settings: JudgeSettings) -> str:
+    """The question as the judge reads it."""
+    return with_reference(case.question, case.reference) if settings.show_reference else case.question
 
 
 def maker(settings: JudgeSettings, **more: Any) -> dict[str, Any]:
@@ -139,6 +145,7 @@ def read_cases(source: Path, columns: Columns) -> list[Case]:
             _text(row, columns.question),
             _text(row, columns.response),
             _label(row, columns.correct or "correct"),
+            _text(row, "reference") if row.values.get("reference") is not None else None,
         )
         for row in rows
     ]

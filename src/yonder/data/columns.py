@@ -18,7 +18,7 @@ from yonder.data.records import (
 )
 from yonder.errors import DataError
 
-FIELDS = ("question", "answer", "solution", "id", "category", "options")
+FIELDS = ("question", "answer", "solution", "id", "category", "options", "reference")
 ALIASES = {"program": "cot_program", "text": "cot_text"}  # Yonder's own files name them so
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ def _record(row: Row, columns: Mapping[str, str], number: int) -> Record:
         program=program,
         text=text,
         category=_text(value("category")) or "",
+        reference=_text(value("reference")),
     )
     return _with_options(record, value("options"), row.where)
 

@@ -35,6 +35,7 @@ class Record:
     options: tuple[str, ...] = ()  # multiple choice: texts in order A, B, C...
     value: str | None = None  # multiple choice: the number of the right option, where it is one
     category: str = ""
+    reference: str | None = None  # for judges only: what a right response says
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 

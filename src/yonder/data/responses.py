@@ -27,6 +27,7 @@ def label(rollout: Rollout, score: Score, source: str, temperature: float) -> Re
         temperature,
         completion.finished,
         score.reason,
+        prompt.reference,
     )
 
 
@@ -39,6 +40,7 @@ def reference_response(prompt: Prompt, source: str) -> Response:
         True,
         f"{source} (reference)",
         prompt.answer,
+        reference=prompt.reference,
     )
 
 
@@ -55,7 +57,7 @@ def outcome(response: Response) -> str | None:
 def as_rollout(response: Response) -> Rollout:
     """A collected response in the form that rewards read: what was given is the prefix, the rest the completion."""
     head, body = split_head(response.response)
-    prompt = Prompt(response.prompt_id, response.question, "", head, response.answer)
+    prompt = Prompt(response.prompt_id, response.question, "", head, response.answer, reference=response.reference)
     return Rollout(prompt, (), Completion((), (), body, response.finished))
 
 

@@ -45,6 +45,7 @@ def build_prompt(record: Record, task: TaskSettings, labeled: bool) -> Prompt:
         solution=_solution(record, task, answer) if labeled else None,
         options=record.options if task.format == "choice" else (),
         category=record.category,
+        reference=record.reference,
     )
 
 

@@ -43,7 +43,8 @@ class DataSettings(Section):
     options: dict[str, Any] = {}
     """What the source takes besides: `config` for hub data sets; `count`, `seed`, `templates` for word-problems."""
     columns: dict[str, str] = {}
-    """For files and `hub:` sources: our field (question, answer, solution, id, category, options) -> their column."""
+    """For files and `hub:` sources: our field (question, answer, solution, id, category, options, reference) -> their
+    column. `reference` is shown to judges that ask for it, also where `labeled` is false."""
     limit: int | None = Field(default=None, gt=0)
     """Keep this many questions, drawn by the recipe's seed."""
     labeled: bool = True

@@ -40,6 +40,9 @@ class JudgePromptSettings(Section):
     """The word that means wrong."""
     chat: Literal["auto", "on", "off"] = "auto"
     """Use the judge's chat template: auto = if its tokenizer has one. Thinking is switched off where it exists."""
+    show_reference: bool = False
+    """Show the judge the data's `reference` after the question, where it has one: for questions whose answer the judge
+    could not tell by itself. Labels are never shown."""
     keep_docstring: bool = False
     """program only: leave the docstring and comments in the program that the judge reads."""
 

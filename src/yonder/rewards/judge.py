@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from yonder.core.judging import judge_value
-from yonder.schema import JudgeScore, Rollout, Score
+from yonder.schema import JudgeScore, Prompt, Rollout, Score
 
 
 class Verdict(NamedTuple):
@@ -38,6 +38,7 @@ class JudgeRules:
     mass_floor: float = 0.1
     program: bool = True
     keep_docstring: bool = False
+    show_reference: bool = False
     guards: tuple[str, ...] = ("empty", "cut")
     min_code_lines: int = 0
 
@@ -53,7 +54,7 @@ class JudgeReward:
         """Score rollouts: what a guard catches is 0 without asking the judge, and says so in `details["guard"]`."""
         gated = [self._gate(rollout) for rollout in rollouts]
         asked = [rollout for rollout, gate in zip(rollouts, gated, strict=True) if gate is None]
-        answers = iter(self.score([(rollout.prompt.question, rollout.response) for rollout in asked]))
+        answers = iter(self.score([(self._question(rollout.prompt), rollout.response) for rollout in asked]))
         return [gate if gate is not None else next(answers) for gate in gated]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[JudgeScore]:
@@ -62,6 +63,9 @@ class JudgeReward:
         distinct = list(dict.fromkeys(shown))
         verdicts = dict(zip(distinct, self.model.verdicts(distinct), strict=True)) if distinct else {}
         return [self._score(verdicts[pair]) for pair in shown]
+
+    def _question(self, prompt: Prompt) -> str:
+        return with_reference(prompt.question, prompt.reference) if self.rules.show_reference else prompt.question
 
     def _gate(self, rollout: Rollout) -> JudgeScore | None:
         found = guarded(rollout, self.rules)
@@ -94,6 +98,11 @@ class JudgeRolloutReward:
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score a batch of rollouts."""
         return self.judge.score_rollouts(rollouts)
+
+
+def with_reference(question: str, reference: str | None) -> str:
+    """A question as a judge reads it that is shown references; the same where there is none."""
+    return question if reference is None else f"{question}\n\nReference answer:\n{reference}"
 
 
 def guarded(rollout: Rollout, rules: JudgeRules) -> tuple[str, str] | None:
