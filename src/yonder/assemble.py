@@ -31,6 +31,7 @@ from yonder.models.loading import (
     pick_device,
     positions,
 )
+from yonder.models.lora import add_lora
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Stream
 from yonder.recipe import parse_section
@@ -132,11 +133,15 @@ class Workshop:
         if stage.output == "classifier":
             as_reward = ClassifierSettings(kind="classifier", model=stage.model)
             network = load_classifier(model, tokenizer, settings.dtype, device)
+            if stage.lora is not None:
+                add_lora(network, stage.lora, self.recipe.seed, head=True)
             longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)
             scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
             return classifier_trainee(Classifier(network, tokenizer), scorer)
         as_reward = JudgeSettings(model=stage.model)
         causal = load_causal_lm(model, tokenizer, settings.dtype, device)
+        if stage.lora is not None:
+            add_lora(causal, stage.lora, self.recipe.seed)
         policy = Policy(causal, tokenizer)
         policy.autocast = self.autocast
         longest = min(stage.max_tokens or as_reward.max_tokens, positions(causal) or sys.maxsize)

@@ -51,7 +51,7 @@ from yonder.schema import Response
 from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
-from yonder.training.fit import LIKELIHOOD, split_by_question
+from yonder.training.fit import HELD_OUT, LIKELIHOOD, balanced, split_by_question
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
@@ -182,9 +182,9 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     examples = trainee.examples(training)
     store = CheckpointStore(context.folder / "checkpoints", keep=1)
     job = Supervised(
-        plan=supervised_plan(stage.name, seed, stage, 1, 0),
+        plan=supervised_plan(stage.name, seed, stage, 1, stage.patience),
         policy=trainee.model,
-        examples=lambda epoch: examples,
+        examples=lambda epoch: examples if stage.balance == "none" else balanced(examples, seed, epoch),
         loss=trainee.loss,
         recorder=Recorder(context.folder),
         store=store,
@@ -195,7 +195,13 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     result = job.run()
     right = sum(bool(r.correct) for r in training) / len(training)
     counts = {"training": len(training), "held_out": len(held_out), "correct_share": right}
-    return result | counts | {"checkpoint": checkpoint_of(store, result)}
+    return result | counts | chosen_figures(context.folder, result) | {"checkpoint": checkpoint_of(store, result)}
+
+
+def chosen_figures(folder: Path, result: Result) -> Result:
+    """What the chosen checkpoint of a fit reached on held-out questions."""
+    row = next(row for row in read_lines(folder / "metrics.jsonl") if row["epoch"] == result["chosen_step"])
+    return {"held_out_figures": {k.removeprefix(HELD_OUT): v for k, v in row.items() if k.startswith(HELD_OUT)}}
 
 
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from yonder.recipe.attacks import WITHHELD, Negative
 from yonder.recipe.base import Section
-from yonder.recipe.models import ModelReference, SamplingSettings
+from yonder.recipe.models import LoraSettings, ModelReference, SamplingSettings
 from yonder.recipe.rewards import JudgePromptSettings
 
 BASE = "base"  # in evaluate stages: policy.model as it is
@@ -124,10 +124,16 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     solve_loss: float = Field(default=0.0, ge=0)
     """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve
     judges better."""
+    balance: Literal["none", "undersample"] = "none"
+    """undersample: each epoch has all responses of the rarer label and as many of the other, drawn anew; none: all."""
     held_out: float = Field(default=0.1, gt=0, lt=1)
-    """Share of questions kept for measuring accuracy; never trained on."""
+    """Share of questions kept for measuring; never trained on. The checkpoint handed on is the likeliest one there."""
     epochs: int = Field(default=3, gt=0)
     """Passes over the responses. [ReFT]: 3."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many epochs without a better held-out likelihood; 0: never."""
+    lora: LoraSettings | None = None
+    """Train an adapter (and a classifier's score head) instead of all weights; the checkpoint is merged."""
     batch_size: int = Field(default=24, gt=0)
     """Sequences a step."""
     optimizer: JudgeOptimizerSettings = JudgeOptimizerSettings()

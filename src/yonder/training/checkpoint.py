@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.errors import StorageError
+from yonder.models.lora import merged_weights
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
@@ -110,8 +111,9 @@ class CheckpointStore:
 
 
 def save_policy(folder: Path, policy: Trainable) -> None:
-    """Model and tokenizer in Hugging Face format, and the value head beside them."""
-    policy.model.save_pretrained(folder)
+    """Model and tokenizer in Hugging Face format, an adapter merged into the weights, and the value head beside
+    them."""
+    policy.model.save_pretrained(folder, state_dict=merged_weights(policy.model))
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
