@@ -22,7 +22,7 @@ LAYERS = [
     ("judges",),
     ("training",),
     ("evaluation", "reporting"),
-    ("assemble", "plans", "preflight", "stages", "card", "doctor", "pipeline", "scoring", "integrations"),
+    ("assemble", "plans", "refitting", "preflight", "stages", "card", "doctor", "pipeline", "scoring", "integrations"),
     ("terminal", "cli", "__main__"),
 ]
 SHARED = (0, 7, 8)  # rows of the table that are single modules: these may import each other (without a cycle)

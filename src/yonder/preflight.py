@@ -25,7 +25,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     check_sandbox(recipe)
     check_data(recipe, stages)
     for stage in stages:
-        if isinstance(stage, FitJudgeStage) and stage.lora is not None:
+        if getattr(getattr(stage, "refit", stage), "lora", None) is not None:
             require_peft()
         if isinstance(stage, DistillStage):
             for term in stage.terms:

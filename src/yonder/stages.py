@@ -47,6 +47,7 @@ from yonder.recipe.stages import (
     StageSettings,
     WarmupStage,
 )
+from yonder.refitting import build_refit
 from yonder.schema import Response
 from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
@@ -285,6 +286,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
     )
     announce(context)
+    refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
     job = Distiller(
         plan=distill_plan(stage, recipe),
@@ -298,11 +300,12 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         estimator=estimator(stage),
         loss=loss_settings(stage),
         monitor=Monitor(monitor_rules(stage), terms, probes, labeled.reward_name if labeled else None),
-        safety=safety(stage, labeled),
+        safety=safety(stage, labeled, () if refit is None else refit.rewards),
         recorder=Recorder(context.folder, stage.log_rollouts),
         store=store,
         progress=context.progress,
         evaluate=development_accuracy(stage.evaluate, policy, context),
+        refit=refit,
     )
     result = job.run()
     return result | {"checkpoint": checkpoint_of(store, result), "completions_per_step": completions_per_step(stage)}

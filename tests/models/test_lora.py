@@ -13,9 +13,8 @@ from tests.models.tiny import CPU, fresh, tokenizer
 from yonder.errors import ModelError
 from yonder.models import lora
 from yonder.models.loading import load_causal_lm, load_classifier
-from yonder.models.lora import adapter_state, add_lora, dropping, load_adapter_state, merged_weights, trainable
+from yonder.models.lora import Lora, adapter_state, add_lora, dropping, load_adapter_state, merged_weights, trainable
 from yonder.models.policy import Policy
-from yonder.recipe.models import LoraSettings
 from yonder.training.checkpoint import save_policy
 
 IDS = torch.tensor([[5, 9, 300, 17, 42]])
@@ -45,7 +44,7 @@ def test_a_new_adapter_changes_nothing_and_the_merged_checkpoint_is_the_trained_
 ) -> None:
     model = load_causal_lm(fresh(family), tokenizer(), "float32", CPU)
     plain = logits(model)
-    add_lora(model, LoraSettings(rank=4), seed=0)
+    add_lora(model, Lora(rank=4), seed=0)
     assert torch.equal(logits(model), plain)
     assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)
     spread(model)
@@ -61,7 +60,7 @@ def test_merged_is_w_plus_scaled_b_a() -> None:
     model = load_causal_lm(fresh("llama", layers=1), tokenizer(), "float32", CPU)
     name = "model.layers.0.self_attn.q_proj"
     base = model.state_dict()[f"{name}.weight"].clone()
-    add_lora(model, LoraSettings(rank=2, alpha=6, target_modules=("q_proj",)), seed=0)
+    add_lora(model, Lora(rank=2, alpha=6, target_modules=("q_proj",)), seed=0)
     spread(model)
     state, merged = model.state_dict(), merged_weights(model)
     down, up = (state[f"{name}.lora_{side}.default.weight"] for side in "AB")
@@ -72,7 +71,7 @@ def test_merged_is_w_plus_scaled_b_a() -> None:
 
 def test_the_score_head_of_a_classifier_is_trained_and_saved(tmp_path: Path) -> None:
     model = load_classifier(fresh("llama"), tokenizer(), "float32", CPU)
-    add_lora(model, LoraSettings(rank=4), seed=0, head=True)
+    add_lora(model, Lora(rank=4), seed=0, head=True)
     assert [n for n, p in model.named_parameters() if p.requires_grad and "lora_" not in n] == ["score.weight"]
     spread(model)
     model.save_pretrained(tmp_path, state_dict=merged_weights(model))
@@ -83,7 +82,7 @@ def test_the_score_head_of_a_classifier_is_trained_and_saved(tmp_path: Path) -> 
 def test_the_state_of_an_adapter_comes_back_exactly() -> None:
     first, second = (load_causal_lm(fresh("llama"), tokenizer(), "float32", CPU) for _ in range(2))
     for seed, model in enumerate((first, second)):
-        add_lora(model, LoraSettings(), seed=seed)
+        add_lora(model, Lora(), seed=seed)
     spread(first)
     assert not torch.equal(logits(first), logits(second))
     load_adapter_state(second, adapter_state(first))
@@ -92,7 +91,7 @@ def test_the_state_of_an_adapter_comes_back_exactly() -> None:
 
 def test_dropout_is_on_only_within_and_a_function_of_the_seed() -> None:
     model = load_causal_lm(fresh("llama"), tokenizer(), "float32", CPU)
-    add_lora(model, LoraSettings(dropout=0.5), seed=0)
+    add_lora(model, Lora(dropout=0.5), seed=0)
     spread(model)
     plain, found = logits(model), []
     before = torch.get_rng_state()
@@ -107,7 +106,7 @@ def test_dropout_is_on_only_within_and_a_function_of_the_seed() -> None:
 
 def test_adapters_of_half_precision_models_are_float32() -> None:
     model = load_causal_lm(fresh("llama"), tokenizer(), "bfloat16", CPU)
-    add_lora(model, LoraSettings(), seed=0)
+    add_lora(model, Lora(), seed=0)
     assert {parameter.dtype for parameter in trainable(model)} == {torch.float32}
     spread(model)
     merged = merged_weights(model)
@@ -119,7 +118,7 @@ def test_adapters_of_half_precision_models_are_float32() -> None:
 def test_modules_that_are_not_there_are_one_sentence() -> None:
     model = load_causal_lm(fresh("llama"), tokenizer(), "float32", CPU)
     with pytest.raises(ModelError, match=r"lora.target_modules .*nowhere.*use auto"):
-        add_lora(model, LoraSettings(target_modules=("nowhere",)), seed=0)
+        add_lora(model, Lora(target_modules=("nowhere",)), seed=0)
 
 
 def test_without_peft_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

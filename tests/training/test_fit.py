@@ -13,10 +13,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tests.test_pipeline import write
 from tests.training.test_supervised import EXAMPLES, dies_at, new_policy, plan, trainer
 from yonder.judges.local import LocalJudge
-from yonder.models.lora import add_lora
+from yonder.models.lora import Lora, add_lora
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
-from yonder.recipe.models import LoraSettings
 from yonder.rewards.judge import Verdict
 from yonder.schema import Response
 from yonder.training.fit import balanced, calibration, judge_quality
@@ -24,8 +23,8 @@ from yonder.training.sft_losses import LanguageLoss
 from yonder.training.supervised import Example, Supervised
 
 FIT = {
-    "name": "judge", "kind": "fit-judge", "model": "yonder:judge", "data": ["train"], "negatives": {"wrong-operator": 1.0},
-    "held_out": 0.3, "epochs": 3, "batch_size": 8, "optimizer": {"lr": 1e-3},
+    "name": "judge", "kind": "fit-judge", "model": "yonder:judge", "data": ["train"],
+    "negatives": {"wrong-operator": 1.0}, "held_out": 0.3, "epochs": 3, "batch_size": 8, "optimizer": {"lr": 1e-3},
 }  # fmt: skip
 
 
@@ -65,7 +64,7 @@ def test_what_the_judge_cannot_read_is_left_out_of_the_figures() -> None:
 
 def adapted(folder: Path, **other: object) -> Supervised:
     policy = new_policy()
-    add_lora(policy.model, LoraSettings(rank=4, dropout=0.3), seed=0)
+    add_lora(policy.model, Lora(rank=4, dropout=0.3), seed=0)
     return trainer(folder, policy, LanguageLoss(policy, 0.0), plan(), **other)
 
 

@@ -5,16 +5,24 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from yonder.errors import ModelError
-from yonder.recipe.models import LoraSettings
 
 ADAPTER = "default"  # peft's own name
+
+
+class Lora(NamedTuple):
+    """See `recipe.models.LoraSettings` for the meaning of each."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "auto"
 
 
 def require_peft() -> None:
@@ -23,7 +31,7 @@ def require_peft() -> None:
         raise ModelError("`lora` needs the package peft; pip install 'yonder-rl[peft]', or leave `lora` out")
 
 
-def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int, head: bool = False) -> None:
+def add_lora(model: PreTrainedModel, settings: Lora, seed: int, head: bool = False) -> None:
     """Freeze a model and put an adapter into its linear layers, which changes no output until it is trained.
 
     `head`: what stands on the trunk (a classifier's score head) is trained too. ModelError for modules that are not

@@ -77,10 +77,11 @@ def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_token
 
 
 def classifier_examples(responses: Sequence[Response], classifier: LocalClassifier) -> list[Example]:
-    """The classifier's text, and 1 for right responses."""
+    """The classifier's text and its label."""
+    right = classifier.correct_label
     encoded = [(classifier_tokens(classifier.tokenizer, r.question, r.response), bool(r.correct)) for r in responses]
     return [
-        Example(tuple(ids), target=len(ids) - 1, label=int(correct))
+        Example(tuple(ids), target=len(ids) - 1, label=right if correct else 1 - right)
         for ids, correct in encoded
         if len(ids) <= classifier.max_tokens
     ]
