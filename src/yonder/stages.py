@@ -308,6 +308,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         refit=refit,
     )
     result = job.run()
+    if refit is not None:
+        result["judge"] = checkpoint_of(store, result, refit.folder)
     return result | {"checkpoint": checkpoint_of(store, result), "completions_per_step": completions_per_step(stage)}
 
 
@@ -365,9 +367,9 @@ def development_accuracy(
     return lambda: evaluate(prompts, sampler, verifier).accuracy.value
 
 
-def checkpoint_of(store: CheckpointStore, result: Result) -> str:
-    """The chosen checkpoint, relative to the stage's folder."""
+def checkpoint_of(store: CheckpointStore, result: Result, model: str = "policy") -> str:
+    """The chosen checkpoint's model, relative to the stage's folder."""
     path = store.path(int(result["chosen_step"]))
     if not path.is_dir():
         raise StorageError(f"the chosen checkpoint {path} is gone; delete the stage's folder and run it again")
-    return str((path / "policy").relative_to(store.folder.parent))
+    return str((path / model).relative_to(store.folder.parent))

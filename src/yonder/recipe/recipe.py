@@ -212,6 +212,14 @@ def _check_refit(recipe: Recipe, stage: DistillStage, key: str) -> None:
             f"{key}: steps of {refit.lr:g} are lost in `{settings.dtype}` weights; set rewards.{refit.reward}.dtype to "
             "float32, or `lora`"
         )
+    watched = any(
+        name == refit.reward or refit.reward in members_of(recipe.rewards.get(name)) for name in stage.monitor.probe
+    )
+    if watched and 0 < refit.every <= stage.monitor.window:
+        raise ValueError(
+            f"{key}.every: the monitor's window of {stage.monitor.window} iterations never fills when scores change "
+            f"every {refit.every}; raise `every` or lower `monitor.window`"
+        )
     if refit.data is not None:
         _check_labels(recipe, f"{key}.data", refit.data)
     elif "verifiable" not in {recipe.rewards[t.reward].kind for t in stage.terms if t.reward in recipe.rewards}:

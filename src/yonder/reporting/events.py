@@ -17,7 +17,7 @@ _DONE = {
     "stop-at-good": "stopped with the last good checkpoint",
     "refit": "reward fitted again, policy put back to the last good checkpoint",
     "refitted": "reward fitted again",
-    "put-off": "put off",
+    "not-refitted": "left as it was",
     "rollback": "rolled back, weight moved to the verifiable term",
 }
 

@@ -107,7 +107,8 @@ class Distiller:
             metrics, trips = self.iterate()
             rollbacks = self.safety.rollbacks
             self.stopped = self.react(trips, metrics)
-            self.refit_when_due(metrics)
+            if self.safety.rollbacks == rollbacks:  # else the policy that was gathered from is gone
+                self.refit_when_due(metrics)
             best = self.evaluate_when_due(metrics)
             if self.selection.exhausted:
                 self.stopped = f"no better development accuracy for {self.plan.patience} evaluations"
@@ -162,18 +163,20 @@ class Distiller:
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
-        stopped, refitted = "", None
+        stopped, refitted = "", False
         for trip in trips:
             action = "warn" if stopped or refitted else self.safety.decide(trip, self.terms)
-            if action == "refit":
-                refitted = self._refit(metrics)
-                if not refitted.done:
-                    action, trip = "stop-at-good", replace(trip, message=f"{trip.message}; {refitted.message}")
+            found = self.refit.fit(self.step) if self.refit is not None and action == "refit" else None
+            if found is not None and not found.done:
+                action, trip = "stop-at-good", replace(trip, message=f"{trip.message}; {found.message}")
             self.recorder.event(self.step, action, trip)
             metrics.setdefault("alarm", {"action": action, "rule": trip.rule, "message": trip.message})
             self.progress.say(f"{self.plan.name}, step {self.step}: {trip.message} ({trip.rule}: {action})")
             if action in ("stop", "stop-at-good"):
                 stopped = trip.message
+            if found is not None:
+                self._tell(found, metrics)
+                refitted = found.done
             if action in ("rollback", "stop-at-good", "refit"):
                 self._return_to_good(judge_too=action != "refit")
             if action == "rollback" and self.safety.verifier is not None:
@@ -183,23 +186,21 @@ class Distiller:
         return stopped
 
     def refit_when_due(self, metrics: dict[str, Any]) -> None:
-        """Fit the reward of the recipe's `refit` at its iterations, unless a trip has just done so."""
+        """Fit the reward of the recipe's `refit` at its iterations."""
         last = self.stopped or self.step >= self.plan.steps
         if self.refit is not None and not last and self.refit.due(self.step // self.plan.epochs):
-            self._refit(metrics)
+            self._tell(self.refit.fit(self.step), metrics)
 
-    def _refit(self, metrics: dict[str, Any]) -> Refitted:
-        """One refit with its event, its row and its line; the monitor measures the new scores from their own start."""
+    def _tell(self, found: Refitted, metrics: dict[str, Any]) -> None:
+        """A refit's event, row and line; the monitor measures the new scores from a start of their own."""
         if self.refit is None:
-            raise TrainingError(f"{self.plan.name}: there is no reward to refit")
-        found = self.refit.fit(self.step)
-        action = "refitted" if found.done else "put-off"
-        self.recorder.event(self.step, action, Trip("refit", self.refit.name, "", found.message, found.figures))
+            return
+        name, action = self.refit.name, "refitted" if found.done else "not-refitted"
+        self.recorder.event(self.step, action, Trip("refit", name, "", found.message, found.figures))
         self.progress.say(f"{self.plan.name}, step {self.step}: {found.message} (refit: {action})")
-        metrics |= {f"refit/{self.refit.name}/{name}": value for name, value in found.figures.items()}
+        metrics |= {f"refit/{name}/{key}": value for key, value in found.figures.items()}
         if found.done:
             self.monitor.restart(self.refit.rewards)
-        return found
 
     def _return_to_good(self, judge_too: bool) -> None:
         """Weights and optimizer of the last good checkpoint. Step and streams go on, so new prompts and seeds

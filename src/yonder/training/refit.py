@@ -18,7 +18,7 @@ from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapte
 from yonder.protocols import Reward, Stream
 from yonder.schema import Prompt, Response, Rollout, Score
 from yonder.training.checkpoint import Trainable, load_policy_weights
-from yonder.training.fit import HELD_OUT, Trainee, split_by_question
+from yonder.training.fit import HELD_OUT, LIKELIHOOD, Trainee, split_by_question
 from yonder.training.rollback import Refitted
 from yonder.training.rollout import StreamRollouts, StreamScores, derived_seed
 from yonder.training.supervised import Example, supervised_step
@@ -165,8 +165,8 @@ class Refit:
     def fit(self, step: int) -> Refitted:
         """A few steps on fresh and replayed responses, measured before and after on held-out questions.
 
-        The weights stay as they are where labels or fresh responses are too few; those gathered are then kept for the
-        next time.
+        The weights stay as they are where responses are too few, and where the steps made the held-out likelihood
+        worse; what was gathered is then kept for the next time.
         """
         fresh, held_out = split_by_question(self.source.take(step), self.plan.held_out, self.plan.seed)
         seen = {(response.question, response.response) for response in fresh}
@@ -178,23 +178,26 @@ class Refit:
         lacking = too_few(sides)
         if lacking:
             return Refitted(False, f"{self.name} cannot be fitted again: {lacking}", {})
-        measured = [self._figures(held_out)]
-        self._train(batches(sides, self.plan.steps, self.plan.batch_size, derived_seed(self.plan.seed, "refit", step)))
-        measured.append(self._figures(held_out))
-        self.source.clear()
-        self.count += 1
-        figures = {
-            f"{key}_{when}": part[key] for when, part in zip(("before", "after"), measured, strict=True) for key in part
-        }
+        before, weights = self._figures(held_out), adapter_state(self.model.model)
+        seed = derived_seed(self.plan.seed, "refit", step)
+        self._train(batches(sides, self.plan.steps, self.plan.batch_size, seed), seed)
+        after = self._figures(held_out)
+        better = not before or after["log_likelihood"] >= before["log_likelihood"]
+        if better:
+            self.source.clear()
+            self.count += 1
+        else:
+            load_adapter_state(self.model.model, weights)
         counts = {"fresh": len(fresh), "right": sum(bool(r.correct) for r in fresh), "replayed": len(old)}
-        return Refitted(
-            True, said(self.name, counts, len(held_out), figures), counts | {"held_out": len(held_out)} | figures
-        )
+        counts["held_out"] = len(held_out)
+        figures = {f"{key}_before": value for key, value in before.items()}
+        figures |= {f"{key}_after": value for key, value in after.items()}
+        return Refitted(better, said(self.name, better, counts, figures), counts | figures)
 
-    def _train(self, work: Sequence[list[Example]]) -> None:
+    def _train(self, work: Sequence[list[Example]], seed: int) -> None:
         plan, model = self.plan, self.model.model
         optimizer = torch.optim.AdamW(trainable(model), lr=plan.lr, weight_decay=0.0)
-        with dropping(model, derived_seed(plan.seed, "refit", "dropout", self.count)):
+        with dropping(model, seed):
             for batch in work:
                 supervised_step(
                     model, optimizer, self.trainee.loss, batch, plan.lr, plan.grad_clip, plan.micro_batch_tokens,
@@ -203,10 +206,15 @@ class Refit:
         optimizer.zero_grad(set_to_none=True)  # the gradients of a judge are as large as the judge
 
     def _figures(self, held_out: Sequence[Response]) -> dict[str, float]:
-        """Measured on held-out questions; nothing where the reward can read none of their responses."""
-        if not self.trainee.examples(held_out):
+        """Measured on held-out questions; nothing where the reward can read none of their responses. The likelihood is
+        the mean of both labels', since a policy that is mostly wrong must not make No the better bet."""
+        sides = [[r for r in held_out if r.correct is right] for right in (True, False)]
+        sides = [side for side in sides if self.trainee.examples(side)]
+        if not sides:
             return {}
-        return {name.removeprefix(HELD_OUT): value for name, value in self.trainee.quality(held_out)().items()}
+        found = {name.removeprefix(HELD_OUT): value for name, value in self.trainee.quality(held_out)().items()}
+        likelihoods = [self.trainee.quality(side)()[LIKELIHOOD] for side in sides]
+        return found | {"log_likelihood": sum(likelihoods) / len(likelihoods)}
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors for a checkpoint; whole weights stand beside it."""
@@ -277,7 +285,7 @@ def endless(examples: Sequence[Example], draw: random.Random) -> Iterator[Exampl
         yield from draw.sample(examples, len(examples))
 
 
-def said(name: str, counts: Mapping[str, int], held_out: int, figures: Mapping[str, float]) -> str:
+def said(name: str, better: bool, counts: Mapping[str, int], figures: Mapping[str, float]) -> str:
     """One sentence without its full stop."""
     text = f"{name} was fitted again on {counts['fresh']} fresh responses ({counts['right']} right)"
     if counts["replayed"]:
@@ -285,4 +293,5 @@ def said(name: str, counts: Mapping[str, int], held_out: int, figures: Mapping[s
     if "accuracy_after" not in figures:
         return f"{text}; no held-out question was answered, so its gain was not measured"
     before, after = figures["accuracy_before"], figures["accuracy_after"]
-    return f"{text}; on {held_out} held-out ones it is right on {after:.1%}, before on {before:.1%}"
+    text += f"; on {counts['held_out']} held-out ones it is right on {after:.1%}, before on {before:.1%}"
+    return text if better else f"{text}, and their likelihood fell: it stays as it was"
