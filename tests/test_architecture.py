@@ -25,6 +25,7 @@ LAYERS = [
     (
         "assemble",
         "plans",
+        "refitting",
         "consent",
         "preflight",
         "stages",

@@ -33,6 +33,7 @@ from yonder.models.loading import (
     pick_devices,
     positions,
 )
+from yonder.models.lora import Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Stream
 from yonder.recipe import parse_section
@@ -53,7 +54,7 @@ from yonder.recipe.stages import FitJudgeStage
 from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.ensemble import EnsembleReward
-from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
+from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules, YesNoModel
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
@@ -71,6 +72,7 @@ class Workshop:
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
         self._rewards: dict[tuple[str, str], Reward] = {}
         self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
+        self._classifiers: dict[str, ClassifierReward] = {}
 
     def close(self) -> None:
         """End the sandbox's processes."""
@@ -134,11 +136,15 @@ class Workshop:
         if stage.output == "classifier":
             as_reward = ClassifierSettings(kind="classifier", model=stage.model)
             network = load_classifier(model, tokenizer, settings.dtype, device)
+            if stage.lora is not None:
+                add_lora(network, Lora(**stage.lora.model_dump()), self.recipe.seed, head=True)
             longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)
             scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
             return classifier_trainee(Classifier(network, tokenizer), scorer)
         as_reward = JudgeSettings(model=stage.model)
         causal = load_causal_lm(model, tokenizer, settings.dtype, device)
+        if stage.lora is not None:
+            add_lora(causal, Lora(**stage.lora.model_dump()), self.recipe.seed)
         policy = Policy(causal, tokenizer)
         policy.autocast = self.autocast
         longest = min(stage.max_tokens or as_reward.max_tokens, positions(causal) or sys.maxsize)
@@ -212,11 +218,16 @@ class Workshop:
             members = [(name, self.reward(name, task)) for name in settings.rewards]
             return EnsembleReward(members, settings.combine, settings.k)
         if isinstance(settings, JudgeSettings):
+            rules = judge_rules(settings, task.format == "program")
+            if name in self._judges:  # for a data set of another task format: the same model, read by other rules
+                return JudgeRolloutReward(JudgeReward(self._judges[name][1].model, rules))
             cache = self.recipe.output_dir / "judge_cache.sqlite"
-            judge = build_judge(settings, self.resolve(settings.model), task.format == "program", cache)
+            judge = JudgeReward(build_yes_no(settings, self.resolve(settings.model), cache), rules)
             self._judges[name] = (settings, judge)
             return JudgeRolloutReward(judge)
-        return build_classifier(settings, self.resolve(settings.model))
+        if name not in self._classifiers:
+            self._classifiers[name] = build_classifier(settings, self.resolve(settings.model))
+        return self._classifiers[name]
 
 
 def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer, every_spelling: bool = False) -> JudgePrompt:
@@ -225,11 +236,9 @@ def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer, every_spel
     return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, labels, every_spelling)
 
 
-def build_judge(
-    settings: JudgeSettings, model: ModelReference, program: bool, cache: Path | None = None
-) -> JudgeReward:
-    """A judge with its prompt and rules. `cache`: file for the verdicts of a served one."""
-    rules = JudgeRules(
+def judge_rules(settings: JudgeSettings, program: bool) -> JudgeRules:
+    """What turns this judge's verdicts into rewards."""
+    return JudgeRules(
         tau=settings.tau,
         delta=settings.delta,
         mass_floor=settings.mass_floor,
@@ -239,8 +248,12 @@ def build_judge(
         guards=settings.guards,
         min_code_lines=settings.min_code_lines,
     )
+
+
+def build_yes_no(settings: JudgeSettings, model: ModelReference, cache: Path | None = None) -> YesNoModel:
+    """A judge's back end with its prompt. `cache`: file for the verdicts of a served one."""
     if settings.server is not None:
-        return JudgeReward(build_served(settings, settings.server, str(model), cache), rules)
+        return build_served(settings, settings.server, str(model), cache)
     tokenizer = load_tokenizer(model)
     prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
 
@@ -250,7 +263,7 @@ def build_judge(
         return LocalJudge(network, prompt, limit, settings.batch_tokens, settings.share_prefix)
 
     copies = [copy(device) for device in pick_devices(settings.device)]
-    return JudgeReward(copies[0] if len(copies) == 1 else Replicas(copies), rules)
+    return copies[0] if len(copies) == 1 else Replicas(copies)
 
 
 def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:
@@ -309,7 +322,7 @@ def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     Raises RecipeError for wrong settings, ModelError when the model cannot be had.
     """
     checked = settings if isinstance(settings, JudgeSettings) else parse_section(JudgeSettings, settings, "judge")
-    return build_judge(checked, checked.model, checked.prompt == "program")
+    return JudgeReward(build_yes_no(checked, checked.model), judge_rules(checked, checked.prompt == "program"))
 
 
 def load_correctness(settings: ClassifierSettings | Mapping[str, Any]) -> ClassifierReward:

@@ -1,5 +1,7 @@
 """Recipe sections to the plain numbers that the training loops take."""
 
+from collections.abc import Collection
+
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
 from yonder.training.advantages import Estimator
@@ -79,10 +81,10 @@ def monitor_rules(stage: DistillStage) -> MonitorRules:
     )  # fmt: skip
 
 
-def safety(stage: DistillStage, verifier: Term | None) -> Safety:
-    """What follows a trip; a checkpoint has settled after one window."""
+def safety(stage: DistillStage, verifier: Term | None, refits: Collection[str] = ()) -> Safety:
+    """What follows a trip; a checkpoint has settled after one window. `refits`: rewards that a refit mends."""
     m = stage.monitor
-    return Safety(m.action, m.window * stage.epochs, m.max_rollbacks, verifier)
+    return Safety(m.action, m.window * stage.epochs, m.max_rollbacks, verifier, refits)
 
 
 def completions_per_step(stage: DistillStage) -> float:

@@ -8,6 +8,7 @@ from yonder.data.sources import fingerprint, on_hub
 from yonder.errors import DataError, ModelError, SandboxError
 from yonder.judges.prompt import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device, pick_devices
+from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
@@ -26,6 +27,8 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     check_sandbox(recipe)
     check_data(recipe, stages)
     for stage in stages:
+        if getattr(getattr(stage, "refit", stage), "lora", None) is not None:
+            require_peft()
         if isinstance(stage, DistillStage):
             for term in stage.terms:
                 if ":" in term.reward:

@@ -50,11 +50,12 @@ from yonder.recipe.stages import (
     StageSettings,
     WarmupStage,
 )
+from yonder.refitting import build_refit
 from yonder.schema import Response
 from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
-from yonder.training.fit import LIKELIHOOD, split_by_question
+from yonder.training.fit import HELD_OUT, LIKELIHOOD, balanced, split_by_question
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
@@ -185,9 +186,9 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     examples = trainee.examples(training)
     store = CheckpointStore(context.folder / "checkpoints", keep=1)
     job = Supervised(
-        plan=supervised_plan(stage.name, seed, stage, 1, 0),
+        plan=supervised_plan(stage.name, seed, stage, 1, stage.patience),
         policy=trainee.model,
-        examples=lambda epoch: examples,
+        examples=lambda epoch: examples if stage.balance == "none" else balanced(examples, seed, epoch),
         loss=trainee.loss,
         recorder=Recorder(context.folder),
         store=store,
@@ -198,7 +199,13 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     result = job.run()
     right = sum(bool(r.correct) for r in training) / len(training)
     counts = {"training": len(training), "held_out": len(held_out), "correct_share": right}
-    return result | counts | {"checkpoint": checkpoint_of(store, result)}
+    return result | counts | chosen_figures(context.folder, result) | {"checkpoint": checkpoint_of(store, result)}
+
+
+def chosen_figures(folder: Path, result: Result) -> Result:
+    """What the chosen checkpoint of a fit reached on held-out questions."""
+    row = next(row for row in read_lines(folder / "metrics.jsonl") if row["epoch"] == result["chosen_step"])
+    return {"held_out_figures": {k.removeprefix(HELD_OUT): v for k, v in row.items() if k.startswith(HELD_OUT)}}
 
 
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
@@ -273,6 +280,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
     )
     announce(context)
+    refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
     job = Distiller(
         plan=distill_plan(stage, recipe),
@@ -286,13 +294,16 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         estimator=estimator(stage),
         loss=loss_settings(stage),
         monitor=Monitor(monitor_rules(stage), terms, probes, labeled.reward_name if labeled else None),
-        safety=safety(stage, labeled),
+        safety=safety(stage, labeled, () if refit is None else refit.rewards),
         recorder=Recorder(context.folder, stage.log_rollouts),
         store=store,
         progress=context.progress,
         evaluate=development_accuracy(stage.evaluate, policy, context),
+        refit=refit,
     )
     result = job.run()
+    if refit is not None:
+        result["judge"] = checkpoint_of(store, result, refit.folder)
     return result | {"checkpoint": checkpoint_of(store, result), "completions_per_step": completions_per_step(stage)}
 
 
@@ -350,9 +361,9 @@ def development_accuracy(
     return lambda: evaluate(prompts, sampler, verifier).accuracy.value
 
 
-def checkpoint_of(store: CheckpointStore, result: Result) -> str:
-    """The chosen checkpoint, relative to the stage's folder."""
+def checkpoint_of(store: CheckpointStore, result: Result, model: str = "policy") -> str:
+    """The chosen checkpoint's model, relative to the stage's folder."""
     path = store.path(int(result["chosen_step"]))
     if not path.is_dir():
         raise StorageError(f"the chosen checkpoint {path} is gone; delete the stage's folder and run it again")
-    return str((path / "policy").relative_to(store.folder.parent))
+    return str((path / model).relative_to(store.folder.parent))

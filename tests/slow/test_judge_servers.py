@@ -12,7 +12,7 @@ import pytest
 
 from tests.slow import servers
 from tests.slow.judge_model import VOCABULARY, pairs, save_judge
-from yonder.assemble import build_judge
+from yonder.assemble import build_yes_no
 from yonder.judges.served import ServedJudge
 from yonder.judges.vllm import VLLMBackEnd
 from yonder.recipe.rewards import JudgeSettings
@@ -58,7 +58,7 @@ def judge(model: Path, server: servers.Server | None = None, **settings: Any) ->
         given["server"] = {
             "urls": [server.url], "model": "judge", "top_logprobs": VOCABULARY, "concurrency": 4, "deadline_s": 200,
         }  # fmt: skip
-    return build_judge(JudgeSettings.model_validate(given), str(model), program=False).model
+    return build_yes_no(JudgeSettings.model_validate(given), str(model))
 
 
 def largest_difference(ours: list[Verdict], theirs: list[Verdict]) -> float:

@@ -80,9 +80,9 @@ class Remembering(CheckpointStore):
         super().__init__(folder, keep)
         self.seen: dict[int, dict[str, torch.Tensor]] = {}
 
-    def save(self, step, policy, state, best_step, also=()):  # type: ignore[no-untyped-def]
+    def save(self, step, policy, state, best_step, also=(), beside=None):  # type: ignore[no-untyped-def]
         self.seen[step] = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
-        return super().save(step, policy, state, best_step, also)
+        return super().save(step, policy, state, best_step, also, beside)
 
 
 def test_rollback_restores_the_good_weights_and_moves_the_weight(tmp_path: Path) -> None:

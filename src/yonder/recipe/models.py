@@ -33,6 +33,20 @@ ModelReference = str | FreshModel
 model."""
 
 
+class LoraSettings(Section):
+    """A low-rank adapter that is trained instead of the weights, and merged into them in every checkpoint. Needs the
+    extra `peft`."""
+
+    rank: int = Field(default=16, gt=0)
+    """Rank of the update."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the adapter, in training."""
+    target_modules: Literal["auto"] | tuple[str, ...] = "auto"
+    """auto: every linear layer of the trunk; or names of modules."""
+
+
 class SamplingSettings(Section):
     """How completions are sampled. Nothing is inherited from a model's own generation settings."""
 

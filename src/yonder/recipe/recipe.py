@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from yonder.recipe.base import Section
 from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
 from yonder.recipe.models import PolicySettings
-from yonder.recipe.rewards import EnsembleSettings, RewardSettings, ShuffledSettings
+from yonder.recipe.rewards import ClassifierSettings, EnsembleSettings, JudgeSettings, RewardSettings, ShuffledSettings
 from yonder.recipe.stages import (
     BASE,
     CheckJudgeStage,
@@ -73,6 +73,8 @@ def stage_inputs(recipe: Recipe, stage: StageSettings) -> tuple[str, ...]:
         names.update(stage.responses)
     if isinstance(stage, EvaluateStage):
         names.update(stage.checkpoints)
+    if isinstance(stage, DistillStage) and stage.refit is not None:
+        names.update(stage.refit.replay)
     return tuple(other.name for other in recipe.stages if other.name in names)
 
 
@@ -120,6 +122,7 @@ def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
         return (
             *((f"terms.{i}.data", term.data) for i, term in enumerate(stage.terms)),
             *_development(stage.evaluate.data),
+            *(() if stage.refit is None or stage.refit.data is None else (("refit.data", stage.refit.data),)),
         )
     return ()
 
@@ -152,6 +155,7 @@ def check_references(recipe: Recipe) -> None:
                 _check_labels(recipe, f"benchmarks.{name}", recipe.benchmarks[name].data)
         if isinstance(stage, DistillStage):
             _check_probe(recipe, stage, key)
+            _check_refit(recipe, stage, f"{key}.refit")
             for i, term in enumerate(stage.terms):
                 settings = recipe.rewards.get(term.reward)
                 if settings is not None and settings.kind == "verifiable":
@@ -167,6 +171,8 @@ def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]
         references.update(stage.responses)
     if isinstance(stage, EvaluateStage):
         references.update(set(stage.checkpoints) - {BASE})
+    if isinstance(stage, DistillStage) and stage.refit is not None:
+        references.update(stage.refit.replay)
     for name in sorted(references):
         _known(key, "earlier stage", name, seen)
     models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
@@ -187,6 +193,43 @@ def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
             f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; "
             "add one (its weight may be 0)"
         )
+
+
+def _check_refit(recipe: Recipe, stage: DistillStage, key: str) -> None:
+    """What is fitted must be weights of this process that this stage uses; what it is fitted on must be verified."""
+    refit = stage.refit
+    if refit is None:
+        return
+    _known(f"{key}.reward", "reward of this stage", refit.reward, rewards_of(recipe, stage))
+    settings = recipe.rewards[refit.reward]
+    if not isinstance(settings, JudgeSettings | ClassifierSettings) or getattr(settings, "server", None) is not None:
+        raise ValueError(
+            f"{key}.reward: `{refit.reward}` has no weights here to fit; name a judge with `backend: local` or a "
+            "classifier"
+        )
+    if settings.dtype != "float32" and refit.lora is None:
+        raise ValueError(
+            f"{key}: steps of {refit.lr:g} are lost in `{settings.dtype}` weights; set rewards.{refit.reward}.dtype to "
+            "float32, or `lora`"
+        )
+    watched = any(
+        name == refit.reward or refit.reward in members_of(recipe.rewards.get(name)) for name in stage.monitor.probe
+    )
+    if watched and 0 < refit.every <= stage.monitor.window:
+        raise ValueError(
+            f"{key}.every: the monitor's window of {stage.monitor.window} iterations never fills when scores change "
+            f"every {refit.every}; raise `every` or lower `monitor.window`"
+        )
+    if refit.data is not None:
+        _check_labels(recipe, f"{key}.data", refit.data)
+    elif "verifiable" not in {recipe.rewards[t.reward].kind for t in stage.terms if t.reward in recipe.rewards}:
+        raise ValueError(
+            f"{key}: no term is verifiable, so no rollout has a label; set `data` to a labeled data set, or add such a "
+            "term (its weight may be 0)"
+        )
+    for name in refit.replay:
+        if name in {other.name for other in recipe.stages} and recipe.stage(name).kind != "collect":
+            raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name a stage of kind collect")
 
 
 def _check_labels(recipe: Recipe, key: str, name: str) -> None:

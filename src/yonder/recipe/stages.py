@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from yonder.recipe.attacks import WITHHELD, Negative
 from yonder.recipe.base import Section
-from yonder.recipe.models import ModelReference, SamplingSettings
+from yonder.recipe.models import LoraSettings, ModelReference, SamplingSettings
 from yonder.recipe.rewards import JudgePromptSettings
 
 BASE = "base"  # in evaluate stages: policy.model as it is
@@ -124,10 +124,16 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     solve_loss: float = Field(default=0.0, ge=0)
     """yes-no only: weight of the next-token loss on question and solution of right responses; a judge that can solve
     judges better."""
+    balance: Literal["none", "undersample"] = "none"
+    """undersample: each epoch has all responses of the rarer label and as many of the other, drawn anew; none: all."""
     held_out: float = Field(default=0.1, gt=0, lt=1)
-    """Share of questions kept for measuring accuracy; never trained on."""
+    """Share of questions kept for measuring; never trained on. The checkpoint handed on is the likeliest one there."""
     epochs: int = Field(default=3, gt=0)
     """Passes over the responses. [ReFT]: 3."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many epochs without a better held-out likelihood; 0: never."""
+    lora: LoraSettings | None = None
+    """Train an adapter (and a classifier's score head) instead of all weights; the checkpoint is merged."""
     batch_size: int = Field(default=24, gt=0)
     """Sequences a step."""
     optimizer: JudgeOptimizerSettings = JudgeOptimizerSettings()
@@ -203,11 +209,12 @@ class MonitorSettings(Section):
 
     probe: tuple[str, ...] = ()
     """Rewards that also score the labeled rollouts of every iteration, beside the verifier, without training on it."""
-    action: Literal["warn", "stop", "rollback"] = "warn"
-    """When a rule trips: say so; stop with the last good checkpoint; or go on from it with the weight of the fooled
-    reward's terms moved to the verifiable term (without one: stop)."""
+    action: Literal["warn", "stop", "rollback", "refit"] = "warn"
+    """When a rule trips: say so; stop with the last good checkpoint; go on from it with the weight of the fooled
+    reward's terms moved to the verifiable term (without one: stop); or fit the reward again (see `refit`) and go on
+    from it (where that cannot be: stop)."""
     max_rollbacks: int = Field(default=2, ge=0)
-    """Stop at the trip after this many rollbacks."""
+    """Stop at the trip after this many rollbacks, or refits at a trip."""
     window: int = Field(default=20, gt=0)
     """Iterations over which figures are taken; the first window is what later ones are compared with."""
     z: float = Field(default=3.0, ge=0)
@@ -227,6 +234,33 @@ class MonitorSettings(Section):
     """Trip (`short`) when completions that a judge scores shrink below this share of their first length; 0: never."""
     max_unscored: float = Field(default=0.5, gt=0, le=1)
     """Stop (`unscored`) when this share of a term's rollouts stays unscored for a whole window."""
+
+
+class RefitSettings(Section):
+    """Fit a local judge or classifier again while the policy moves, on fresh verified rollouts: one that stays as it is
+    gets hacked. The defaults are ours; see docs/monitoring.md."""
+
+    reward: str
+    """The reward to fit: a judge with `backend: local`, or a classifier, that this stage uses."""
+    every: int = Field(default=0, ge=0)
+    """Iterations from one refit to the next; 0: only at a trip (`monitor.action: refit`)."""
+    data: str | None = None
+    """Labeled data set whose prompts are answered for the refit alone; None: the rollouts of the verifiable term since
+    the last refit (of at most `every` iterations, or `monitor.window` where that is more)."""
+    prompts: int = Field(default=64, gt=0)
+    """With `data`: prompts a refit, `group_size` completions each."""
+    replay: tuple[str, ...] = ()
+    """Collect stages whose responses make up half of each batch, so that what was learned from them stays."""
+    steps: int = Field(default=16, gt=0)
+    """Optimizer updates a refit."""
+    batch_size: int = Field(default=24, ge=2)
+    """Responses a step, as many right as wrong."""
+    lr: float = Field(default=1e-5, gt=0)
+    """Learning rate, constant; AdamW begins anew each time."""
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of questions that no refit trains on; the reward is measured on them before and after."""
+    lora: LoraSettings | None = None
+    """Train an adapter instead of all weights: for large judges, and the only way where `dtype` is not float32."""
 
 
 class DistillStage(StageBase):
@@ -259,6 +293,8 @@ class DistillStage(StageBase):
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
     monitor: MonitorSettings = MonitorSettings()
+    refit: RefitSettings | None = None
+    """Fit a reward again while training; None: never."""
     save_every: int = Field(default=0, ge=0)
     """Write a resumable checkpoint after this many steps; 0: a tenth of the run."""
     keep: int = Field(default=2, gt=0)
@@ -280,6 +316,8 @@ class DistillStage(StageBase):
             raise ValueError("`prompts` needs at least 1 prompt for each data set")
         if self.algorithm == "grpo" and self.group_size < 2:
             raise ValueError("`algorithm: grpo` compares completions of one prompt; set `group_size` to 2 or more")
+        if self.monitor.action == "refit" and self.refit is None:
+            raise ValueError("`monitor.action: refit` needs a section `refit` that names the reward; add one")
         if self.steps % self.epochs:
             raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")
         return self

@@ -1,4 +1,4 @@
-"""`events.jsonl` (trips of the monitor) as the page shows it; every part may be missing or of the wrong kind."""
+"""Trips and refits (`events.jsonl`) as the page shows them; every part may be missing or of the wrong kind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _DONE = {
     "warn": "warned",
     "stop": "stopped",
     "stop-at-good": "stopped with the last good checkpoint",
+    "refit": "reward fitted again, policy put back to the last good checkpoint",
+    "refitted": "reward fitted again",
+    "not-refitted": "left as it was",
     "rollback": "rolled back, weight moved to the verifiable term",
 }
 

@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.errors import StorageError
+from yonder.models.lora import merged_weights
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
@@ -81,13 +82,20 @@ class CheckpointStore:
         return self.folder / f"step-{step:08d}"
 
     def save(
-        self, step: int, policy: Trainable, state: dict[str, Any], best_step: int | None, also: Collection[int] = ()
+        self,
+        step: int,
+        policy: Trainable,
+        state: dict[str, Any],
+        best_step: int | None,
+        also: Collection[int] = (),
+        beside: Mapping[str, Trainable] | None = None,
     ) -> Path:
         """Write one, then drop the oldest beyond `keep`; the best one and `also` stay. Later ones are damaged (see
-        `latest`) and go too."""
+        `latest`) and go too. `beside`: models in folders of their own."""
         target = self.path(step)
         with written_whole(target) as aside:
-            save_policy(aside / "policy", policy)
+            for name, model in {"policy": policy, **(beside or {})}.items():
+                save_policy(aside / name, model)
             torch.save(state, aside / "trainer.pt")
         found = self.all()
         here = found.index(target) + 1
@@ -110,8 +118,9 @@ class CheckpointStore:
 
 
 def save_policy(folder: Path, policy: Trainable) -> None:
-    """Model and tokenizer in Hugging Face format, and the value head beside them."""
-    policy.model.save_pretrained(folder)
+    """Model and tokenizer in Hugging Face format, an adapter merged into the weights, and the value head beside
+    them."""
+    policy.model.save_pretrained(folder, state_dict=merged_weights(policy.model))
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
         torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
@@ -129,22 +138,22 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def load_policy_weights(checkpoint: Path, policy: Trainable) -> None:
-    """Put a checkpoint's weights into an existing policy, exactly."""
+def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "policy") -> None:
+    """Put a checkpoint's weights into an existing policy, or the model of another folder, exactly."""
     from safetensors.torch import load_file
 
     tensors: dict[str, torch.Tensor] = {}
-    for path in sorted((checkpoint / "policy").glob("*.safetensors")):
+    for path in sorted((checkpoint / folder).glob("*.safetensors")):
         tensors |= load_file(path)
     missing = policy.model.load_state_dict(tensors, strict=False).missing_keys
     tied = set(getattr(policy.model, "all_tied_weights_keys", {}) or {})
     if set(missing) - tied:
         raise StorageError(
-            f"{checkpoint}/policy lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back"
+            f"{checkpoint}/{folder} lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back"
         )
     policy.model.tie_weights()
     if policy.value_head is not None:
-        policy.value_head.load_state_dict(torch.load(checkpoint / "policy" / "value_head.pt", weights_only=True))
+        policy.value_head.load_state_dict(torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
 
 
 def remember(write: Callable[[], object], path: Path) -> None:

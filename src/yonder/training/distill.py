@@ -21,11 +21,12 @@ from yonder.schema import Rollout, Trip
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, pack
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
+from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollback import Safety, moved
-from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
+from yonder.training.rollback import Refitted, Refitter, Safety, moved
+from yonder.training.rollout import StreamRollouts, Term, derived_seed, score_streams
 from yonder.training.selection import Selection
 from yonder.training.update import LossSettings, annotate, rollout_gap, update
 
@@ -78,6 +79,7 @@ class Distiller:
     store: CheckpointStore
     progress: Progress
     evaluate: Callable[[], float] | None = None  # development accuracy of the live policy
+    refit: Refitter | None = None
     step: int = 0  # optimizer updates made
     stopped: str = ""  # why it ended early
     rollout_is_old: bool = (
@@ -105,6 +107,8 @@ class Distiller:
             metrics, trips = self.iterate()
             rollbacks = self.safety.rollbacks
             self.stopped = self.react(trips, metrics)
+            if self.safety.rollbacks == rollbacks:  # else the policy that was gathered from is gone
+                self.refit_when_due(metrics)
             best = self.evaluate_when_due(metrics)
             if self.selection.exhausted:
                 self.stopped = f"no better development accuracy for {self.plan.patience} evaluations"
@@ -122,6 +126,8 @@ class Distiller:
             "weights": {term.name: term.weight for term in self.terms},
             **self.selection.summary(self.step),
         }
+        if self.refit is not None:
+            result["refits"] = self.refit.count
         if self.step > begun and not self.learned:
             self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
             result["alarm"] = NOTHING_LEARNED
@@ -133,6 +139,8 @@ class Distiller:
         rollouts = self.generate()
         clock.mark("generate")
         scores = score_streams(rollouts, self.terms, self.probes)
+        if self.refit is not None:
+            self.refit.gather(rollouts, scores)
         clock.mark("score")
         batch = pack(*flatten(rollouts), len(self.terms), self.policy.device)
         batch = place_scores(batch, rollouts, scores, self.terms)
@@ -144,41 +152,69 @@ class Distiller:
         clock.mark("update")
         self.step += self.plan.epochs
         observed, trips = self.monitor.observe(self.step, rollouts, scores)
-        metrics = (
-            self._metrics(rollouts, scores, batch, stats) | observed | clock.metrics(int(batch.completion_mask.sum()))
-        )
+        metrics: dict[str, Any] = {
+            "step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time(),
+            **iteration_metrics(rollouts, scores, batch, self.terms), "policy/rollout_gap_nats": self.rollout_gap_nats,
+            **stats, **observed, **clock.metrics(int(batch.completion_mask.sum())),
+        }  # fmt: skip
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
         return metrics, trips
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
-        stopped = ""
+        stopped, refitted = "", False
         for trip in trips:
-            action = "warn" if stopped else self.safety.decide(trip, self.terms)
+            action = "warn" if stopped or refitted else self.safety.decide(trip, self.terms)
+            found = self.refit.fit(self.step) if self.refit is not None and action == "refit" else None
+            if found is not None and not found.done:
+                action, trip = "stop-at-good", replace(trip, message=f"{trip.message}; {found.message}")
             self.recorder.event(self.step, action, trip)
             metrics.setdefault("alarm", {"action": action, "rule": trip.rule, "message": trip.message})
             self.progress.say(f"{self.plan.name}, step {self.step}: {trip.message} ({trip.rule}: {action})")
             if action in ("stop", "stop-at-good"):
                 stopped = trip.message
-            if action in ("rollback", "stop-at-good"):
-                self._return_to_good()
+            if found is not None:
+                self._tell(found, metrics)
+                refitted = found.done
+            if action in ("rollback", "stop-at-good", "refit"):
+                self._return_to_good(judge_too=action != "refit")
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
         if not trips:
             self.safety.calm(self.step)
         return stopped
 
-    def _return_to_good(self) -> None:
+    def refit_when_due(self, metrics: dict[str, Any]) -> None:
+        """Fit the reward of the recipe's `refit` at its iterations."""
+        last = self.stopped or self.step >= self.plan.steps
+        if self.refit is not None and not last and self.refit.due(self.step // self.plan.epochs):
+            self._tell(self.refit.fit(self.step), metrics)
+
+    def _tell(self, found: Refitted, metrics: dict[str, Any]) -> None:
+        """A refit's event, row and line; the monitor measures the new scores from a start of their own."""
+        if self.refit is None:
+            return
+        name, action = self.refit.name, "refitted" if found.done else "not-refitted"
+        self.recorder.event(self.step, action, Trip("refit", name, "", found.message, found.figures))
+        self.progress.say(f"{self.plan.name}, step {self.step}: {found.message} (refit: {action})")
+        metrics |= {f"refit/{name}/{key}": value for key, value in found.figures.items()}
+        if found.done:
+            self.monitor.restart(self.refit.rewards)
+
+    def _return_to_good(self, judge_too: bool) -> None:
         """Weights and optimizer of the last good checkpoint. Step and streams go on, so new prompts and seeds
         follow."""
         good = self.safety.good_step
         if good is None:
             raise TrainingError(f"{self.plan.name}: there is no good checkpoint to return to")
         checkpoint = self.store.path(good)
+        state = load_state(checkpoint)
         load_policy_weights(checkpoint, self.policy)
-        self.optimizer.load_state_dict(load_state(checkpoint)["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.monitor.clear()
+        if self.refit is not None and judge_too and self.refit.load_weights(checkpoint, state["refit"]):
+            self.monitor.restart(self.refit.rewards)
         self.safety.returned(self.step)
         self.progress.say(f"{self.plan.name}: back to the weights of step {good}")
 
@@ -252,7 +288,10 @@ class Distiller:
             "rollout_is_old": self.rollout_is_old,
             "rollout_gap_nats": self.rollout_gap_nats,
         }
-        self.store.save(self.step, self.policy, state, self.selection.best_step, self.safety.kept)
+        beside = {}
+        if self.refit is not None:
+            state["refit"], beside = self.refit.state(), {self.refit.folder: self.refit.model}
+        self.store.save(self.step, self.policy, state, self.selection.best_step, self.safety.kept, beside)
         self.recorder.saved(self.step)
 
     def _resume(self) -> None:
@@ -270,54 +309,14 @@ class Distiller:
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
             self.selection.load_state(state["selection"])
             self.rollout_is_old, self.rollout_gap_nats = state["rollout_is_old"], state["rollout_gap_nats"]
+            if self.refit is not None:
+                self.refit.load_state(state["refit"])
+                self.refit.load_weights(checkpoint, state["refit"])
             self.step = int(state["step"])
             self.progress.say(f"{self.plan.name}: resumed at step {self.step}")
         self.recorder.begin(self.step)
         if checkpoint is None and self.safety.action != "warn":
             self.save()  # the first good one
-
-    def _metrics(
-        self, rollouts: StreamRollouts, scores: StreamScores, batch: Batch, stats: dict[str, float]
-    ) -> dict[str, Any]:
-        metrics: dict[str, Any] = {"step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time()}
-        for k, term in enumerate(self.terms):
-            scored = batch.scored[:, k]
-            count = float(scored.sum())
-            total = float((batch.scores[:, k] * scored).sum())
-            metrics[f"terms/{term.name}/reward_mean"] = total / count if count else None
-            metrics[f"terms/{term.name}/scored"] = count / len(rollouts[term.stream])  # a share
-            metrics[f"terms/{term.name}/weight"] = term.weight
-            guards = [score.details.get("guard") for score in scores[term.reward_name, term.stream]]
-            metrics |= {
-                f"terms/{term.name}/guards/{guard}": guards.count(guard)
-                for guard in sorted(set(guards) - {None}, key=str)
-            }
-        for name, members in rollouts.items():
-            metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
-            metrics[f"rollouts/{name}/finished"] = mean([float(r.completion.finished) for r in members])
-            metrics[f"rollouts/{name}/distinct"] = len({r.response for r in members}) / len(members)
-        return metrics | {"policy/rollout_gap_nats": self.rollout_gap_nats} | stats
-
-
-class Clock:
-    """Seconds between marks."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._spent: dict[str, float] = {}
-
-    def mark(self, name: str) -> None:
-        """The time since the last mark went into `name`."""
-        now = time.perf_counter()
-        self._spent[name] = now - self._last
-        self._last = now
-
-    def metrics(self, tokens: int) -> dict[str, float]:
-        """`time/<name>_s` and completion tokens a second."""
-        total = sum(self._spent.values())
-        return {f"time/{name}_s": spent for name, spent in self._spent.items()} | {
-            "tokens_per_s": tokens / max(total, 1e-9)
-        }
 
 
 def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:
@@ -334,20 +333,3 @@ def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:
 def due(step: int, every: int, stride: int, last: bool) -> bool:
     """Whether one of the `stride` steps just made is a multiple of `every`; the last step always counts."""
     return last or (every > 0 and step // every > (step - stride) // every)
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean of a non-empty list."""
-    return sum(values) / len(values)
-
-
-def facts(metrics: Mapping[str, Any], terms: Sequence[Term]) -> dict[str, str]:
-    """What the progress line shows."""
-    means = {term.name: metrics[f"terms/{term.name}/reward_mean"] for term in terms}
-    shown = {name: "unscored" if value is None else f"{value:.3f}" for name, value in means.items()}
-    if "policy/kl_nats" in metrics:
-        shown["KL"] = f"{metrics['policy/kl_nats']:.3f}"
-    for key, value in metrics.items():
-        if key.startswith("monitor/") and key.endswith("/false_positive_rate"):
-            shown["false yes"] = f"{value:.2f}"
-    return shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"}

@@ -1,9 +1,11 @@
 """Fitting a judge or a classifier: examples from labeled responses, the loss, accuracy on held-out questions."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from yonder.core.calibration import ece, false_positive_rate
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt
 from yonder.models.classifier import Classifier, LocalClassifier, classifier_tokens
@@ -16,6 +18,8 @@ from yonder.training.sft_losses import ClassifierLoss, LanguageLoss
 from yonder.training.supervised import BatchLoss, Example
 
 ACCURACY, LIKELIHOOD = "held_out/accuracy", "held_out/log_likelihood"
+HELD_OUT = "held_out/"
+LIKED = 0.5  # from this probability of Yes on a response counts as liked
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,46 +71,68 @@ def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_token
         ids, truncated = prompt.tokens(response.question, shown, max_tokens)
         if not truncated:  # a cut response is not what its label speaks of
             label = prompt.labels.yes_ids[0] if response.correct else prompt.labels.no_ids[0]
-            examples.append(Example((*ids, label), target=len(ids), context=bool(response.correct)))
+            right = bool(response.correct)
+            examples.append(Example((*ids, label), target=len(ids), label=int(right), context=right))
     return examples
 
 
 def classifier_examples(responses: Sequence[Response], classifier: LocalClassifier) -> list[Example]:
-    """The classifier's text, and 1 for right responses."""
+    """The classifier's text and its label."""
+    right = classifier.correct_label
     encoded = [(classifier_tokens(classifier.tokenizer, r.question, r.response), bool(r.correct)) for r in responses]
     return [
-        Example(tuple(ids), target=len(ids) - 1, label=int(correct))
+        Example(tuple(ids), target=len(ids) - 1, label=right if correct else 1 - right)
         for ids, correct in encoded
         if len(ids) <= classifier.max_tokens
     ]
 
 
 def judge_quality(judge: LocalJudge, responses: Sequence[Response], bare: bool) -> Callable[[], dict[str, float]]:
-    """On held-out responses: share whose likelier verdict fits the label, and mean log-probability of the right
-    verdict."""
+    """Figures of a judge on held-out responses; those that it cannot read are left out."""
     pairs = [(r.question, strip_commentary(r.response) if bare else r.response) for r in responses]
 
     def measure() -> dict[str, float]:
         verdicts = judge.verdicts(pairs)
-        signed = [v.logit_gap if r.correct else -v.logit_gap for v, r in zip(verdicts, responses, strict=True)]
-        likelihood = [math.log(max(v.mass, 1e-9)) - softplus(-gap) for v, gap in zip(verdicts, signed, strict=True)]
-        return {ACCURACY: mean([float(gap > 0) for gap in signed]), LIKELIHOOD: mean(likelihood)}
+        read = [(v, bool(r.correct)) for v, r in zip(verdicts, responses, strict=True) if math.isfinite(v.logit_gap)]
+        signed = [v.logit_gap if right else -v.logit_gap for v, right in read]
+        likelihood = [math.log(max(v.mass, 1e-9)) - softplus(-gap) for (v, _), gap in zip(read, signed, strict=True)]
+        found = {ACCURACY: mean([float(gap > 0) for gap in signed]), LIKELIHOOD: mean(likelihood)}
+        return found | calibration([math.exp(-softplus(-v.logit_gap)) for v, _ in read], [right for _, right in read])
 
     return measure
 
 
 def classifier_quality(classifier: LocalClassifier, responses: Sequence[Response]) -> Callable[[], dict[str, float]]:
-    """On held-out responses: share on the right side of one half, and mean log-probability of the right label."""
+    """Figures of a classifier on held-out responses; those that it cannot read are left out."""
 
     def measure() -> dict[str, float]:
-        found = classifier.probabilities([(r.question, r.response) for r in responses])
-        right = [p if r.correct else 1 - p for p, r in zip(found, responses, strict=True) if p is not None]
-        return {
-            ACCURACY: mean([float(p > 0.5) for p in right]),
-            LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in right]),
+        probabilities = classifier.probabilities([(r.question, r.response) for r in responses])
+        read = [(p, bool(r.correct)) for p, r in zip(probabilities, responses, strict=True) if p is not None]
+        likelihood = [p if right else 1 - p for p, right in read]
+        found = {
+            ACCURACY: mean([float(p > 0.5) for p in likelihood]),
+            LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in likelihood]),
         }
+        return found | calibration([p for p, _ in read], [right for _, right in read])
 
     return measure
+
+
+def calibration(probabilities: Sequence[float], labels: Sequence[bool]) -> dict[str, float]:
+    """Calibration error of P(right) and the share of wrong responses at one half or above; what has no case is left
+    out."""
+    figures = {
+        f"{HELD_OUT}ece": ece(probabilities, labels),
+        f"{HELD_OUT}false_positive_rate": false_positive_rate(probabilities, labels, LIKED),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def balanced(examples: Sequence[Example], seed: int, epoch: int) -> list[Example]:
+    """All examples of the rarer label and as many of the other, drawn by (seed, epoch), in their order."""
+    sides = [[i for i, example in enumerate(examples) if example.label == label] for label in (0, 1)]
+    count, draw = min(len(side) for side in sides), random.Random(f"{seed}/{epoch}")
+    return [examples[i] for i in sorted(i for side in sides for i in draw.sample(side, count))]
 
 
 def softplus(x: float) -> float:

@@ -1,6 +1,6 @@
 """The monitor: asks its watches after every iteration and tells which rules have begun to hold."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from yonder.schema import Trip
@@ -43,6 +43,13 @@ class Monitor:
         for watch in self._watches.values():
             watch.clear()
         self._quiet = {}
+
+    def restart(self, rewards: Collection[str]) -> None:
+        """The scores of these rewards are others now: what their probes measured at the start is measured anew."""
+        for watch in self._watches.values():
+            if isinstance(watch, ProbeWatch) and watch.probe.reward_name in rewards:
+                watch.restart()
+                self._quiet = {n: count for n, count in self._quiet.items() if not n.endswith(f" {watch.probe.name}")}
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

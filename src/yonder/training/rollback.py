@@ -1,13 +1,57 @@
-"""What follows a trip: which checkpoint is good, which weights move, when to stop."""
+"""What follows a trip: which checkpoint is good, which weights move, what a refit is to the loop, when to stop."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 from yonder.schema import Trip
-from yonder.training.rollout import Term
+from yonder.training.checkpoint import Trainable
+from yonder.training.rollout import StreamRollouts, StreamScores, Term
 
 NEEDS_NO_ROLLBACK = "unscored"  # nothing was learned from it, so the policy is as good as it was
+
+
+class Refitted(NamedTuple):
+    """What came of a refit."""
+
+    done: bool
+    message: str  # what was done, or why nothing could be
+    figures: Mapping[str, float]
+
+
+class Refitter(Protocol):
+    """A reward that is fitted again while the policy moves; `training.refit` has the one there is."""
+
+    name: str  # the reward
+    rewards: Collection[str]  # it and those made of it: their scores change with it
+    model: Trainable
+    folder: str  # of its weights in a checkpoint
+    count: int  # refits so far
+
+    def gather(self, rollouts: StreamRollouts, scores: StreamScores) -> None:
+        """Keep the verified rollouts of an iteration."""
+        ...
+
+    def due(self, iteration: int) -> bool:
+        """Whether one is due after this iteration."""
+        ...
+
+    def fit(self, step: int) -> Refitted:
+        """Fit on what is fresh; where that is too little the weights stay as they are."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors for a checkpoint."""
+        ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        ...
+
+    def load_weights(self, checkpoint: Path, state: Mapping[str, Any]) -> bool:
+        """Put a checkpoint's weights back; True when there was a refit since."""
+        ...
 
 
 @dataclass(slots=True)
@@ -18,10 +62,11 @@ class Safety:
     trip to come.
     """
 
-    action: str  # "warn", "stop" or "rollback"
+    action: str  # "warn", "stop", "rollback" or "refit"
     settle: int  # steps
     max_rollbacks: int
     verifier: Term | None  # the labeled term that gets the weight
+    refits: Collection[str] = ()  # rewards that a refit mends
     good_step: int | None = None
     rollbacks: int = 0
     _young: list[int] = field(default_factory=list[int])  # saved after the good one, not yet settled
@@ -48,14 +93,15 @@ class Safety:
         return {*self._young, *([] if self.good_step is None else [self.good_step])}
 
     def decide(self, trip: Trip, terms: Sequence[Term]) -> str:
-        """`warn`, `stop` (as things are), `stop-at-good` or `rollback`."""
+        """`warn`, `stop` (as things are), `stop-at-good`, `rollback` or `refit`."""
         if trip.rule == NEEDS_NO_ROLLBACK:
             return "stop"
         trained = any(term.reward_name == trip.reward and term.weight > 0 for term in terms)
         if self.action == "warn" or not trained:
             return "warn"  # also where nothing is trained on the reward (any more)
-        if self.action == "rollback" and self.verifier is not None and self.rollbacks < self.max_rollbacks:
-            return "rollback"
+        possible = {"rollback": self.verifier is not None, "refit": trip.reward in self.refits}
+        if possible.get(self.action, False) and self.rollbacks < self.max_rollbacks:
+            return self.action
         return "stop-at-good"
 
     def returned(self, step: int) -> None:

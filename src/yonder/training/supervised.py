@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from yonder.core.schedules import learning_rate
 from yonder.errors import TrainingError
+from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapter_state, trainable
 from yonder.models.padding import token_batches
 from yonder.training.checkpoint import CheckpointStore, Trainable, load_policy_weights, load_state
 from yonder.training.progress import Progress
@@ -72,7 +73,9 @@ class Supervised:
     selection: Selection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(self._parameters(), lr=self.plan.lr, weight_decay=self.plan.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            trainable(self.policy.model), lr=self.plan.lr, weight_decay=self.plan.weight_decay
+        )
         self.selection = Selection(self.plan.patience)
 
     def run(self) -> dict[str, Any]:
@@ -93,9 +96,6 @@ class Supervised:
         self.progress.finish()
         return {"epochs": self.epoch, **self.selection.summary(self.epoch)}
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return list(self.policy.model.parameters())
-
     def _one_epoch(self) -> dict[str, Any]:
         examples = list(self.examples(self.epoch))
         if not examples:
@@ -107,13 +107,13 @@ class Supervised:
         batches = [order[i : i + self.plan.batch_size] for i in range(0, len(order), self.plan.batch_size)]
         total = len(batches) * self.plan.epochs
         start, losses, tokens, norm, lr = time.perf_counter(), [], 0, 0.0, 0.0
-        for number, batch in enumerate(batches):
-            lr = learning_rate(
-                self.epoch * len(batches) + number, total, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction
-            )
-            loss, norm = self._step([examples[i] for i in batch], lr)
-            losses.append(loss)
-            tokens += sum(len(examples[i].ids) for i in batch)
+        with dropping(self.policy.model, derived_seed(self.plan.seed, self.plan.name, self.epoch, "dropout")):
+            for number, batch in enumerate(batches):
+                done = self.epoch * len(batches) + number
+                lr = learning_rate(done, total, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
+                loss, norm = self._step([examples[i] for i in batch], lr)
+                losses.append(loss)
+                tokens += sum(len(examples[i].ids) for i in batch)
         return {
             "step": self.epoch + 1, "epoch": self.epoch + 1, "time_s": time.time(), "loss": sum(losses) / len(losses),
             "lr": lr, "grad_norm": norm, "examples": len(examples), "tokens_per_s": tokens / (time.perf_counter() -
@@ -121,20 +121,10 @@ class Supervised:
         }  # fmt: skip
 
     def _step(self, batch: list[Example], lr: float) -> tuple[float, float]:
-        """One optimizer step; micro-batches share the batch's normalisers."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
-        value = 0.0
-        for index in token_batches([len(example.ids) for example in batch], self.plan.micro_batch_tokens):
-            loss = self.loss([batch[i] for i in index], batch)
-            loss.backward()
-            value += float(loss.detach())
-        norm = float(nn.utils.clip_grad_norm_(self._parameters(), self.plan.grad_clip))
-        if not (math.isfinite(norm) and math.isfinite(value)):
-            raise TrainingError(f"{self.plan.name}: loss {value:g} is not finite; lower `optimizer.lr` or use float32")
-        self.optimizer.step()
-        return value, norm
+        plan = self.plan
+        return supervised_step(
+            self.policy.model, self.optimizer, self.loss, batch, lr, plan.grad_clip, plan.micro_batch_tokens, plan.name
+        )
 
     def _save_when_due(self, last: bool) -> None:
         best = self.selection.best_step == self.epoch
@@ -144,16 +134,48 @@ class Supervised:
                 "epoch": self.epoch,
                 "optimizer": self.optimizer.state_dict(),
                 "selection": self.selection.state(),
-            }
+            } | ({"adapter": adapter_state(self.policy.model)} if has_adapter(self.policy.model) else {})
             self.store.save(self.epoch, self.policy, state, self.selection.best_step)
 
     def _resume(self) -> None:
         checkpoint = self.store.latest()
         if checkpoint is not None:
             state = load_state(checkpoint)
-            load_policy_weights(checkpoint, self.policy)
+            if "adapter" in state:
+                load_adapter_state(self.policy.model, state["adapter"])
+            else:
+                load_policy_weights(checkpoint, self.policy)
             self.optimizer.load_state_dict(state["optimizer"])
             self.selection.load_state(state["selection"])
             self.epoch = int(state["epoch"])
             self.progress.say(f"{self.plan.name}: resumed at epoch {self.epoch}")
         self.recorder.begin(self.epoch)
+
+
+def supervised_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: BatchLoss,
+    batch: list[Example],
+    lr: float,
+    grad_clip: float,
+    micro_batch_tokens: int,
+    name: str,
+) -> tuple[float, float]:
+    """One optimizer step, its micro-batches sharing the batch's normalisers; returns loss and gradient norm.
+
+    Raises TrainingError when one of them is not finite; the weights are then as before.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    value = 0.0
+    for index in token_batches([len(example.ids) for example in batch], micro_batch_tokens):
+        part = loss([batch[i] for i in index], batch)
+        part.backward()
+        value += float(part.detach())
+    norm = float(nn.utils.clip_grad_norm_(trainable(model), grad_clip))
+    if not (math.isfinite(norm) and math.isfinite(value)):
+        raise TrainingError(f"{name}: loss {value:g} is not finite; lower its `lr` or use float32")
+    optimizer.step()
+    return value, norm

@@ -129,6 +129,11 @@ class ProbeWatch:
         self.window.clear()
         self._fooled.clear()
 
+    def restart(self) -> None:
+        """Begin a new first window."""
+        self.clear()
+        self._first = {}
+
     def state(self) -> Any:
         """Plain values for a checkpoint."""
         return {"window": self.window.state(), "fooled": list(self._fooled), "first": dict(self._first)}

@@ -1,0 +1,69 @@
+"""What one iteration of the distill loop reports: rewards, lengths, seconds."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from yonder.training.batch import Batch
+from yonder.training.rollout import StreamRollouts, StreamScores, Term
+
+
+def iteration_metrics(
+    rollouts: StreamRollouts, scores: StreamScores, batch: Batch, terms: Sequence[Term]
+) -> dict[str, Any]:
+    """Reward, share scored and guards of every term; length and variety of every stream."""
+    metrics: dict[str, Any] = {}
+    for k, term in enumerate(terms):
+        scored = batch.scored[:, k]
+        count = float(scored.sum())
+        total = float((batch.scores[:, k] * scored).sum())
+        metrics[f"terms/{term.name}/reward_mean"] = total / count if count else None
+        metrics[f"terms/{term.name}/scored"] = count / len(rollouts[term.stream])  # a share
+        metrics[f"terms/{term.name}/weight"] = term.weight
+        guards = [score.details.get("guard") for score in scores[term.reward_name, term.stream]]
+        metrics |= {
+            f"terms/{term.name}/guards/{guard}": guards.count(guard) for guard in sorted(set(guards) - {None}, key=str)
+        }
+    for name, members in rollouts.items():
+        metrics[f"rollouts/{name}/length_mean"] = mean([len(r.completion.token_ids) for r in members])
+        metrics[f"rollouts/{name}/finished"] = mean([float(r.completion.finished) for r in members])
+        metrics[f"rollouts/{name}/distinct"] = len({r.response for r in members}) / len(members)
+    return metrics
+
+
+class Clock:
+    """Seconds between marks."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    def mark(self, name: str) -> None:
+        """The time since the last mark went into `name`."""
+        now = time.perf_counter()
+        self._spent[name] = now - self._last
+        self._last = now
+
+    def metrics(self, tokens: int) -> dict[str, float]:
+        """`time/<name>_s` and completion tokens a second."""
+        total = sum(self._spent.values())
+        return {f"time/{name}_s": spent for name, spent in self._spent.items()} | {
+            "tokens_per_s": tokens / max(total, 1e-9)
+        }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of a non-empty list."""
+    return sum(values) / len(values)
+
+
+def facts(metrics: Mapping[str, Any], terms: Sequence[Term]) -> dict[str, str]:
+    """What the progress line shows."""
+    means = {term.name: metrics[f"terms/{term.name}/reward_mean"] for term in terms}
+    shown = {name: "unscored" if value is None else f"{value:.3f}" for name, value in means.items()}
+    if "policy/kl_nats" in metrics:
+        shown["KL"] = f"{metrics['policy/kl_nats']:.3f}"
+    for key, value in metrics.items():
+        if key.startswith("monitor/") and key.endswith("/false_positive_rate"):
+            shown["false yes"] = f"{value:.2f}"
+    return shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"}
