@@ -149,8 +149,12 @@ class Workshop:
         policy.autocast = self.autocast
         longest = min(stage.max_tokens or as_reward.max_tokens, positions(causal) or sys.maxsize)
         judge = LocalJudge(causal, judge_prompt(stage, tokenizer), longest, as_reward.batch_tokens)
-        bare = task.format == "program" and not stage.keep_docstring
-        return judge_trainee(policy, judge, bare, stage.solve_loss)
+        rules = JudgeRules(
+            program=task.format == "program",
+            keep_docstring=stage.keep_docstring,
+            show_reference=stage.show_reference,
+        )
+        return judge_trainee(policy, judge, rules, stage.solve_loss)
 
     # --- data
 

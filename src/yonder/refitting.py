@@ -74,8 +74,7 @@ def reward_trainee(shop: Workshop, reward: Reward, lora: LoraSettings | None) ->
             add_lora(network, adapter, shop.recipe.seed)
         policy = Policy(network, judge.prompt.tokenizer)
         policy.autocast = shop.autocast
-        bare = rules.program and not rules.keep_docstring
-        return judge_trainee(policy, judge, bare, 0.0), lambda rollout: guarded(rollout, rules) is None
+        return judge_trainee(policy, judge, rules, 0.0), lambda rollout: guarded(rollout, rules) is None
     if isinstance(reward, ClassifierReward) and isinstance(reward.model, LocalClassifier):
         scorer = reward.model
         if adapter is not None:

@@ -113,3 +113,12 @@ def test_strip_commentary(program: str, shown: str) -> None:
     JudgeReward(model, JudgeRules()).score([("q", program)])
     JudgeReward(model, JudgeRules(keep_docstring=True)).score([("q", program)])
     assert [response for _, response in model.asked] == [shown, program]
+
+
+def test_a_reference_stands_after_the_question_only_where_it_is_wanted_and_there() -> None:
+    given = [rollout("5"), rollout("6")]
+    given[1] = replace(given[1], prompt=replace(given[1].prompt, answer="7", reference="Seven or so."))
+    for show, second in ((False, "How many?"), (True, "How many?\n\nReference answer:\nSeven or so.")):
+        model = Written()
+        JudgeReward(model, JudgeRules(program=False, show_reference=show)).score_rollouts(given)
+        assert model.asked == [("How many?", "5"), (second, "6")]

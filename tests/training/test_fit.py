@@ -16,7 +16,7 @@ from yonder.judges.local import LocalJudge
 from yonder.models.lora import Lora, add_lora
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
-from yonder.rewards.judge import Verdict
+from yonder.rewards.judge import JudgeRules, Verdict
 from yonder.schema import Response
 from yonder.training.fit import balanced, calibration, judge_quality
 from yonder.training.sft_losses import LanguageLoss
@@ -56,7 +56,7 @@ def test_what_the_judge_cannot_read_is_left_out_of_the_figures() -> None:
             return [Verdict(2.0, 1.0), Verdict(reason="too long", truncated=True), Verdict(1.0, 1.0)]
 
     responses = [Response(str(i), "q", "r", correct, "test") for i, correct in enumerate((True, True, False))]
-    found = judge_quality(Reader(), responses, bare=False)()
+    found = judge_quality(Reader(), responses, JudgeRules(program=False))()
     assert found["held_out/accuracy"] == 0.5
     # log sigmoid(2) = -0.126928, log sigmoid(-1) = -1.313262
     assert found["held_out/log_likelihood"] == pytest.approx((-0.126928 - 1.313262) / 2, abs=1e-5)

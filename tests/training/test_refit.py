@@ -54,7 +54,7 @@ def small_judge(adapter: bool = False) -> tuple[JudgeRolloutReward, Trainee]:
     prompt = JudgePrompt(policy.tokenizer, "{question}\n{response}\nRight?", "off", ("Yes", "No"))
     judge = LocalJudge(policy.model, prompt, 64, 10_000)
     rules = JudgeRules(program=False, mass_floor=0.0, delta=0.0)
-    return JudgeRolloutReward(JudgeReward(judge, rules)), judge_trainee(policy, judge, False, 0.0)
+    return JudgeRolloutReward(JudgeReward(judge, rules)), judge_trainee(policy, judge, rules, 0.0)
 
 
 class OddFirst:
@@ -435,6 +435,8 @@ TREE = {
         "judge": {"kind": "judge", "model": "m"},
         "half": {"kind": "judge", "model": "m", "dtype": "bfloat16"},
         "served": {"kind": "judge", "model": "m", "backend": "vllm", "server": {"urls": ["http://h:1"]}},
+        "packed": {"kind": "judge", "model": "m", "quantize": "4bit"},
+        "copies": {"kind": "judge", "model": "m", "device": ["cuda:0", "cuda:1"]},
         "both": {"kind": "ensemble", "rewards": ["judge", "half"]},
         "unused": {"kind": "judge", "model": "m"},
     },
@@ -466,6 +468,8 @@ def recipe(
         ({"refit": {"reward": "correct"}}, "`correct` has no weights here"),
         ({"refit": {"reward": "both"}}, "`both` has no weights here"),
         ({"refit": {"reward": "served"}, "reward": "served"}, "`served` has no weights here to fit"),
+        ({"refit": {"reward": "packed"}, "reward": "packed"}, "set rewards.packed.quantize to none"),
+        ({"refit": {"reward": "copies"}, "reward": "copies"}, "its `device` to one device"),
         ({"refit": {"reward": "half"}}, "lost in `bfloat16` weights; set rewards.half.dtype to float32, or `lora`"),
         ({"refit": {"reward": "judge"}, "labeled": False}, "no term is verifiable.*set `data`"),
         ({"refit": {"reward": "judge", "data": "free"}}, "refit.data: data set `free` has `labeled: false`"),

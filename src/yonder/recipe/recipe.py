@@ -207,6 +207,13 @@ def _check_refit(recipe: Recipe, stage: DistillStage, key: str) -> None:
             f"{key}.reward: `{refit.reward}` has no weights here to fit; name a judge with `backend: local` or a "
             "classifier"
         )
+    if isinstance(settings, JudgeSettings) and (
+        settings.quantize != "none" or settings.device == "spread" or not isinstance(settings.device, str)
+    ):
+        raise ValueError(
+            f"{key}.reward: packed weights, copies and spread layers are not trained; set rewards.{refit.reward}.quantize "
+            "to none and its `device` to one device"
+        )
     if settings.dtype != "float32" and refit.lora is None:
         raise ValueError(
             f"{key}: steps of {refit.lr:g} are lost in `{settings.dtype}` weights; set rewards.{refit.reward}.dtype to "

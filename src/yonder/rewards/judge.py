@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from yonder.core.judging import judge_value
-from yonder.schema import JudgeScore, Prompt, Rollout, Score
+from yonder.schema import JudgeScore, Response, Rollout, Score
 
 
 class Verdict(NamedTuple):
@@ -54,25 +54,21 @@ class JudgeReward:
         """Score rollouts: what a guard catches is 0 without asking the judge, and says so in `details["guard"]`."""
         gated = [self._gate(rollout) for rollout in rollouts]
         asked = [rollout for rollout, gate in zip(rollouts, gated, strict=True) if gate is None]
-        answers = iter(self.score([(self._question(rollout.prompt), rollout.response) for rollout in asked]))
+        answers = iter(self._judge([shown_pair(rollout, self.rules) for rollout in asked]))
         return [gate if gate is not None else next(answers) for gate in gated]
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[JudgeScore]:
         """Score (question, response) pairs."""
-        shown = [(question, self._shown(response)) for question, response in pairs]
+        return self._judge([(question, shown_response(response, self.rules)) for question, response in pairs])
+
+    def _judge(self, shown: Sequence[tuple[str, str]]) -> list[JudgeScore]:
         distinct = list(dict.fromkeys(shown))
         verdicts = dict(zip(distinct, self.model.verdicts(distinct), strict=True)) if distinct else {}
         return [self._score(verdicts[pair]) for pair in shown]
 
-    def _question(self, prompt: Prompt) -> str:
-        return with_reference(prompt.question, prompt.reference) if self.rules.show_reference else prompt.question
-
     def _gate(self, rollout: Rollout) -> JudgeScore | None:
         found = guarded(rollout, self.rules)
         return None if found is None else JudgeScore(0.0, f"{found[1]}: not judged", {"guard": found[0]})
-
-    def _shown(self, response: str) -> str:
-        return strip_commentary(response) if self.rules.program and not self.rules.keep_docstring else response
 
     def _score(self, verdict: Verdict) -> JudgeScore:
         facts = verdict._asdict()
@@ -98,6 +94,18 @@ class JudgeRolloutReward:
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score a batch of rollouts."""
         return self.judge.score_rollouts(rollouts)
+
+
+def shown_pair(given: Rollout | Response, rules: JudgeRules) -> tuple[str, str]:
+    """The question and the response as the judge reads them."""
+    of = given.prompt if isinstance(given, Rollout) else given
+    question = with_reference(of.question, of.reference) if rules.show_reference else of.question
+    return question, shown_response(given.response, rules)
+
+
+def shown_response(response: str, rules: JudgeRules) -> str:
+    """A response as the judge reads it: of a program, without comments and docstrings."""
+    return strip_commentary(response) if rules.program and not rules.keep_docstring else response
 
 
 def with_reference(question: str, reference: str | None) -> str:

@@ -10,7 +10,7 @@ from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt
 from yonder.models.classifier import Classifier, LocalClassifier, classifier_tokens
 from yonder.models.policy import Policy
-from yonder.rewards.judge import strip_commentary
+from yonder.rewards.judge import JudgeRules, shown_pair
 from yonder.schema import Response
 from yonder.training.checkpoint import Trainable
 from yonder.training.rollout import derived_seed
@@ -32,13 +32,13 @@ class Trainee:
     quality: Callable[[Sequence[Response]], Callable[[], dict[str, float]]]  # held-out responses -> a measurement
 
 
-def judge_trainee(policy: Policy, judge: LocalJudge, bare: bool, solve_loss: float) -> Trainee:
-    """A causal LM that learns to answer Yes or No. `bare`: it reads programs without comments and docstrings."""
+def judge_trainee(policy: Policy, judge: LocalJudge, rules: JudgeRules, solve_loss: float) -> Trainee:
+    """A causal LM that learns to answer Yes or No. `rules`: what of a question and a response it is shown."""
     return Trainee(
         policy,
         LanguageLoss(policy, solve_loss),
-        lambda responses: judge_examples(responses, judge.prompt, judge.max_tokens, bare),
-        lambda responses: judge_quality(judge, responses, bare),
+        lambda responses: judge_examples(responses, judge.prompt, judge.max_tokens, rules),
+        lambda responses: judge_quality(judge, responses, rules),
     )
 
 
@@ -63,12 +63,14 @@ def split_by_question(
     return sides
 
 
-def judge_examples(responses: Sequence[Response], prompt: JudgePrompt, max_tokens: int, bare: bool) -> list[Example]:
+def judge_examples(
+    responses: Sequence[Response], prompt: JudgePrompt, max_tokens: int, rules: JudgeRules
+) -> list[Example]:
     """The judge prompt as context and the label's token as target; the context of right responses teaches to solve."""
     examples: list[Example] = []
     for response in responses:
-        shown = strip_commentary(response.response) if bare else response.response
-        ids, truncated = prompt.tokens(response.question, shown, max_tokens)
+        question, shown = shown_pair(response, rules)
+        ids, truncated = prompt.tokens(question, shown, max_tokens)
         if not truncated:  # a cut response is not what its label speaks of
             label = prompt.labels.yes_ids[0] if response.correct else prompt.labels.no_ids[0]
             right = bool(response.correct)
@@ -87,9 +89,11 @@ def classifier_examples(responses: Sequence[Response], classifier: LocalClassifi
     ]
 
 
-def judge_quality(judge: LocalJudge, responses: Sequence[Response], bare: bool) -> Callable[[], dict[str, float]]:
+def judge_quality(
+    judge: LocalJudge, responses: Sequence[Response], rules: JudgeRules
+) -> Callable[[], dict[str, float]]:
     """Figures of a judge on held-out responses; those that it cannot read are left out."""
-    pairs = [(r.question, strip_commentary(r.response) if bare else r.response) for r in responses]
+    pairs = [shown_pair(response, rules) for response in responses]
 
     def measure() -> dict[str, float]:
         verdicts = judge.verdicts(pairs)
