@@ -34,6 +34,7 @@ PACKAGES = (
     "math-verify",
     "numpy",
     "safetensors",
+    "peft",
 )
 
 
