@@ -98,6 +98,16 @@ def test_other_kinds_of_file_read_alike(file: Path, command: Any) -> None:
         assert [row["note"] for row in read_lines(folder / output)] == [row["note"] for row in rows]
 
 
+def test_a_judge_that_is_shown_references_reads_their_column(file: Path, command: Any) -> None:
+    file.write_text("".join(json.dumps(row | {"reference": "41"}) + "\n" for row in ROWS[:4]), encoding="utf-8")
+    code, _, _ = command(file, "--set", "show_reference=true")
+    assert code == 0
+    asked = [(f"{QUESTION}\n\nReference answer:\n41", row["response"]) for row in ROWS[:4]]
+    expected = [score.logit_gap for score in load_judge({"model": "yonder:judge"}).score(asked)]
+    written = read_lines(file.with_name("answers.scored.jsonl"))
+    assert [row["logit_gap"] for row in written] == pytest.approx(expected, abs=1e-3)
+
+
 def test_no_verdict_is_null_and_counted(file: Path, command: Any) -> None:
     code, said, _ = command(file, "--set", "max_tokens=20", "--json")
     assert code == 0

@@ -48,10 +48,17 @@ def test_every_kind_of_file_reads_alike(tmp_path: Path) -> None:
 
 
 def test_columns_are_mapped(tmp_path: Path) -> None:
-    row = {"Problem": "Profit?", "choices": ["4", "8"], "key": "b", "subject": "gain", "uid": 7.0}
-    columns = {"question": "Problem", "options": "choices", "answer": "key", "category": "subject", "id": "uid"}
+    row = {"Problem": "Profit?", "choices": ["4", "8"], "key": "b", "subject": "gain", "uid": 7.0, "gold": "Eight."}
+    columns = {"reference": "gold"} | {
+        "question": "Problem",
+        "options": "choices",
+        "answer": "key",
+        "category": "subject",
+        "id": "uid",
+    }
     (record,) = read_file(write(tmp_path / "q.jsonl", lines([row])), columns)
     assert (record.id, record.question, record.category) == ("7", "Profit?", "gain")
+    assert record.reference == "Eight."
     assert (record.options, record.answer, record.value) == (("4", "8"), "B", "8")
 
 

@@ -1,10 +1,14 @@
 """The four task formats, character by character."""
 
+from dataclasses import replace
+
 import pytest
 
 from yonder.data.records import Record
+from yonder.data.responses import as_rollout, label
 from yonder.data.tasks import build_prompt, without_ending
 from yonder.recipe.data import TaskSettings
+from yonder.schema import Completion, Response, Rollout, Score
 
 PROGRAM = 'def solution():\n    """Old question."""\n    a = 48 / 2\n    return 48 + a\n'
 RECORD = Record("1", "How many clips?", "72", PROGRAM, "48/2 = 24.\nTherefore, the answer is <72>.", category="easy")
@@ -62,6 +66,14 @@ def test_unlabeled_hides_answer_and_solution(kind: str) -> None:
     prompt = build_prompt(CHOICE, TaskSettings.model_validate({"format": kind}), labeled=False)
     assert prompt.answer is None
     assert prompt.solution is None
+
+
+def test_a_reference_stays_on_unlabeled_prompts_and_in_collected_responses() -> None:
+    record = replace(RECORD, reference="Half as many.")
+    prompt = build_prompt(record, TaskSettings(format="open"), labeled=False)
+    assert (prompt.answer, prompt.reference) == (None, "Half as many.")
+    collected = label(Rollout(prompt, (), Completion((), (), "24", True)), Score(None, "no label"), "s", 1.0)
+    assert as_rollout(Response(**collected.to_json())).prompt.reference == "Half as many."
 
 
 def test_no_solution_without_its_source() -> None:

@@ -211,8 +211,8 @@ def _check_refit(recipe: Recipe, stage: DistillStage, key: str) -> None:
         settings.quantize != "none" or settings.device == "spread" or not isinstance(settings.device, str)
     ):
         raise ValueError(
-            f"{key}.reward: packed weights, copies and spread layers are not trained; set rewards.{refit.reward}.quantize "
-            "to none and its `device` to one device"
+            f"{key}.reward: packed weights, copies and spread layers are not trained; set "
+            f"rewards.{refit.reward}.quantize to none and its `device` to one device"
         )
     if settings.dtype != "float32" and refit.lora is None:
         raise ValueError(
