@@ -2,8 +2,9 @@
 
 python benchmarks/judge.py [PAIRS] [REPEATS] [DEVICE] [DTYPE]        # default: 128 3 cpu float32
 
-Three sets of real questions and programs: mixed lengths (every third response repeats some other solutions), the
-programs alone, and groups of 8 programs to a question as GRPO samples them. The other ways: transformers with
+Sets of real questions and programs: mixed lengths (every third response repeats some other solutions), the programs
+alone, groups of 8 programs to a question as GRPO samples them, and such groups after long questions (12 in one). The
+other ways: transformers with
 `logits_to_keep=1` on batches in order of arrival, padded to the longest; and a judge that writes 8 tokens that are then
 parsed (a reason before the verdict would take more). All run alternately; ratios are medians over the repeats.
 """
@@ -33,7 +34,7 @@ Way = Callable[[Pairs], list[float]]
 
 
 def texts(count: int) -> dict[str, Pairs]:
-    """The three sets, `count` pairs each."""
+    """The sets, `count` pairs each."""
     rng = random.Random(0)
     records = [r for r in read_records(DataSettings(source="gsm8k"), "gsm8k") if r.program]
     chosen = rng.sample(records, count)
@@ -44,7 +45,10 @@ def texts(count: int) -> dict[str, Pairs]:
     alone = [(r.question, str(r.program)) for r in chosen]
     mixed = [(q, "\n".join([p, *others(5 * (i % 3 == 0))])) for i, (q, p) in enumerate(alone)]
     grouped = [(r.question, program) for r in chosen[: count // GROUP] for program in others(GROUP)]
-    return {"mixed lengths": mixed, "programs": alone, f"groups of {GROUP}": grouped}
+    long = ["\n".join(r.question for r in rng.sample(records, 12)) for _ in range(count // GROUP)]
+    after_long = [(question, program) for question in long for program in others(GROUP)]
+    groups = f"groups of {GROUP}"
+    return {"mixed lengths": mixed, "programs": alone, groups: grouped, f"{groups}, long questions": after_long}
 
 
 class Bench:
