@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from yonder.errors import RecipeError, TrainingError
-from yonder.evaluation.admission import Admission
+from yonder.evaluation.judge_check.admission import Admission
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import TrustSettings
 from yonder.recipe.stages import CheckJudgeStage, DistillStage, StageSettings

@@ -21,11 +21,11 @@ from yonder.data.responses import (
     reference_response,
 )
 from yonder.errors import DataError, StorageError
-from yonder.evaluation.admission import MASS_FAIL
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
-from yonder.evaluation.check_text import check_sentences
-from yonder.evaluation.judge_check import CheckPlan
-from yonder.evaluation.measuring import measure_judge
+from yonder.evaluation.judge_check.admission import MASS_FAIL
+from yonder.evaluation.judge_check.check import CheckPlan
+from yonder.evaluation.judge_check.measuring import measure_judge
+from yonder.evaluation.judge_check.sentences import check_sentences
 from yonder.models.policy import Policy
 from yonder.plans import (
     completions_per_step,

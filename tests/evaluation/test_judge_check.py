@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from yonder.core.statistics import wilson
-from yonder.evaluation.admission import admit
-from yonder.evaluation.judge_check import CheckPlan, JudgeCheck, check_judge
-from yonder.evaluation.judge_fit import development_half
+from yonder.evaluation.judge_check.admission import admit
+from yonder.evaluation.judge_check.check import CheckPlan, JudgeCheck, check_judge
+from yonder.evaluation.judge_check.fitted import development_half
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 

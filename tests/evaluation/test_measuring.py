@@ -10,9 +10,9 @@ import pytest
 from tests.models.tiny import causal_lm, tokenizer
 from yonder.core.votes import Answer
 from yonder.data.responses import label, outcome
-from yonder.evaluation.check_text import check_sentences
-from yonder.evaluation.judge_check import CheckPlan
-from yonder.evaluation.measuring import measure_judge, speed_of
+from yonder.evaluation.judge_check.check import CheckPlan
+from yonder.evaluation.judge_check.measuring import measure_judge, speed_of
+from yonder.evaluation.judge_check.sentences import check_sentences
 from yonder.judges.likelihood import Written, mean_loglikelihoods
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt

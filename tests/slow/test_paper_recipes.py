@@ -43,7 +43,10 @@ CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if not enable_
 @pytest.fixture(autouse=True)
 def one_thread_and_any_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setattr("yonder.evaluation.admission.MASS_FAIL", 0.0)  # a random judge hardly ever says Yes or No
+    # a random judge hardly ever says Yes or No
+    monkeypatch.setattr(
+        "yonder.evaluation.judge_check.admission.MASS_FAIL", 0.0
+    )  # a random judge hardly ever says Yes or No
 
 
 def tiny(family: str) -> FreshModel:

@@ -7,8 +7,8 @@ from typing import Any
 
 from yonder.core import calibration
 from yonder.core.statistics import wilson
-from yonder.evaluation.judge_check import judged_rows
-from yonder.evaluation.judged import Judged, drawn_pairs
+from yonder.evaluation.judge_check.check import judged_rows
+from yonder.evaluation.judge_check.rows import Judged, drawn_pairs
 from yonder.schema import Interval, JudgeScore, Response
 
 FIGURES = {"accuracy": "accuracy", "auroc": "AUROC", "pairwise": "pairwise accuracy"}

@@ -12,11 +12,12 @@ from yonder.core import calibration
 from yonder.core.calibration import ReliabilityBin
 from yonder.core.resampling import RESAMPLES
 from yonder.core.statistics import wilson
-from yonder.evaluation.admission import MASS_FAIL, Admission, admit
-from yonder.evaluation.attack_table import AttackTable, attack_table
-from yonder.evaluation.judge_choice import Baseline, BestOfRow, baseline, best_of
-from yonder.evaluation.judge_fit import Fitted, fit_half
-from yonder.evaluation.judge_slices import (
+from yonder.evaluation.judge_check.admission import MASS_FAIL, Admission, admit
+from yonder.evaluation.judge_check.attack_table import AttackTable, attack_table
+from yonder.evaluation.judge_check.choice import Baseline, BestOfRow, baseline, best_of
+from yonder.evaluation.judge_check.fitted import Fitted, fit_half
+from yonder.evaluation.judge_check.rows import Judged, drawn_pairs, figures_of, judged, questions_of
+from yonder.evaluation.judge_check.slices import (
     LengthSlice,
     OutcomeSlice,
     SourceRow,
@@ -25,7 +26,6 @@ from yonder.evaluation.judge_slices import (
     by_source,
     histogram,
 )
-from yonder.evaluation.judged import Judged, drawn_pairs, figures_of, judged, questions_of
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 NOT_MEASURED = "not measured"  # of a likelihood

@@ -7,7 +7,7 @@ from yonder.core.best_of import BestOf, best_of_n
 from yonder.core.calibration import pairwise_wins
 from yonder.core.resampling import figures
 from yonder.core.statistics import bootstrap_mean, wilson
-from yonder.evaluation.judged import DRAW_SEED, Judged, drawn_pairs
+from yonder.evaluation.judge_check.rows import DRAW_SEED, Judged, drawn_pairs
 from yonder.schema import Interval
 
 SIZES = (4, 16)

@@ -1,6 +1,6 @@
 """A judge check in a few lines, for a terminal."""
 
-from yonder.evaluation.judge_check import JudgeCheck, Speed
+from yonder.evaluation.judge_check.check import JudgeCheck, Speed
 from yonder.schema import Interval
 
 

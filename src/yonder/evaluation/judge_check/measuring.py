@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from yonder.data.responses import as_rollout
-from yonder.evaluation.judge_check import CheckPlan, JudgeCheck, Speed, check_judge, judged_rows
-from yonder.evaluation.judged import drawn_pairs
+from yonder.evaluation.judge_check.check import CheckPlan, JudgeCheck, Speed, check_judge, judged_rows
+from yonder.evaluation.judge_check.rows import drawn_pairs
 from yonder.judges.likelihood import Written, mean_loglikelihoods
 from yonder.judges.local import LocalJudge
 from yonder.judges.replicas import Replicas

@@ -8,7 +8,7 @@ import numpy as np
 
 from yonder.core import calibration
 from yonder.data.responses import outcome
-from yonder.evaluation.judged import Judged, figures_of
+from yonder.evaluation.judge_check.rows import Judged, figures_of
 from yonder.schema import Interval, Response
 
 HISTOGRAM_BINS = 10

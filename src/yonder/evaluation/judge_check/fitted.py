@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from yonder.core import calibration
 from yonder.core.judging import judge_value
 from yonder.core.resampling import figures
-from yonder.evaluation.judged import DRAW_SEED, Judged, questions_of
+from yonder.evaluation.judge_check.rows import DRAW_SEED, Judged, questions_of
 from yonder.schema import Interval
 
 
