@@ -44,9 +44,7 @@ CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}{% if not enable_
 def one_thread_and_any_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     # a random judge hardly ever says Yes or No
-    monkeypatch.setattr(
-        "yonder.evaluation.judge_check.admission.MASS_FAIL", 0.0
-    )  # a random judge hardly ever says Yes or No
+    monkeypatch.setattr("yonder.evaluation.judge_check.admission.MASS_FAIL", 0.0)
 
 
 def tiny(family: str) -> FreshModel:
