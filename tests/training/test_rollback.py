@@ -101,6 +101,23 @@ def test_rollback_restores_the_good_weights_and_moves_the_weight(tmp_path: Path)
     assert rows[-1]["terms/word@s0/reward_mean"] > 2 * rows[0]["terms/word@s0/reward_mean"]  # the truth is learned now
 
 
+def test_two_rewards_that_trip_at_once_are_one_rollback(tmp_path: Path) -> None:
+    made = hacked(tmp_path, 40)
+    word, judge = terms()
+    made.terms = [word, replace(judge, weight=0.5), replace(judge, reward_name="other", weight=0.5)]
+    made.value_outputs = [0, 1, 2]
+    made.probes = [*made.probes, replace(made.probes[0], reward_name="other")]
+    made.monitor = Monitor(RULES, made.terms, made.probes, "word")
+    result = made.run()
+    rolled = [
+        (event["step"], event["reward"]) for event in lines(tmp_path, "events.jsonl") if event["action"] == "rollback"
+    ]
+    assert [reward for _, reward in rolled] == ["judge", "other"] and rolled[0][0] == rolled[1][0]
+    assert result["rollbacks"] == 1
+    assert result["weights"] == {"word@s0": 1.0, "judge@s1": 0.0, "other@s1": 0.0}
+    assert lines(tmp_path, "metrics.jsonl")[-1]["step"] == 40
+
+
 def test_resumed_after_a_rollback_equals_unbroken(tmp_path: Path) -> None:
     whole = hacked(tmp_path / "whole", 30)
     whole.run()

@@ -163,9 +163,9 @@ class Distiller:
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
-        stopped, refitted = "", False
+        stopped, refitted, returned = "", False, False
         for trip in trips:
-            action = "warn" if stopped or refitted else self.safety.decide(trip, self.terms)
+            action = "warn" if stopped or refitted else self.safety.decide(trip, self.terms, returned)
             found = self.refit.fit(self.step) if self.refit is not None and action == "refit" else None
             if found is not None and not found.done:
                 action, trip = "stop-at-good", replace(trip, message=f"{trip.message}; {found.message}")
@@ -177,8 +177,9 @@ class Distiller:
             if found is not None:
                 self._tell(found, metrics)
                 refitted = found.done
-            if action in ("rollback", "stop-at-good", "refit"):
+            if action in ("rollback", "stop-at-good", "refit") and not returned:
                 self._return_to_good(judge_too=action != "refit")
+                returned = True
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
         if not trips:

@@ -92,15 +92,16 @@ class Safety:
             return set()
         return {*self._young, *([] if self.good_step is None else [self.good_step])}
 
-    def decide(self, trip: Trip, terms: Sequence[Term]) -> str:
-        """`warn`, `stop` (as things are), `stop-at-good`, `rollback` or `refit`."""
+    def decide(self, trip: Trip, terms: Sequence[Term], returned: bool = False) -> str:
+        """`warn`, `stop` (as things are), `stop-at-good`, `rollback` or `refit`. `returned`: another trip of this
+        iteration has brought the good weights back, which counts once."""
         if trip.rule == NEEDS_NO_ROLLBACK:
             return "stop"
         trained = any(term.reward_name == trip.reward and term.weight > 0 for term in terms)
         if self.action == "warn" or not trained:
             return "warn"  # also where nothing is trained on the reward (any more)
         possible = {"rollback": self.verifier is not None, "refit": trip.reward in self.refits}
-        if possible.get(self.action, False) and self.rollbacks < self.max_rollbacks:
+        if possible.get(self.action, False) and (returned or self.rollbacks < self.max_rollbacks):
             return self.action
         return "stop-at-good"
 
