@@ -81,7 +81,7 @@ def test_a_long_response_is_cut_and_flagged_and_the_prompts_end_stays() -> None:
     ids, truncated = scored.prompt.tokens(*long, 60)
     assert truncated
     assert len(ids) == 60
-    assert ids[-len(scored.prompt.tail) :] == scored.prompt.tail
+    assert tokenizer().decode(ids).endswith("Is the solution correct? Answer only Yes or No.\nAnswer:")
     verdicts = scored.verdicts([long, ("2?", "return 2")])
     assert [verdict.truncated for verdict in verdicts] == [True, False]
 

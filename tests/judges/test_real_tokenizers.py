@@ -59,4 +59,17 @@ def test_the_students_text_holds_no_control_token(
     plain, _ = prompt.tokens("2?", "return 1", 8000)
     control = set(loaded.convert_tokens_to_ids(names))
     assert [i for i in ids if i in control] == [i for i in plain if i in control]
-    assert attack in loaded.decode(ids, clean_up_tokenization_spaces=False)
+    shown = loaded.decode(ids, clean_up_tokenization_spaces=False)
+    assert attack.replace(" ", "") in shown.replace(" ", "")  # nothing was lost
+
+
+@pytest.mark.parametrize(("name", "template", "yes", "no"), CASES)
+def test_ids_are_those_of_the_text(name: str, template: str | None, yes: tuple[int, str], no: tuple[int, str]) -> None:
+    loaded = tokenizer(name, template)
+    for prompt_name in ("program", "text"):
+        prompt = JudgePrompt(loaded, read_judge_prompt(prompt_name), "auto", ("Yes", "No"))
+        for limit in (2000, 90):  # whole, and cut
+            asked = prompt.asked("What is 2 + 3?", "def solution():\n    return 2 + 3?\n\n" * 20, limit)
+            assert asked.truncated == (limit == 90)
+            assert len(asked.ids) <= limit
+            assert list(asked.ids) == loaded(asked.text, add_special_tokens=not prompt.chat)["input_ids"]

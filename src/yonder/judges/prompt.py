@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -61,8 +62,8 @@ class Asked(NamedTuple):
 class JudgePrompt:
     """A judge prompt for one tokenizer: fixed pieces of text around the question and the response.
 
-    The student's text is encoded on its own, with control tokens as plain text, so it cannot end its turn or speak
-    for the judge.
+    In the student's text every control token is spelled apart, so it cannot end its turn or speak for the judge. The
+    whole text is encoded at once: its ids are those that a server makes of the same text.
     """
 
     def __init__(
@@ -85,10 +86,9 @@ class JudgePrompt:
         head, rest = text.split(SENTINELS[0])
         middle, tail = rest.split(SENTINELS[1])
         self.rendered = head + "{question}" + middle + "{response}" + tail
-        self._texts = (middle, tail)
-        self.head = self._encode(head, special=not self.chat)
-        self.middle = self._encode(middle)
-        self.tail = self._encode(tail)
+        self._pieces = (head, middle, tail)
+        self._control_ids = control_ids(tokenizer)
+        self._own_controls = self._controls_in(self._encode(head + middle + tail, special=not self.chat))
         self.labels = self._labels(tail, labels, every_spelling)
         self.identity = f"{self.rendered}|{self.labels.yes_ids}|{self.labels.no_ids}"
 
@@ -97,13 +97,8 @@ class JudgePrompt:
 
         No tokens where the question alone leaves no room: a judge that reads no response cannot judge it.
         """
-        middle, tail = self._around(question, response)
-        fixed = self.head + self.plain(question) + middle
-        shown = self.plain(response)
-        room = limit - len(fixed) - len(tail)
-        if room <= 0:
-            return [], True
-        return fixed + shown[:room] + tail, len(shown) > room
+        _, ids, truncated = self._fitted(question, response, limit)
+        return ids, truncated
 
     def before_answer(self, question: str) -> list[int]:
         """The question alone up to where an answer to it begins: a user's turn in the chat template, else a line."""
@@ -115,16 +110,8 @@ class JudgePrompt:
 
     def asked(self, question: str, response: str, limit: int) -> Asked:
         """The prompt as token ids and as text, for servers. In the text every control token is spelled apart."""
-        ids, truncated = self.tokens(question, response, limit)
-        if not ids:
-            return Asked((), "", True, too_long(limit))
-        template = self.rendered.replace(FENCE, fence_of(question, response))
-        if truncated:
-            middle, tail = self._around(question, response)
-            before = len(self.head) + len(self.plain(question)) + len(middle)
-            response = cast(str, self.tokenizer.decode(ids[before : len(ids) - len(tail)]))
-        text = fill(template, apart(self._controls, question), apart(self._controls, response))
-        return Asked(tuple(ids), text, truncated)
+        text, ids, truncated = self._fitted(question, response, limit)
+        return Asked(tuple(ids), text, truncated) if ids else Asked((), "", True, too_long(limit))
 
     def sentence(self) -> str:
         """What is read, and after which words."""
@@ -134,13 +121,35 @@ class JudgePrompt:
         tokens = ", ".join(f"{text!r} ({i})" for text, i in pairs)
         return f"reads {tokens} after {self.rendered[-TAIL_SHOWN:]!r}"
 
-    def _around(self, question: str, response: str) -> tuple[list[int], list[int]]:
-        """What stands between question and response, and after it."""
-        if FENCE not in self.rendered:
-            return self.middle, self.tail
-        fence = fence_of(question, response)
-        middle, tail = (self._encode(text.replace(FENCE, fence)) for text in self._texts)
-        return middle, tail
+    def _fitted(self, question: str, response: str, limit: int) -> tuple[str, list[int], bool]:
+        """Text and tokens with as much of the response as fits, and whether it was cut; no tokens where none does."""
+        fence, question = fence_of(question, response), apart(self._controls, question)
+        shown = apart(self._controls, response)
+        text, ids = self._whole(question, shown, fence)
+        if len(ids) <= limit:
+            return text, ids, False
+        written = self._encode(shown)
+        room = len(written)
+        while len(ids) > limit:  # what is cut may merge differently with what follows, so it is counted again
+            room -= len(ids) - limit
+            if room <= 0:
+                return "", [], True
+            part = cast(str, self.tokenizer.decode(written[:room], clean_up_tokenization_spaces=False))
+            text, ids = self._whole(question, apart(self._controls, part.rstrip("\ufffd")), fence)
+        return text, ids, True
+
+    def _whole(self, question: str, shown: str, fence: str) -> tuple[str, list[int]]:
+        """The prompt with both texts in it, and its tokens."""
+        head, middle, tail = (piece.replace(FENCE, fence) for piece in self._pieces)
+        text = head + question + middle + shown + tail
+        ids = self._encode(text, special=not self.chat)
+        if self._controls_in(ids) != self._own_controls:  # two texts that stand side by side spell a control token
+            first = self._encode(head, special=not self.chat)
+            ids = [*first, *(token for part in (question, middle, shown, tail) for token in self._encode(part))]
+        return text, ids
+
+    def _controls_in(self, ids: Sequence[int]) -> int:
+        return sum(token in self._control_ids for token in ids)
 
     def _encode(self, text: str, special: bool = False) -> list[int]:
         ids = cast(list[int], self.tokenizer(text, add_special_tokens=special)["input_ids"])
@@ -237,9 +246,18 @@ def too_long(limit: int) -> str:
     return f"the question alone fills the judge's {limit} tokens; raise `max_tokens`"
 
 
+def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The ids of these added tokens."""
+    return frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if is_control(token.content))
+
+
+def is_control(name: str) -> bool:
+    """Runs of white space and single letters are no controls."""
+    return len(name) > 1 and bool(name.strip())
+
+
 def controls(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """What finds the added tokens of a tokenizer in a text; runs of white space and single letters are no controls."""
-    names = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    names = {name for name in names if len(name) > 1 and name.strip()}
+    """What finds the added tokens of a tokenizer in a text."""
+    names = {token.content for token in tokenizer.added_tokens_decoder.values() if is_control(token.content)}
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     return re.compile("|".join(re.escape(name) for name in longest_first)) if names else None
