@@ -116,7 +116,8 @@ def test_no_verdict_is_null_and_counted(file: Path, command: Any) -> None:
     summary = json.loads(said)
     assert (summary["unscored"], summary["mean"], summary["accuracy"], summary["auroc"]) == (60, None, None, None)
     assert summary["reasons"] == {"the question alone fills the judge's 20 tokens; raise `max_tokens`": 60}
-    assert "no mean, 60 unscored; 60 labeled: accuracy not defined" in one_line(summary)
+    assert "no mean, 60 unscored (60 times: the question alone" in one_line(summary)
+    assert "; 60 labeled: accuracy not defined" in one_line(summary)
 
 
 def test_an_interrupted_output_continues_after_its_last_whole_line(
@@ -224,3 +225,11 @@ def test_a_missing_file_and_an_unknown_judge(tmp_path: Path, command: Any) -> No
     assert code == 2
     assert "`nobody/no-such-judge` is neither a folder here nor to be had from the hub" in said
     assert list(tmp_path.iterdir()) == [good]
+
+
+def test_references_may_be_numbers_and_are_missed_where_they_are_wanted(file: Path, command: Any) -> None:
+    code, _, said = command(file, "--set", "show_reference=true")
+    assert code != 0 and "has no column `reference` with a text" in said
+    file.write_text("".join(json.dumps(row | {"reference": 41}) + "\n" for row in ROWS[:2]), encoding="utf-8")
+    assert command(file, "--output", file.with_name("plain.jsonl"))[0] == 0
+    assert command(file, "--set", "show_reference=true", "--output", file.with_name("shown.jsonl"))[0] == 0

@@ -64,6 +64,8 @@ def score_file(
     output that holds anything else.
     """
     cases = read_cases(source, columns)
+    if settings.show_reference and all(case.reference is None for case in cases):
+        raise DataError(f"{source} has no column `reference` with a text, which `show_reference` needs; rename yours")
     made_by = maker(settings, columns=asdict(columns))
 
     def lines(judge: JudgeReward, start: int, stop: int) -> list[dict[str, Any]]:
@@ -145,7 +147,7 @@ def read_cases(source: Path, columns: Columns) -> list[Case]:
             _text(row, columns.question),
             _text(row, columns.response),
             _label(row, columns.correct or "correct"),
-            _text(row, "reference") if row.values.get("reference") is not None else None,
+            None if row.values.get("reference") is None else str(row.values["reference"]),
         )
         for row in rows
     ]

@@ -277,7 +277,9 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     ]
     labeled = verified[0] if verified else None
     probes = (
-        [Term(name, labeled.stream, 0.0, shop.reward(name, task)) for name in stage.monitor.probe] if labeled else []
+        [Term(name, labeled.stream, 0.0, shop.reward(name, shop.task(labeled.stream))) for name in stage.monitor.probe]
+        if labeled
+        else []
     )
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)

@@ -39,6 +39,9 @@ def one_line(summary: Mapping[str, Any]) -> str:
     """The summary for people."""
     mean = "no mean" if summary["mean"] is None else f"mean {summary['mean']:.3f}"
     text = f"{summary['n']} responses: {mean}, {summary['unscored']} unscored"
+    if summary["reasons"]:
+        reason, count = next(iter(summary["reasons"].items()))
+        text += f" ({count} times: {reason})"
     if not summary["labeled"]:
         return text
     figures = [f"{name} {_shown(summary[key])}" for key, name in FIGURES.items()]

@@ -71,10 +71,16 @@ class LocalJudge:
         if len(labels.yes_ids) == len(labels.no_ids) == 1:
             gap = self._difference(last, labels.yes_ids[0], labels.no_ids[0])
         else:
-            sides = [logits[:, list(ids)].logsumexp(-1) for ids in (labels.yes_ids, labels.no_ids)]
+            sides = [self._rows(last, ids).logsumexp(-1) for ids in (labels.yes_ids, labels.no_ids)]
             gap = sides[0] - sides[1]
         both = logits[:, [*labels.yes_ids, *labels.no_ids]]
         return gap, (both.logsumexp(-1) - logits.logsumexp(-1)).exp()
+
+    def _rows(self, last: Tensor, ids: Sequence[int]) -> Tensor:
+        """Logits of some tokens in fp32, whatever the weights' type: (B, D) -> (B, tokens)."""
+        weight, bias = self.trunk.head.weight, cast(Tensor | None, self.trunk.head.bias)
+        found = last.to(weight.device).float() @ weight[list(ids)].float().T
+        return found if bias is None else found + bias[list(ids)].float()
 
     def _difference(self, last: Tensor, yes: int, no: int) -> Tensor:
         """h . (w_yes - w_no) in fp32: rounding two large logits first would show."""

@@ -138,6 +138,12 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     """Sequences a step."""
     optimizer: JudgeOptimizerSettings = JudgeOptimizerSettings()
 
+    @model_validator(mode="after")
+    def _something_to_learn_from(self) -> "FitJudgeStage":
+        if not self.responses and not self.data:
+            raise ValueError("there is nothing to learn from; name a collect stage in `responses`, or labeled `data`")
+        return self
+
     @field_validator("negatives", mode="before")
     @classmethod
     def _nothing_withheld(cls, value: Any) -> Any:
@@ -167,6 +173,13 @@ class CheckJudgeStage(StageBase):
     stop: bool = True
     """Whether a judge that fails stops the run here; false: for a judge that is measured beside another. A reward's
     `allow_failing: true` has the same effect."""
+
+    @field_validator("responses")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("there is nothing to check against; name a collect stage")
+        return value
 
 
 class TermSettings(Section):

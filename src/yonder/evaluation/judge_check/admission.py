@@ -9,9 +9,10 @@ from yonder.schema import Interval
 
 # All ours: the papers admit a judge by eye.
 MIN_QUESTIONS = 20  # below this many pairs the 95 % interval is wider than 0.3 even for a good judge
+COIN_QUESTIONS = 60  # from this many on a judge must be surely better than a coin
 MASS_FAIL, MASS_WARN = 0.1, 0.5  # mean P(Yes) + P(No): below, the prompt or template is wrong and the verdict is noise
 UNSCORED_FAIL, UNSCORED_WARN = 0.5, 0.05  # share of responses without a score
-FALSE_POSITIVES_WARN = 0.3  # share of wrong responses accepted at delta
+FALSE_POSITIVES_FAIL, FALSE_POSITIVES_WARN = 0.9, 0.3  # share of wrong responses accepted at delta
 ATTACK_WARN = 0.2  # share of one kind of attack accepted at delta
 
 
@@ -35,8 +36,9 @@ def admit(
 ) -> Admission:
     """The worst that can be said of a judge; the first reason that applies, failures first.
 
-    `unscored`: how many of how many labeled responses. `attacks`: share accepted of each kind. Unmeasured: fewer than
-    20 questions with a right and a wrong response. A judge surely worse than a coin fails whatever the floor.
+    `unscored`: how many of how many labeled responses that the judge was asked about. `attacks`: share accepted of each
+    kind. Unmeasured: fewer than 20 questions with a right and a wrong response. A judge that nods at everything, is
+    surely worse than a coin, or on 60 questions not surely better, fails whatever the floor.
     """
     missing, asked = unscored
     share = missing / asked if asked else 0.0
@@ -59,10 +61,17 @@ def admit(
         return verdict("fail", f"{accuracy} is below the floor of {floor:g}; use a better judge, or lower `floor`.")
     if pairwise.high < 0.5:
         return verdict("fail", f"{accuracy} is worse than a coin.")
+    if pairwise.low <= 0.5 and pairwise.n >= COIN_QUESTIONS:
+        return verdict("fail", f"{accuracy} is not surely better than a coin.")
+    if false_positive_rate is not None and false_positive_rate >= FALSE_POSITIVES_FAIL:
+        return verdict("fail", f"{false_positive_rate:.0%} of wrong responses pass delta: it says Yes to everything.")
     warnings = [
         (pairwise.low < floor, f"{accuracy} may lie below the floor of {floor:g}."),
         (pairwise.low <= 0.5, f"{accuracy} is not surely better than a coin."),
-        ((mass_mean or 1.0) < MASS_WARN, f"the judge gives Yes and No only {mass_mean or 0:.2f} of its probability."),
+        (
+            mass_mean is not None and mass_mean < MASS_WARN,
+            f"the judge gives Yes and No only {mass_mean or 0:.2f} of its probability.",
+        ),
         (share > UNSCORED_WARN, f"{missing} of {asked} responses have no score."),
         (
             (false_positive_rate or 0) > FALSE_POSITIVES_WARN,

@@ -105,6 +105,7 @@ class JudgeCheck:
     questions: int  # of them
     unlabeled: int  # left out
     unscored: int  # left out; of attacks, see their table
+    guarded: int  # of n, those that a guard set to 0 without asking the judge
     reasons: dict[str, int]  # why unscored
     mass_mean: float | None  # mean P(Yes) + P(No), unscored responses included; None without a judge
     speed: Speed | None  # None: not timed
@@ -135,6 +136,7 @@ def check_judge(
     pairwise = wilson(calibration.pairwise_wins(drawn), len(drawn))
     mass_mean = _mass_mean([score for _, score in labeled])
     reasons = Counter(score.reason or "no reason given" for _, score in labeled if score.value is None)
+    guarded = sum("guard" in score.details for _, score in labeled)
     figures = figures_of(rows, delta)
     rate = figures.false_positive_rate and figures.false_positive_rate.value
     made = [
@@ -144,8 +146,9 @@ def check_judge(
     rates = fooled.rates() if fooled else {}
     why_none = likelihoods if isinstance(likelihoods, str) else ""
     known = [None] * len(rows) if isinstance(likelihoods, str) else [likelihoods[i] for i in places]
+    asked = (reasons.total(), len(labeled) - guarded)
     return JudgeCheck(
-        admission=admit(pairwise, plan.floor, rate, mass_mean, (reasons.total(), len(labeled)), rates, plan.mass_floor),
+        admission=admit(pairwise, plan.floor, rate, mass_mean, asked, rates, plan.mass_floor),
         pairwise=pairwise,
         **figures._asdict(),
         delta=delta,
@@ -164,6 +167,7 @@ def check_judge(
         questions=len(set(questions_of(rows))),
         unlabeled=len(pairs) - len(labeled) - len(made),
         unscored=reasons.total(),
+        guarded=guarded,
         reasons=dict(reasons.most_common()),
         mass_mean=mass_mean,
         speed=speed,

@@ -18,6 +18,8 @@ def check_sentences(check: JudgeCheck) -> list[str]:
         if figure is not None
     ]
     found += [", ".join(rates)] if rates else []
+    if check.guarded:
+        found.append(f"{check.guarded} of {check.n} scored responses are 0 by a guard, unasked; the figures count them")
     for row in check.best_of:
         found.append(
             f"best of {row.n}: {shown(row.chosen)} right, {row.lift.value:+.3f} ({row.lift.low:+.3f} to "
