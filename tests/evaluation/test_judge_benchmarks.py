@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -209,14 +208,17 @@ def test_processbench_needs_scores_up_to_the_first_refusal_only() -> None:
     assert figures["gsm8k whole F1"] is None  # of the erroneous one the whole has no score
 
 
-def test_processbench_counts_a_problem_once() -> None:
-    found, missed = solution(0, -1, steps=1), solution(0, 1, steps=1)
-    alike = [
-        one._replace(item=replace(one.item, question=q)) for q in "ab" for one in [found if q == "a" else missed] * 2
-    ]
+def test_processbench_takes_solutions_of_one_problem_as_alike() -> None:
+    gaps = {"a": (-1, -2), "b": (1, 2)}  # both of a are found, both of b are missed
+    alike = [scored("gsm8k", 0, gap, question=problem) for problem in gaps for gap in gaps[problem]]
     error = processbench.score(alike, accepts)["gsm8k error"]
     assert error is not None
     assert (error.low, error.n) == (pytest.approx(wilson(1, 2).low), 4)
+
+
+@pytest.mark.parametrize(("good", "step"), [("110", 2), ("010", 0), ("1", -1), ("", -1)])
+def test_the_first_wrong_step_counts_from_zero(good: str, step: int) -> None:
+    assert processbench.first_wrong(mark == "1" for mark in good) == step
 
 
 # --- rows

@@ -93,6 +93,6 @@ BENCHMARK = Benchmark(
     columns=("id", "problem", "steps", "label"),
     read=read,
     score=score,
-    note="the first wrong step is where the judge first refuses; whole F1, of refusing for any reason, is not published",
+    note="the first wrong step is where the judge first refuses; whole F1 (refusing for any reason) is not published",
     usable=decided,
 )
