@@ -9,7 +9,14 @@ import pytest
 
 import yonder.scoring
 from yonder.cli import app, guarded
+from yonder.data.columns import Row
 from yonder.data.responses import read_lines
+from yonder.evaluation.judge_benchmarks import BENCHMARKS
+from yonder.judge_benchmark import summarise
+from yonder.judges.prompt import JudgePrompt, read_judge_prompt
+from yonder.judges.shared_prefix import groups
+from yonder.models.loading import load_tokenizer
+from yonder.recipe import judge_settings
 
 QUESTION = "tom has n0 apples . he buys n1 apples . how many apples does he have now ?"
 
@@ -163,7 +170,7 @@ def test_cut_responses_and_ties_are_counted(tmp_path: Path, command: Any) -> Non
     assert "│ overall   │          0.0" in said
 
 
-def test_delta_and_tau_decide_whole_solutions(tmp_path: Path, command: Any) -> None:
+def test_delta_and_tau_decide_what_is_refused(tmp_path: Path, command: Any) -> None:
     file = written(tmp_path, "processbench", processbench()[:2])
     strict = ("--prompt", "program", "--set", "delta=0.9", "--set", "tau=100", "--json")
     _, said, _ = command("processbench", "--file", file, *strict)
@@ -175,6 +182,63 @@ def test_delta_and_tau_decide_whole_solutions(tmp_path: Path, command: Any) -> N
     )
     figures = json.loads(said)["figures"]  # delta 0 cuts nothing, so one half decides
     assert (figures["gsm8k error"]["value"], figures["gsm8k correct"]["value"]) == (1.0, 1.0)
+
+
+def test_every_beginning_of_a_solution_is_asked(tmp_path: Path, command: Any) -> None:
+    steps = [program(10), "def more():\n    return solution()", program(20, "-")]
+    rows = [
+        {"id": "gsm8k-0", "problem": QUESTION, "steps": steps, "label": 2},
+        {"id": "gsm8k-1", "problem": QUESTION, "steps": steps[:2], "label": -1},
+    ]
+    code, said, _ = command("processbench", "--file", written(tmp_path, "processbench", rows), "--prompt", "program")
+    assert code == 0
+    lines = read_lines(tmp_path / "processbench.scored.jsonl")
+    assert [line["right"] for line in lines] == [[True, True, False], [True, True]]
+    assert lines[0]["scores"][:2] == lines[1]["scores"]  # the same beginnings
+    assert "0 of 5 responses unscored" in said
+
+
+def test_an_item_is_left_out_that_has_no_score_before_the_first_refusal() -> None:
+    """Gaps -1 is refused, 1 accepted; None has no score."""
+    benchmark = BENCHMARKS["processbench"]
+    made = {
+        "gsm8k-0": (1, [1, -1, None]),  # decided: found
+        "gsm8k-1": (1, [1, None, -1]),  # left out, though the whole has a score
+        "gsm8k-2": (0, [None, -1, -1]),  # left out
+        "gsm8k-3": (-1, [1, 1, None]),  # left out
+        "gsm8k-4": (-1, [1, 1, 1]),
+        "gsm8k-5": (0, [1, 1, -1]),  # not found, refused as a whole
+    }
+    rows = [
+        {"id": name, "problem": name, "steps": ["a", "b", "c"], "label": label} for name, (label, _) in made.items()
+    ]
+    items = [benchmark.read(Row("f.jsonl", row)) for row in rows]
+    lines = [
+        {"scores": [{"value": gap, "logit_gap": gap, "reason": "no mass", "truncated": False} for gap in gaps]}
+        for _, gaps in made.values()
+    ]
+    summary = summarise(benchmark, items, lines, judge_settings("yonder:judge", "steps", []))
+    assert (summary["items"], summary["unscored_items"], summary["unscored"]) == (6, 3, 4)
+    figures = summary["figures"]
+    assert (figures["gsm8k error"]["value"], figures["gsm8k error"]["n"]) == (0.5, 2)
+    assert (figures["gsm8k correct"]["value"], figures["gsm8k correct"]["n"]) == (1.0, 1)
+    assert (figures["gsm8k whole F1"]["value"], figures["gsm8k whole F1"]["n"]) == (1.0, 2)
+
+
+def test_what_beginnings_share(tmp_path: Path) -> None:
+    """With a fence in the prompt the question and what follows it up to the fence, without one also the first step."""
+    row = processbench()[0] | {"steps": ["first step .", "second step .", "third step ."]}
+    item = BENCHMARKS["processbench"].read(Row("f.jsonl", row))
+    plain = tmp_path / "plain.txt"
+    plain.write_text(read_judge_prompt("steps").replace("{fence}", ""), encoding="utf-8")
+    shared: list[str] = []
+    for name in ("steps", str(plain)):
+        prompt = JudgePrompt(load_tokenizer("yonder:tokenizer"), read_judge_prompt(name), "auto", ("Yes", "No"))
+        sequences = [prompt.tokens(item.question, response, 1000)[0] for response in item.responses]
+        (group,) = groups(sequences, [item.question] * 3)
+        shared.append(str(prompt.tokenizer.decode(sequences[0][: group.prefix])))
+    assert QUESTION in shared[0] and "begin with ====" in shared[0] and "first step" not in shared[0]
+    assert "first step ." in shared[1] and "second" not in shared[1]
 
 
 def test_an_interrupted_benchmark_goes_on(tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,18 @@ def summarise(
 ) -> dict[str, Any]:
     """The figures with their intervals, and what stands behind them.
 
-    An item with an unscored response is left out of every figure and counted (`unscored_items`); `ties`: comparisons of
-    a right with a wrong response of the same gap; `truncated`: responses that the judge read a part of.
+    An item whose scores are not enough (an unscored response; in ProcessBench one before the first refused) is left out
+    of every figure and counted (`unscored_items`); `ties`: a right and a wrong response of an item with the same gap;
+    `truncated`: responses that the judge read a part of.
     """
-    scored = [
-        Scored(item, tuple(score["logit_gap"] for score in line["scores"]))
-        for item, line in zip(items, lines, strict=True)
-        if not _unscored(line)
-    ]
     delta = settings.delta or 0.5  # as in a judge check: 0 cuts nothing
-    figures = benchmark.score(scored, lambda gap: judge_value(gap, settings.tau, 0.0) >= delta)
+
+    def accepts(gap: float) -> bool:
+        return judge_value(gap, settings.tau, 0.0) >= delta
+
+    read = [Scored(item, _gaps(line)) for item, line in zip(items, lines, strict=True)]
+    scored = [one for one in read if benchmark.usable(one, accepts)]
+    figures = benchmark.score(scored, accepts)
     every = [score for line in lines for score in line["scores"]]
     reasons = Counter(score["reason"] for score in every if score["value"] is None)
     return {
@@ -74,6 +77,11 @@ def _head(item: Item) -> dict[str, Any]:
 
 def _unscored(line: Line) -> int:
     return sum(score["value"] is None for score in line["scores"])
+
+
+def _gaps(line: Line) -> tuple[float, ...]:
+    """Of the responses before the first one without a score."""
+    return tuple(score["logit_gap"] for score in takewhile(lambda score: score["value"] is not None, line["scores"]))
 
 
 def _fingerprint(items: Sequence[Item]) -> str:

@@ -155,17 +155,70 @@ def test_pairs_of_one_question_are_alike() -> None:
 # --- ProcessBench
 
 
-def test_processbench_is_the_harmonic_mean_at_delta() -> None:
-    wrong = [scored("gsm8k", 0, gap) for gap in (-1, -2, -3, 0.5)]
-    right = [scored("gsm8k", 1, gap) for gap in (0, -0.1)]
-    figures = processbench.score([*wrong, *right], accepts)
-    assert value(figures["gsm8k error"]) == 3 / 4
-    assert value(figures["gsm8k correct"]) == 1 / 2  # a gap at delta passes
-    assert value(figures["gsm8k F1"]) == pytest.approx(2 * 0.75 * 0.5 / 1.25)  # 0.6
-    assert (figures["math F1"], figures["average F1"]) == (None, None)
-    more = [scored(subset, right, 2 * right - 1) for subset in processbench.SUBSETS[1:] for right in (0, 1)]
-    assert value(processbench.score([*wrong, *right, *more], accepts)["average F1"]) == pytest.approx((0.6 + 3) / 4)
-    assert value(processbench.score([scored("math", 0, 1), scored("math", 1, -1)], accepts)["math F1"]) == 0
+def solution(label: int, *gaps: float, steps: int = 3, subset: str = "gsm8k") -> Scored:
+    """A solution whose first wrong step is `label`, with the gaps of its beginnings."""
+    right = tuple(label == -1 or k < label for k in range(steps))
+    return Scored(Item("x", subset, f"{label} {gaps}", ("r",) * steps, right), gaps)
+
+
+ERRONEOUS = [
+    solution(1, 1, -1, 1),  # found, though the judge likes the whole again
+    solution(0, -1, -1, -1),  # found
+    solution(2, 1, -1, -1),  # refused too early
+    solution(1, 1, 1, -1),  # refused too late
+    solution(1, 0, 0, 0),  # a gap at delta passes: not found
+]
+CORRECT = [
+    solution(-1, 1, 2, 0),  # found to be right
+    solution(-1, 1, -1, 2),  # refused in the middle, liked as a whole
+    solution(-1, 1, 1, -1),
+    solution(-1, -1, 1, -1),
+]
+
+
+def test_processbench_looks_for_the_first_wrong_step() -> None:
+    figures = processbench.score([*ERRONEOUS, *CORRECT], accepts)
+    assert value(figures["gsm8k error"]) == 2 / 5
+    assert value(figures["gsm8k correct"]) == 1 / 4
+    assert value(figures["gsm8k F1"]) == pytest.approx(2 * 0.4 * 0.25 / 0.65)  # 0.307692
+    # whole: erroneous ones refused 3 of 5, right ones accepted 2 of 4
+    assert value(figures["gsm8k whole F1"]) == pytest.approx(2 * 0.6 * 0.5 / 1.1)  # 0.545455
+    assert (figures["math error"], figures["math F1"], figures["average F1"]) == (None, None, None)
+    assert figures["average whole F1"] is None
+
+
+def test_processbench_averages_its_four_subsets() -> None:
+    pairs = [solution(label, 1, 1, label, subset=subset) for subset in ("math", "omnimath") for label in (2, -1)]
+    pairs += [solution(0, -1, -1, -1, subset="math"), solution(-1, 1, 1, 1, subset="math")]
+    never = [solution(label, -1, 1, 1, subset="olympiadbench") for label in (2, -1)]
+    figures = processbench.score([*ERRONEOUS, *CORRECT, *pairs, *never], accepts)
+    # math: one of two found, one of two accepted; omnimath: 0 and 0; olympiadbench: 0 and 0
+    assert [value(figures[f"{subset} F1"]) for subset in processbench.SUBSETS] == pytest.approx([4 / 13, 0.5, 0, 0])
+    assert value(figures["average F1"]) == pytest.approx((4 / 13 + 0.5) / 4)
+    assert list(figures)[-2:] == ["average whole F1", "average F1"]
+
+
+def test_processbench_needs_scores_up_to_the_first_refusal_only() -> None:
+    assert processbench.decided(solution(1, 1, -1), accepts)
+    assert processbench.decided(solution(1, 1, 1, 1), accepts)
+    assert not processbench.decided(solution(1, 1, 1), accepts)
+    assert not processbench.decided(solution(0), accepts)
+    figures = processbench.score([solution(1, 1, -1), solution(-1, 1, 1, 1)], accepts)
+    assert value(figures["gsm8k error"]) == 1
+    assert figures["gsm8k whole F1"] is None  # of the erroneous one the whole has no score
+
+
+def test_processbench_takes_solutions_of_one_problem_as_alike() -> None:
+    gaps = {"a": (-1, -2), "b": (1, 2)}  # both of a are found, both of b are missed
+    alike = [scored("gsm8k", 0, gap, question=problem) for problem in gaps for gap in gaps[problem]]
+    error = processbench.score(alike, accepts)["gsm8k error"]
+    assert error is not None
+    assert (error.low, error.n) == (pytest.approx(wilson(1, 2).low), 4)
+
+
+@pytest.mark.parametrize(("good", "step"), [("110", 2), ("010", 0), ("1", -1), ("", -1)])
+def test_the_first_wrong_step_counts_from_zero(good: str, step: int) -> None:
+    assert processbench.first_wrong(mark == "1" for mark in good) == step
 
 
 # --- rows
@@ -199,8 +252,9 @@ def test_rows_as_documented() -> None:
     assert read("judgebench") == Item("8e1d", "knowledge", "p", ("a", "b"), (False, True))
     assert read("judgebench", source="livecodebench", label="A>B").right == (True, False)
     assert read("judgebench", source="mine").group == "other"
-    assert read("processbench") == Item("gsm8k-0", "gsm8k", "p", ("a\n\nb",), (False,))
-    assert read("processbench", label=-1, id="omnimath-12").right == (True,)
+    assert read("processbench") == Item("gsm8k-0", "gsm8k", "p", ("a", "a\n\nb"), (True, False))
+    assert read("processbench", label=0).right == (False, False)
+    assert read("processbench", label=-1, id="omnimath-12").right == (True, True)
 
 
 REFUSED = [

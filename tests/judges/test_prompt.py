@@ -18,7 +18,7 @@ CHATML = (
 )
 
 
-@pytest.mark.parametrize("name", ["program", "text", "open"])
+@pytest.mark.parametrize("name", ["program", "text", "open", "steps"])
 def test_shipped_prompts_keep_their_text(name: str) -> None:
     prompt = JudgePrompt(tokenizer(), read_judge_prompt(name), "auto", LABELS)
     assert prompt.rendered == read_judge_prompt(name)

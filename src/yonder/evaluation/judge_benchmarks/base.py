@@ -24,14 +24,19 @@ class Item:
 
 
 class Scored(NamedTuple):
-    """An item of which every response has a score."""
+    """An item with the scores of its responses, up to the first one that has none."""
 
     item: Item
     gaps: tuple[float, ...]  # z_yes - z_no of each response, nats
 
+    @property
+    def complete(self) -> bool:
+        """Whether every response has a score."""
+        return len(self.gaps) == len(self.item.responses)
+
     def of(self, right: bool) -> list[float]:
         """The gaps of the right or of the wrong responses."""
-        return [gap for gap, good in zip(self.gaps, self.item.right, strict=True) if good is right]
+        return [gap for gap, good in zip(self.gaps, self.item.right, strict=False) if good is right]
 
 
 class Trial(NamedTuple):
@@ -44,6 +49,11 @@ class Trial(NamedTuple):
 
 Figures = dict[str, Interval | None]  # in the order of the table; None: not measured
 Accepts = Callable[[float], bool]  # whether a gap passes the judge's delta
+
+
+def complete(one: Scored, accepts: Accepts) -> bool:
+    """Whether every response has a score, whatever it is."""
+    return one.complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class Benchmark:
     read: Callable[[Row], Item]
     score: Callable[[Sequence[Scored], Accepts], Figures]
     note: str  # what the figures are
+    usable: Callable[[Scored, Accepts], bool] = complete  # whether the scores of an item are enough for the figures
 
 
 def shares(trials: Iterable[Trial]) -> dict[str, Interval]:

@@ -1,10 +1,10 @@
-"""ProcessBench (arXiv:2412.06559) for a judge of whole solutions.
+"""ProcessBench (arXiv:2412.06559): which step is the first wrong one. The score is that of `code/run_eval*.py` there.
 
-This is not the published task, which is to find the first wrong step: an error counts as found when the solution is
-refused, wherever the error stands, so a judge's figures are at least what they would be there.
+The judge is asked about the first step, the first two, and so on; the first such beginning that it refuses at delta
+ends in what it takes for the first wrong step. Beside this, whether it refuses the wrong solutions as a whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from yonder.core.statistics import combined
 from yonder.data.columns import Row
@@ -37,23 +37,36 @@ def read(row: Row) -> Item:
     if isinstance(label, bool) or not isinstance(label, int) or not ALL_RIGHT <= label < len(steps):
         mend = f"write the first wrong step, 0 to {len(steps) - 1}, or -1 where all are right"
         raise DataError(f"{row.where}: `label` is {label!r}; {mend}")
-    return Item(name, subset, text_of(row, "problem"), ("\n\n".join(steps),), (label == ALL_RIGHT,))
+    beginnings = tuple("\n\n".join(steps[: k + 1]) for k in range(len(steps)))
+    right = tuple(label == ALL_RIGHT or k < label for k in range(len(steps)))
+    return Item(name, subset, text_of(row, "problem"), beginnings, right)
 
 
 def score(scored: Sequence[Scored], accepts: Accepts) -> Figures:
-    """For each subset the share of erroneous solutions refused, of right ones accepted, and their harmonic mean."""
-    trials = [
-        Trial(_name(one.item.group, right), float(accepts(one.gaps[0]) is right), one.item.question)
-        for one in scored
-        for right in one.item.right
-    ]
-    found = shares(trials)
+    """For each subset the share of erroneous solutions whose first wrong step is found, of right ones in which none is
+    found, and their harmonic mean, F1; then the F1 of refusing and accepting whole solutions; the averages of both.
+    """
+    found = shares(trial for one in scored for trial in _trials(one, accepts))
     figures: Figures = {}
     for subset in SUBSETS:
-        both = [found.get(_name(subset, right)) for right in (False, True)]
-        figures |= {_name(subset, right): part for right, part in zip((False, True), both, strict=True)}
-        figures[f"{subset} F1"] = harmonic(*both)
-    return figures | {"average F1": average(figures, [f"{subset} F1" for subset in SUBSETS])}
+        error, correct = (found.get(f"{subset} {kind}") for kind in ("error", "correct"))
+        figures |= {f"{subset} error": error, f"{subset} correct": correct, f"{subset} F1": harmonic(error, correct)}
+    for subset in SUBSETS:
+        both = (found.get(f"{subset} whole {kind}") for kind in ("error", "correct"))
+        figures[f"{subset} whole F1"] = harmonic(*both)
+    for kind in ("whole F1", "F1"):
+        figures[f"average {kind}"] = average(figures, [f"{subset} {kind}" for subset in SUBSETS])
+    return figures
+
+
+def decided(one: Scored, accepts: Accepts) -> bool:
+    """Whether the first refused beginning is known: one was refused, or all have a score."""
+    return one.complete or first_wrong(map(accepts, one.gaps)) != ALL_RIGHT
+
+
+def first_wrong(good: Iterable[bool]) -> int:
+    """The place of the first that is not good, from 0; -1 where all are."""
+    return next((k for k, fine in enumerate(good) if not fine), ALL_RIGHT)
 
 
 def harmonic(error: Interval | None, correct: Interval | None) -> Interval | None:
@@ -63,12 +76,16 @@ def harmonic(error: Interval | None, correct: Interval | None) -> Interval | Non
     return combined(lambda parts: 2 * parts[0] * parts[1] / sum(parts) if any(parts) else 0.0, [error, correct])
 
 
-def _name(subset: str, right: bool) -> str:
-    return f"{subset} {'correct' if right else 'error'}"
+def _trials(one: Scored, accepts: Accepts) -> Iterator[Trial]:
+    label, group, question = first_wrong(one.item.right), one.item.group, one.item.question
+    kind = "correct" if label == ALL_RIGHT else "error"
+    yield Trial(f"{group} {kind}", float(first_wrong(map(accepts, one.gaps)) == label), question)
+    if one.complete:
+        yield Trial(f"{group} whole {kind}", float(accepts(one.gaps[-1]) is (label == ALL_RIGHT)), question)
 
 
 BENCHMARK = Benchmark(
-    title="ProcessBench, whole solutions",
+    title="ProcessBench",
     repository="Qwen/ProcessBench",
     splits=SUBSETS,
     default=SUBSETS,
@@ -76,5 +93,6 @@ BENCHMARK = Benchmark(
     columns=("id", "problem", "steps", "label"),
     read=read,
     score=score,
-    note="whole solutions refused or accepted at delta; the published F1 asks for the first wrong step: do not compare",
+    note="the first wrong step is where the judge first refuses; whole F1 (refusing for any reason) is not published",
+    usable=decided,
 )
