@@ -60,6 +60,8 @@ from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 
+PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
+
 
 class Workshop:
     """Builds what one stage needs; every model is loaded once."""
@@ -326,7 +328,7 @@ def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     Raises RecipeError for wrong settings, ModelError when the model cannot be had.
     """
     checked = settings if isinstance(settings, JudgeSettings) else parse_section(JudgeSettings, settings, "judge")
-    return JudgeReward(build_yes_no(checked, checked.model), judge_rules(checked, checked.prompt == "program"))
+    return JudgeReward(build_yes_no(checked, checked.model), judge_rules(checked, checked.prompt in PROGRAM_PROMPTS))
 
 
 def load_correctness(settings: ClassifierSettings | Mapping[str, Any]) -> ClassifierReward:

@@ -80,7 +80,9 @@ def recipes(
 def judge(  # noqa: PLR0913 - one argument an option
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Responses, one JSON object a line.")],
     model: Annotated[str, typer.Option(help="The judge: a hub name, a folder, or yonder:judge.")],
-    prompt: Annotated[str, typer.Option(help="program, text, open, or a file of yours.")] = "program",
+    prompt: Annotated[
+        str, typer.Option(help="program, program-fenced, text, steps, open, or a file of yours.")
+    ] = "program",
     output: Annotated[Path | None, typer.Option(help="Where to write; default: FILE.scored.jsonl.")] = None,
     question: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the question.")] = "question",
     response: Annotated[str, typer.Option(metavar="COLUMN", help="Column with the response.")] = "response",
@@ -92,7 +94,7 @@ def judge(  # noqa: PLR0913 - one argument an option
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score the responses in a file with a judge; an interrupted call continues."""
+    """Score the responses in a file (JSONL, JSON, CSV, parquet) with a judge; an interrupted call continues."""
     from yonder.recipe import judge_settings
 
     checked = judge_settings(model, prompt, settings or [])

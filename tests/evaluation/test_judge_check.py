@@ -8,6 +8,7 @@ from yonder.core.statistics import wilson
 from yonder.evaluation.judge_check.admission import admit
 from yonder.evaluation.judge_check.check import CheckPlan, JudgeCheck, check_judge
 from yonder.evaluation.judge_check.fitted import development_half
+from yonder.evaluation.judge_check.sentences import check_sentences
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 
@@ -152,6 +153,15 @@ def test_unscored_and_unlabeled_are_left_out_and_counted():
     assert check.pairwise == wilson(32, 40)
     assert [row.unscored for row in check.by_source] == [2]
     assert check.mass_mean == pytest.approx((80 * 0.9 + 2 * 0.01) / 82)
+
+
+def test_what_a_guard_caught_is_counted_and_no_excuse_for_missing_scores():
+    caught = [(response(f"g{i}", False), Score(0.0, "cut: not judged", {"guard": "cut"})) for i in range(60)]
+    silent = [(response(f"s{i}", False), Score(None, "no verdict")) for i in range(45)]
+    check = judge([*caught, *silent, *good_judge(20)])
+    assert check.guarded == 60
+    assert check.admission.verdict == "fail" and "45 of 85 responses have no score" in check.admission.why
+    assert any("60 of 100 scored responses are 0 by a guard" in line for line in check_sentences(check))
 
 
 def attack(kind: str, pattern: str, probabilities: list[float]) -> list[tuple[Response, Score]]:

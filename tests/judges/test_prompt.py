@@ -18,7 +18,7 @@ CHATML = (
 )
 
 
-@pytest.mark.parametrize("name", ["program", "text", "open", "steps"])
+@pytest.mark.parametrize("name", ["program", "program-fenced", "text", "open", "steps"])
 def test_shipped_prompts_keep_their_text(name: str) -> None:
     prompt = JudgePrompt(tokenizer(), read_judge_prompt(name), "auto", LABELS)
     assert prompt.rendered == read_judge_prompt(name)
@@ -47,7 +47,9 @@ def test_a_prompt_file_with_wrong_placeholders_is_refused(tmp_path: Path, templa
 
 
 def test_an_unknown_prompt_names_those_there_are() -> None:
-    with pytest.raises(RecipeError, match=r"no judge prompt `nothing`; .* one of: open, program, steps, text"):
+    with pytest.raises(
+        RecipeError, match=r"no judge prompt `nothing`; .* one of: open, program, program-fenced, steps, text"
+    ):
         read_judge_prompt("nothing")
 
 

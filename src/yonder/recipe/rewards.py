@@ -33,7 +33,8 @@ class JudgePromptSettings(Section):
     """What a judge reads and which two words it answers with: the same when it is fitted and when it judges."""
 
     prompt: str = "program"
-    """Judge prompt: `program`, `text`, `open`, `steps` (shipped) or a text file with {question} and {response}."""
+    """Judge prompt: `program`, `program-fenced`, `text`, `open`, `steps` (shipped) or a text file with {question} and
+    {response}."""
     yes: str = "Yes"
     """The word that means correct; its first token is read."""
     no: str = "No"
