@@ -372,7 +372,10 @@ def weak_judge(folder: Path) -> Path:
         "train": {"source": "word-problems", "options": {"count": 100, "seed": 1}},
         "free": {"source": "word-problems", "options": {"count": 40, "seed": 2}, "labeled": False},
     }
-    rewards = {"correct": {"kind": "verifiable"}, "judge": {"kind": "judge", "model": "stage:weak"}}
+    rewards = {
+        "correct": {"kind": "verifiable"},
+        "judge": {"kind": "judge", "model": "stage:weak", "allow_unmeasured": True},
+    }
     task = {"docstring": False, "numbers": "named"}
     folder.mkdir()
     return write(folder, stages, policy=policy, data=data, rewards=rewards, task=task)
