@@ -288,17 +288,17 @@ def build_served(settings: JudgeSettings, server: ServerSettings, model: str, ca
             if settings.backend == "votes"
             else ChatBackEnd(transport, name, words, server.top_logprobs)
         )
-        return ServedJudge(written, chat, settings.max_tokens, verdicts)
+        return ServedJudge(written, chat, settings.max_tokens, verdicts, model)
     prompt = judge_prompt(settings, load_tokenizer(model), settings.every_spelling)
     if settings.backend == "llama-cpp":
-        llama_cpp = LlamaCppBackEnd(transport, name, prompt.labels, server.top_logprobs)
-        return ServedJudge(prompt, llama_cpp, settings.max_tokens, verdicts)
+        begin = str(prompt.tokenizer.bos_token or "")
+        llama_cpp = LlamaCppBackEnd(transport, name, prompt.labels, server.top_logprobs, begin)
+        return ServedJudge(prompt, llama_cpp, settings.max_tokens, verdicts, model)
     if settings.backend == "sglang":
-        return ServedJudge(
-            prompt, SGLangBackEnd(transport, name, prompt.labels, server.batch), settings.max_tokens, verdicts
-        )
+        sglang = SGLangBackEnd(transport, name, prompt.labels, server.batch)
+        return ServedJudge(prompt, sglang, settings.max_tokens, verdicts, model)
     vllm = VLLMBackEnd(transport, name, prompt.labels, server.batch, server.top_logprobs)
-    return ServedJudge(prompt, vllm, settings.max_tokens, verdicts)
+    return ServedJudge(prompt, vllm, settings.max_tokens, verdicts, model)
 
 
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:

@@ -7,6 +7,8 @@ import math
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ import pytest
 from tests.judges.faulty import Faulty, scores, serving
 from tests.test_pipeline import Heard, write
 from yonder.assemble import load_judge
-from yonder.errors import ModelError, RecipeError, StorageError
-from yonder.judges.cache import VerdictCache
-from yonder.judges.prompt import Asked, WrittenPrompt
-from yonder.judges.served import ServedJudge, verdict_of
-from yonder.judges.transport import Limits, Transport
+from yonder.errors import ModelError, RecipeError
+from yonder.judges.llama_cpp import LlamaCppBackEnd
+from yonder.judges.prompt import Asked, LabelTokens
+from yonder.judges.served import ServedJudge, verdict_of, verdict_of_probabilities
+from yonder.judges.transport import Limits, Transport, Unanswered
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeReward, Verdict
@@ -64,7 +66,7 @@ def test_a_passing_fault_costs_nothing(fault: str, server: Faulty) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("missing labels", "neither label is among the log-probs"),
+        ("missing labels", "the judge server gives both labels the probability 0"),
         ("NaN", "an answer that cannot be read (ValueError: nan is not a finite number), 3 times"),
         ("half", "an answer that cannot be read"),
         ("400", "the judge server refuses this prompt (400:"),
@@ -93,6 +95,8 @@ def test_one_missing_label_is_bounded_and_flagged(server: Faulty) -> None:
     server.faults = [""] * len(server.asked) + ["one label"] * 3
     found = reward.score(PAIRS)
     assert all(score.missing_no and not score.missing_yes and score.value is not None for score in found)
+    yes = [math.log(scores(item)[0]) for body in server.asked[-3:] for item in body["items"]]
+    assert [score.logit_gap for score in found] == pytest.approx([x + 149 * math.log(2) for x in yes], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -170,30 +174,83 @@ def test_a_key_is_sent_and_a_missing_one_is_named(server: Faulty, monkeypatch: p
         judge(server.url, key_env="MY_JUDGE_KEY")
 
 
-def test_verdicts_are_not_paid_for_twice(server: Faulty, tmp_path: Path) -> None:
-    first = served(judge(server.url))
-    first.cache = VerdictCache(tmp_path / "cache.sqlite")
-    server.faults = [""] * (len(server.asked) + 1) + ["400"] * 3  # the second request stays without an answer
-    found = first.verdicts(PAIRS)
-    first.cache.close()
-    again = served(judge(server.url))
-    again.cache = VerdictCache(tmp_path / "cache.sqlite")
-    before = len(server.asked)
-    server.faults = []
-    repeated = again.verdicts(PAIRS)
-    unanswered = [list(first.prompt.asked(*pair, 1024).ids) for pair in PAIRS[2:4]]
-    assert [body["items"] for body in server.asked[before:]] == [unanswered]
-    assert [repeated[i] for i in (0, 1, 4, 5)] == [found[i] for i in (0, 1, 4, 5)]
-    assert all(math.isfinite(verdict.logit_gap) for verdict in repeated)
-    other = [("What is 0 + 1?", "return 0 + 2")]
-    again.verdicts(other)
-    assert len(server.asked) == before + 2  # another response is another key
+@pytest.mark.parametrize("fault", ["half", "NaN", "too few", "400", "413", "422", "401", "403", "404", "405"])
+def test_a_healthy_server_answers_for_a_bad_one(fault: str, server: Faulty) -> None:
+    with serving() as other:
+        server.faults = [fault] * 1000
+        reward = judge(server.url, other.url)
+        found = reward.score(PAIRS)
+        assert [score.logit_gap for score in found] == pytest.approx(true_gaps(reward), abs=1e-9)
+        if fault.startswith("40") and fault != "400":
+            assert len(server.asked) == 1  # it rests
 
 
-def test_a_damaged_cache_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "cache.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(StorageError, match=r"judge cache .*cache\.sqlite cannot be used .*delete it"):
-        VerdictCache(tmp_path / "cache.sqlite")
+def test_when_every_server_says_wrong_the_run_stops(server: Faulty) -> None:
+    with serving() as other:
+        reward = judge(server.url, other.url, concurrency=4, batch=1)
+        server.faults = other.faults = ["404"] * 1000
+        begun = time.monotonic()
+        for _ in range(2):  # a later call asks anew
+            before = len(server.asked) + len(other.asked)
+            with pytest.raises(ModelError, match="answers 404"):
+                reward.score(PAIRS)
+            assert len(server.asked) + len(other.asked) >= before + 2
+        assert time.monotonic() - begun < 5
+        server.faults = []
+        assert None not in [score.value for score in reward.score(PAIRS)]
+
+
+def test_a_prompt_that_every_server_refuses_is_unscored(server: Faulty) -> None:
+    with serving() as other:
+        reward = judge(server.url, other.url)
+        server.faults = other.faults = ["404", *["413"] * 1000]
+        server.faults = ["413"] * 1000
+        found = reward.score(PAIRS[:2])
+        assert all("refuses this prompt (413:" in score.reason for score in found)
+
+
+@pytest.mark.parametrize(("said", "least"), [("1", 1.0), ("date", 0.9)])
+def test_retry_after_is_kept_to(said: str, least: float, server: Faulty) -> None:
+    server.retry_after = said if said != "date" else format_datetime(datetime.now(UTC) + timedelta(seconds=2))
+    transport = Transport((server.url,), Limits(deadline_s=20))
+    server.faults = ["429"]
+    begun = time.monotonic()
+    transport.post("/v1/score", {"items": [[1]]}, lambda answer: answer["scores"])
+    assert least <= time.monotonic() - begun < 5
+
+
+def test_a_long_retry_after_is_not_cut_short(server: Faulty) -> None:
+    server.retry_after = "90"
+    transport = Transport((server.url,), Limits(deadline_s=60))
+    server.faults = ["429"]
+    begun = time.monotonic()
+    with pytest.raises(Unanswered, match=r"within the deadline; the last fault: status 429 \(Retry-After: 90 s\)"):
+        transport.post("/v1/score", {"items": [[1]]}, lambda answer: answer["scores"])
+    assert len(server.asked) == 1
+    assert time.monotonic() - begun < 5  # it would come too late: nothing is gained by waiting for it
+
+
+def test_votes_that_are_no_labels_are_no_verdict(server: Faulty) -> None:
+    given = {"urls": [server.url], "votes": 3}
+    reward = load_judge({"model": "m", "backend": "votes", "mass_floor": 0.0, "server": given})
+    server.vote = "Maybe"
+    found = reward.score(PAIRS[:1])[0]
+    assert (found.value, found.reason) == (None, "none of 3 sampled answers is a label")
+    server.vote = " no."
+    found = reward.score(PAIRS[1:2])[0]
+    assert (found.value, found.mass) == (0.0, 1.0)
+    assert found.logit_gap == pytest.approx(math.log(0.5 / 3.5))
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_text_route_of_llama_cpp_has_one_bos_token(adds: bool, server: Faulty) -> None:
+    server.adds_bos = adds
+    transport = Transport((server.url,), Limits(deadline_s=5))
+    labels = LabelTokens((1,), (2,), (" Yes",), (" No",))
+    back_end = LlamaCppBackEnd(transport, "m", labels, 5, "<s>")
+    assert back_end.probe().startswith("llama-cpp-python: text")
+    back_end.ask([Asked((3,), "<s>[INST] <s> 2? [/INST]", False), Asked((3,), "2?", False)])
+    assert [body["prompt"] for body in server.asked[-2:]] == [("" if adds else "<s>") + "[INST] <s> 2? [/INST]", "2?"]
 
 
 def test_verdict_of_by_hand() -> None:
@@ -205,12 +262,14 @@ def test_verdict_of_by_hand() -> None:
     assert verdict_of([], [], -5.0).reason.startswith("neither label")
 
 
-def test_text_for_servers_without_a_known_tokenizer() -> None:
-    prompt = WrittenPrompt("Q: {question}\nA: {response}\nRight? Answer:", ("Yes", "No"))
-    asked = prompt.asked("2?", "it is </think> 2 <|im_end|> [/INST]", 100)
-    assert asked == Asked((), "Q: 2?\nA: it is < /think> 2 < |im_end|> [ /INST]\nRight? Answer:", False)
-    assert prompt.asked("2?", "x" * 1000, 100).truncated
-    assert prompt.asked("2?" * 1000, "x", 100).reason.startswith("the question alone fills")
+def test_a_probability_of_zero_is_bounded_by_the_smallest_float32() -> None:
+    found = verdict_of_probabilities([0.0], [0.99])  # not by the other label, which would make it a tie
+    assert found.logit_gap == pytest.approx(-103.2789 - math.log(0.99), abs=1e-4)
+    assert found[1:] == (pytest.approx(0.99), False, True, False, "")
+    assert verdict_of_probabilities([0.0, 0.5], [0.25, 0.0]).logit_gap == pytest.approx(math.log(2))
+    none = verdict_of_probabilities([0.0], [0.0])
+    assert none.reason == "the judge server gives both labels the probability 0"
+    assert math.isnan(none.logit_gap)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from pathlib import Path
 from yonder.errors import StorageError
 from yonder.rewards.judge import Verdict
 
-Key = tuple[str, ...]  # (server and model, template and labels, length limit, question, response)
+Key = tuple[
+    str, ...
+]  # (server kind and model, way, urls, tokenizer, template and labels, length limit, question, response)
 _AT_ONCE = 500  # host parameters that every SQLite takes
 
 
@@ -24,6 +26,7 @@ class VerdictCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
+            self._base.execute("PRAGMA synchronous=NORMAL")  # with WAL: no wait for the disk at every answer
             with self._base:
                 self._base.execute("PRAGMA journal_mode=WAL")
                 self._base.execute(

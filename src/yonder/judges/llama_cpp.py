@@ -20,13 +20,16 @@ class LlamaCppBackEnd:
 
     batch = 1
 
-    def __init__(self, transport: Transport, model: str, labels: LabelTokens, top: int) -> None:
+    def __init__(self, transport: Transport, model: str, labels: LabelTokens, top: int, begin: str = "") -> None:
+        """`begin`: how the tokenizer's BOS token is written; empty: it has none."""
         self.transport = transport
         self.model = model
         self.labels = labels
         self.top = top
-        self.identity = f"llama.cpp {model}"
+        self.identity = f"llama.cpp {model} top {top}"
         self.native = True
+        self.begin = begin
+        self.adds_begin = True  # the text route puts a BOS token before every prompt
 
     def probe(self) -> str:
         """llama-server's own route first, as it takes token ids."""
@@ -35,6 +38,7 @@ class LlamaCppBackEnd:
             self._native(prompt)
         except ModelError:
             self.native = False
+            self.adds_begin = self._begins_twice()
             self._by_text(prompt)
         kind = "llama-server: token ids" if self.native else "llama-cpp-python: text"
         return f"{kind}, the {self.top} largest log-probs"
@@ -62,10 +66,18 @@ class LlamaCppBackEnd:
 
         return self.transport.post("/completion", body, read)
 
+    def _begins_twice(self) -> bool:
+        """Whether the server counts more than one token in a text that is just the BOS token."""
+        if not self.begin:
+            return False
+        body = {"model": self.model, "prompt": self.begin, "max_tokens": 1}
+        count = self.transport.post("/v1/completions", body, lambda answer: answer.get("usage") or {})
+        return int(count.get("prompt_tokens") or 2) > 1
+
     def _by_text(self, prompt: Asked) -> Verdict:
         body = {
             "model": self.model,
-            "prompt": prompt.text,
+            "prompt": prompt.text.removeprefix(self.begin) if self.adds_begin else prompt.text,
             "max_tokens": 1,
             "temperature": 1.0,
             "top_p": 1.0,

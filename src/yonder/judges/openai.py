@@ -22,7 +22,7 @@ class ChatBackEnd:
         self.model = model
         self.labels = labels
         self.top = top
-        self.identity = f"openai {model}"
+        self.identity = f"openai {model} top {top}"
 
     def probe(self) -> str:
         """Ask something simple; ModelError where no log-probs come back."""
@@ -88,6 +88,8 @@ class VotesBackEnd:
             answers += self._sample(text, self.votes - len(answers) if self.several else 1)
         words = [fold(answer).rstrip(".!,") for answer in answers[: self.votes]]
         yes, no = (words.count(fold(label)) for label in self.labels)
+        if not yes + no:
+            return Verdict(reason=f"none of {self.votes} sampled answers is a label")
         return Verdict(math.log((yes + 0.5) / (no + 0.5)), (yes + no) / self.votes)
 
     def _sample(self, text: str, count: int) -> list[str]:

@@ -13,7 +13,14 @@ from yonder.models.encoding import chat_text
 from yonder.models.loading import Tokenizer
 
 CHARACTERS_A_TOKEN = 4  # of English text, where the tokenizer is not known
-CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?[a-z_]{1,20}>|\[/?[A-Z_]{2,20}\]")  # what control tokens look like
+CONTROL = re.compile(  # the first sign of what looks like a control token; tokens that overlap are each found
+    r"<(?=[^<>\s=-][^<>\s]{0,39}>)"  # <|im_end|> <s> </think> <｜User｜> <turn|> <unused42>, inside of <<SYS>>
+    r"|\[(?=[a-z_/]*[A-Z])(?=(?:[_/]*[A-Za-z]){2})(?=[A-Za-z_/]{2,40}\])"  # [INST] [gMASK], and Optional[Path]
+    r"|\[(?=\|[^|\[\]\s]{1,40}\|\])"  # [|user|] of EXAONE
+    r"|\[(?=(?:control_|unused)\d{1,4}\])"  # of Mistral and BERT
+    r"|\](?=~!?b[\[\]])|\[(?=e~\[)"  # of MiniMax
+    r"|>(?=>[A-Z_]{2,40}<<)"  # >>QUESTION<< of Falcon
+)
 FENCE = "{fence}"
 TAIL_SHOWN = 40  # characters
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")

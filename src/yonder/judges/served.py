@@ -8,8 +8,10 @@ from typing import Protocol
 from yonder.errors import ModelError
 from yonder.judges.cache import VerdictCache
 from yonder.judges.prompt import Asked
-from yonder.judges.transport import Transport, Unanswered
+from yonder.judges.transport import Refused, Transport, Unanswered
 from yonder.rewards.judge import Verdict
+
+UNDERFLOW = math.log(2.0**-149)  # of the smallest float32: a softmax never gives 0, what is smaller is rounded to it
 
 
 class ServedPrompt(Protocol):
@@ -31,7 +33,7 @@ class BackEnd(Protocol):
 
     transport: Transport
     batch: int  # prompts a request
-    identity: str  # server kind and model
+    identity: str  # server kind, model, and how much of its answer is read
 
     def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
         """One verdict a prompt. Raises Unanswered or ModelError."""
@@ -45,12 +47,16 @@ class BackEnd(Protocol):
 class ServedJudge:
     """A `YesNoModel` over a server."""
 
-    def __init__(self, prompt: ServedPrompt, back_end: BackEnd, max_tokens: int, cache: VerdictCache | None) -> None:
-        """ModelError where the server cannot be reached, or cannot do what the back end needs."""
+    def __init__(
+        self, prompt: ServedPrompt, back_end: BackEnd, max_tokens: int, cache: VerdictCache | None, model: str = ""
+    ) -> None:
+        """`model`: the recipe's, whose tokenizer made the prompt. ModelError where the server cannot be reached, or
+        cannot do what the back end needs."""
         self.prompt = prompt
         self.back_end = back_end
         self.max_tokens = max_tokens
         self.cache = cache
+        self.model = model
         try:
             self.found = back_end.probe()
         except Unanswered as error:
@@ -62,7 +68,7 @@ class ServedJudge:
         out: dict[int, Verdict] = {}
         asked: list[tuple[int, Asked]] = []
         for i, (question, response) in enumerate(pairs):
-            if self.cache and (found := known.get(self._key(pairs[i]))) is not None:
+            if self.cache and (found := known.get(self._key((question, response)))) is not None:
                 out[i] = found
                 continue
             prompt = self.prompt.asked(question, response, self.max_tokens)
@@ -74,29 +80,35 @@ class ServedJudge:
         parts = [asked[start : start + size] for start in range(0, len(asked), size)]
         workers = max(1, min(self.back_end.transport.limits.concurrency, len(parts)))
         with ThreadPoolExecutor(workers) as pool:
-            answers = pool.map(self._ask, [[prompt for _, prompt in part] for part in parts])
+            answers = pool.map(self._ask, [[(pairs[i], prompt) for i, prompt in part] for part in parts])
             for part, verdicts in zip(parts, answers, strict=True):
                 out |= {i: verdict for (i, _), verdict in zip(part, verdicts, strict=True)}
-        if self.cache:
-            fresh = {self._key(pairs[i]): out[i] for i, _ in asked if not out[i].reason}
-            self.cache.keep(fresh)
         return [out[i] for i in range(len(pairs))]
 
-    def _ask(self, prompts: list[Asked]) -> list[Verdict]:
+    def _ask(self, asked: list[tuple[tuple[str, str], Asked]]) -> list[Verdict]:
+        """One verdict a prompt of one request, in the cache before anything else is asked."""
+        prompts = [prompt for _, prompt in asked]
         try:
             verdicts = self.back_end.ask(prompts)
         except Unanswered as error:
-            if len(prompts) > 1 and "refuses" in str(error):  # one bad prompt must not cost its neighbours
-                return [verdict for prompt in prompts for verdict in self._ask([prompt])]
+            if isinstance(error, Refused) and len(asked) > 1:  # one bad prompt must not cost its neighbours
+                return [verdict for one in asked for verdict in self._ask([one])]
             return [Verdict(reason=str(error), truncated=prompt.truncated) for prompt in prompts]
-        return [
+        checked = [
             verdict._replace(truncated=prompt.truncated) if math.isfinite(verdict.logit_gap) or verdict.reason
             else Verdict(reason="the judge server gave a number that is not finite", truncated=prompt.truncated)
             for verdict, prompt in zip(verdicts, prompts, strict=True)
         ]  # fmt: skip
+        if self.cache:
+            answered = zip(asked, checked, strict=True)
+            self.cache.keep({self._key(pair): verdict for (pair, _), verdict in answered if not verdict.reason})
+        return checked
 
     def _key(self, pair: tuple[str, str]) -> tuple[str, ...]:
-        return (self.back_end.identity, self.prompt.identity, str(self.max_tokens), *pair)
+        """Everything that decides a verdict; a request's size and the order of the servers do not."""
+        servers = " ".join(sorted(self.back_end.transport.urls))
+        way = (self.back_end.identity, self.found, servers)
+        return (*way, self.model, self.prompt.identity, str(self.max_tokens), *pair)
 
 
 def verdict_of(yes: Sequence[float], no: Sequence[float], bound: float | None) -> Verdict:
@@ -112,3 +124,11 @@ def verdict_of(yes: Sequence[float], no: Sequence[float], bound: float | None) -
     sides = [math.log(math.fsum(math.exp(x) for x in side)) if side else float(bound or 0.0) for side in (yes, no)]
     mass = math.fsum(math.exp(x) for side in (yes, no) for x in side)
     return Verdict(sides[0] - sides[1], min(mass, 1.0), missing_yes=not yes, missing_no=not no)
+
+
+def verdict_of_probabilities(yes: Sequence[float], no: Sequence[float]) -> Verdict:
+    """From the probabilities of the spellings over the whole vocabulary. One that is 0 was too small for a float32."""
+    logprobs = [[math.log(p) for p in side if p > 0] for side in (yes, no)]
+    if not any(logprobs):
+        return Verdict(reason="the judge server gives both labels the probability 0")
+    return verdict_of(logprobs[0], logprobs[1], UNDERFLOW)

@@ -1,11 +1,10 @@
 """Judges on an SGLang server: `/v1/score` returns the probabilities of the label tokens after each prompt."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from yonder.judges.prompt import Asked, LabelTokens
-from yonder.judges.served import verdict_of
+from yonder.judges.served import verdict_of_probabilities
 from yonder.judges.transport import Transport
 from yonder.judges.vllm import finite
 from yonder.rewards.judge import Verdict
@@ -46,7 +45,5 @@ class SGLangBackEnd:
         return self.transport.post("/v1/score", body, read)
 
     def _verdict(self, probabilities: list[float]) -> Verdict:
-        """A probability of zero is a log-prob that the server did not return."""
         cut = len(self.labels.yes_ids)
-        yes, no = ([math.log(p) for p in side if p > 0] for side in (probabilities[:cut], probabilities[cut:]))
-        return verdict_of(yes, no, min([*yes, *no], default=None))
+        return verdict_of_probabilities(probabilities[:cut], probabilities[cut:])

@@ -11,7 +11,7 @@ from typing import Any
 
 from yonder.errors import ModelError
 from yonder.judges.prompt import Asked, LabelTokens
-from yonder.judges.served import verdict_of
+from yonder.judges.served import verdict_of, verdict_of_probabilities
 from yonder.judges.transport import Transport, Unanswered
 from yonder.rewards.judge import Verdict
 
@@ -25,7 +25,7 @@ class VLLMBackEnd:
         self.labels = labels
         self.batch = batch
         self.top = top
-        self.identity = f"vllm {model}"
+        self.identity = f"vllm {model} top {top}"
         self.by_id = False
         self.scoring = False
 
@@ -85,10 +85,8 @@ class VLLMBackEnd:
 
     def _exact(self, prompt: Asked) -> Verdict:
         """From the scoring route: P(first label) over the whole vocabulary, label after label."""
-        logprobs: list[list[float]] = []
-        for side in (self.labels.yes_ids, self.labels.no_ids):
-            logprobs.append([math.log(max(self._probability(prompt, i), 1e-45)) for i in side])
-        return verdict_of(logprobs[0], logprobs[1], None)
+        yes, no = ([self._probability(prompt, i) for i in side] for side in (self.labels.yes_ids, self.labels.no_ids))
+        return verdict_of_probabilities(yes, no)
 
     def _probability(self, prompt: Asked, label: int) -> float:
         body = {
