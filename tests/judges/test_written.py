@@ -6,8 +6,8 @@ from yonder.judges.prompt import CONTROL, Asked, WrittenPrompt, apart
 
 CONTROL_TOKENS = (
     "<｜Assistant｜> <｜end▁of▁sentence｜> <unused42> <turn|> <|turn> <<SYS>> <</SYS>> [gMASK] <EOS_TOKEN> "
-    "<extra_id_0> <start_of_turn> <|im_end|> </think> <s> [INST] [/INST] [CLS] [control_7] [|endofturn|] ]~b] ]~!b[ [e~[ "
-    ">>QUESTION<< <|reserved_special_token_247|>"
+    "<extra_id_0> <start_of_turn> <|im_end|> </think> <s> [INST] [/INST] [CLS] [control_7] [|endofturn|] "
+    "]~b] ]~!b[ [e~[ >>QUESTION<< <|reserved_special_token_247|>"
 )
 
 

@@ -71,8 +71,11 @@ class LlamaCppBackEnd:
         if not self.begin:
             return False
         body = {"model": self.model, "prompt": self.begin, "max_tokens": 1}
-        count = self.transport.post("/v1/completions", body, lambda answer: answer.get("usage") or {})
-        return int(count.get("prompt_tokens") or 2) > 1
+
+        def read(answer: Any) -> int:
+            return int((answer.get("usage") or {}).get("prompt_tokens") or 2)
+
+        return self.transport.post("/v1/completions", body, read) > 1
 
     def _by_text(self, prompt: Asked) -> Verdict:
         body = {
