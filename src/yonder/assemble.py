@@ -58,6 +58,7 @@ from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules, Ye
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
+from yonder.training.checkpoint import require_whole
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 
 
@@ -70,6 +71,7 @@ class Workshop:
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
+        self._whole: set[str] = set()
         self._rewards: dict[tuple[str, str], Reward] = {}
         self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
@@ -92,8 +94,15 @@ class Workshop:
             name = reference.removeprefix("stage:")
             if name not in self.checkpoints:
                 raise ModelError(f"stage `{name}` has no checkpoint yet; run it first")
-            return str(self.checkpoints[name])
+            return str(self._verified(name))
         return reference
+
+    def _verified(self, name: str) -> Path:
+        """The folder that a stage hands on, its files compared with their hashes once."""
+        if name not in self._whole:
+            require_whole(self.checkpoints[name], name)
+            self._whole.add(name)
+        return self.checkpoints[name]
 
     def policy(self, reference: ModelReference | None, value_outputs: int = 0) -> Policy:
         """A policy with its tokenizer, on its device."""

@@ -33,7 +33,7 @@ def plan(**changes: object) -> SupervisedPlan:
     given = {
         "name": "tiny", "seed": 0, "epochs": 6, "batch_size": 2, "lr": 1e-2, "schedule": "linear",
         "warmup_fraction": 0.1, "weight_decay": 0.0, "grad_clip": 1.0, "micro_batch_tokens": 1000,
-        "evaluate_every": 0, "patience": 0,
+        "evaluate_every": 0, "patience": 0, "max_skipped": 3,
     }  # fmt: skip
     return SupervisedPlan(**given | changes)  # type: ignore[arg-type]
 
