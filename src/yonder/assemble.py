@@ -144,7 +144,7 @@ class Workshop:
         tokenizer, device = load_tokenizer(model, stage.tokenizer), pick_device(settings.device)
         if stage.output == "classifier":
             as_reward = ClassifierSettings(kind="classifier", model=stage.model)
-            network = load_classifier(model, tokenizer, settings.dtype, device)
+            network = load_classifier(model, tokenizer, settings.dtype, device, self.recipe.seed)
             if stage.lora is not None:
                 add_lora(network, Lora(**stage.lora.model_dump()), self.recipe.seed, head=True)
             longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)

@@ -178,7 +178,7 @@ class Distiller:
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
-        stopped, refitted = "", False
+        stopped, refitted, back = "", False, False
         for trip in trips:
             action = "warn" if stopped or refitted else self.safety.decide(trip, self.terms)
             found = self.refit.fit(self.step) if self.refit is not None and action == "refit" else None
@@ -192,8 +192,9 @@ class Distiller:
             if found is not None:
                 self._tell(found, metrics)
                 refitted = found.done
-            if action in ("rollback", "stop-at-good", "refit"):
+            if action in ("rollback", "stop-at-good", "refit") and not back:
                 self._return_to_good(judge_too=action != "refit")
+                back = True  # once an iteration, whatever else trips in it
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
         if not trips:
