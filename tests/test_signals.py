@@ -88,11 +88,11 @@ def test_a_distillation_stopped_between_its_checkpoints_ends_as_an_unbroken_one(
     (event,) = [event for event in lines(tmp_path / "whole", "events.jsonl") if event["action"] == "rollback"]
     cut = event["step"] - 4  # settled when the rollback comes: it would be the good one
     assert cut % 6
-    for cut in (cut, event["step"] - 1):
-        folder = tmp_path / f"cut{cut}"
+    for at in (cut, event["step"] - 1):
+        folder = tmp_path / f"cut{at}"
         first = made(folder.name)
-        first.progress = Asks(first.stop, cut)
-        with pytest.raises(Stopped, match=f"^tiny: saved at step {cut}; "):
+        first.progress = Asks(first.stop, at)
+        with pytest.raises(Stopped, match=f"^tiny: saved at step {at}; "):
             first.run()
         second = made(folder.name)
         second.run()
