@@ -15,7 +15,7 @@ import yonder
 
 ROOT = Path(yonder.__file__).parent
 LAYERS = [
-    ("schema", "protocols", "errors", "storage", "recipe"),
+    ("schema", "protocols", "errors", "signals", "storage", "recipe"),
     ("core", "sandbox"),
     ("data", "rewards"),
     ("models",),
@@ -26,6 +26,7 @@ LAYERS = [
         "assemble",
         "plans",
         "refitting",
+        "changes",
         "consent",
         "preflight",
         "stages",

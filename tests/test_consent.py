@@ -156,10 +156,10 @@ def test_a_failing_judge_trains_with_consent_alone(tmp_path: Path) -> None:
 def test_consent_is_not_part_of_a_stages_hash(tmp_path: Path) -> None:
     stages = [distill(("judge", 1.0))]
     plain, vouched = recipe(tmp_path, *stages), recipe(tmp_path, *stages, judge={"allow_failing": True})
-    keys = [Runner(found, Silent()).key(found.stage("rl")) for found in (plain, vouched)]
+    keys = [Runner(found, Silent()).made(found.stage("rl")).hash for found in (plain, vouched)]
     assert keys[0] == keys[1]
     warmer = recipe(tmp_path, *stages, judge={"tau": 2.0})
-    assert Runner(warmer, Silent()).key(warmer.stage("rl")) != keys[0]
+    assert Runner(warmer, Silent()).made(warmer.stage("rl")).hash != keys[0]
 
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))

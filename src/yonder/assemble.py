@@ -58,6 +58,7 @@ from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules, Ye
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
+from yonder.training.checkpoint import require_whole
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 
 PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
@@ -72,6 +73,7 @@ class Workshop:
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
+        self._whole: set[str] = set()
         self._rewards: dict[tuple[str, str], Reward] = {}
         self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
@@ -94,8 +96,15 @@ class Workshop:
             name = reference.removeprefix("stage:")
             if name not in self.checkpoints:
                 raise ModelError(f"stage `{name}` has no checkpoint yet; run it first")
-            return str(self.checkpoints[name])
+            return str(self._verified(name))
         return reference
+
+    def _verified(self, name: str) -> Path:
+        """The folder that a stage hands on, its files compared with their hashes once."""
+        if name not in self._whole:
+            require_whole(self.checkpoints[name], name)
+            self._whole.add(name)
+        return self.checkpoints[name]
 
     def policy(self, reference: ModelReference | None, value_outputs: int = 0) -> Policy:
         """A policy with its tokenizer, on its device."""
@@ -137,7 +146,7 @@ class Workshop:
         tokenizer, device = load_tokenizer(model, stage.tokenizer), pick_device(settings.device)
         if stage.output == "classifier":
             as_reward = ClassifierSettings(kind="classifier", model=stage.model)
-            network = load_classifier(model, tokenizer, settings.dtype, device)
+            network = load_classifier(model, tokenizer, settings.dtype, device, self.recipe.seed)
             if stage.lora is not None:
                 add_lora(network, Lora(**stage.lora.model_dump()), self.recipe.seed, head=True)
             longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)

@@ -21,21 +21,30 @@ app = typer.Typer(
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="Values to use instead.")]
+AllowChanges = Annotated[
+    bool, typer.Option("--allow-changes", help="Go on with unfinished stages though their recipe or data changed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON line at the end.")]
 StageName = Annotated[str | None, typer.Option("--stage", help="Only the stage of this name.")]
 
 
 @app.command()
-def run(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+def run(
+    recipe: RecipeArgument, overrides: Overrides = None, allow_changes: AllowChanges = False, as_json: Json = False
+) -> None:
     """Run all stages of a recipe; finished ones are skipped, an unfinished one continues."""
-    _run(recipe, overrides, as_json, None, None)
+    _run(recipe, overrides, allow_changes, as_json)
 
 
 def _stage_command(kind: str, summary: str) -> None:
     def command(
-        recipe: RecipeArgument, overrides: Overrides = None, stage: StageName = None, as_json: Json = False
+        recipe: RecipeArgument,
+        overrides: Overrides = None,
+        stage: StageName = None,
+        allow_changes: AllowChanges = False,
+        as_json: Json = False,
     ) -> None:
-        _run(recipe, overrides, as_json, kind, stage)
+        _run(recipe, overrides, allow_changes, as_json, kind, stage)
 
     command.__doc__ = f"{summary} Stages that it reads are run first if they are not done."
     app.command(name=kind)(command)
@@ -173,7 +182,14 @@ def _scored(file: Path) -> Path:
     return file.with_name(f"{file.name.partition('.json')[0]}.scored.jsonl")
 
 
-def _run(recipe: str, overrides: list[str] | None, as_json: bool, kind: str | None, stage: str | None) -> None:
+def _run(
+    recipe: str,
+    overrides: list[str] | None,
+    allow_changes: bool,
+    as_json: bool,
+    kind: str | None = None,
+    stage: str | None = None,
+) -> None:
     from yonder.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
@@ -181,11 +197,13 @@ def _run(recipe: str, overrides: list[str] | None, as_json: bool, kind: str | No
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from yonder.pipeline import names_of_kind
     from yonder.pipeline import run as run_pipeline
+    from yonder.signals import listening
     from yonder.terminal import print_results, progress_for_this_terminal
 
     names = None if kind is None else names_of_kind(loaded, kind, stage)
     try:
-        summary = run_pipeline(loaded, names, progress_for_this_terminal())
+        with listening() as stop:
+            summary = run_pipeline(loaded, names, progress_for_this_terminal(), stop, allow_changes)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues from the last checkpoint") from None
     if as_json:

@@ -18,6 +18,12 @@ class Interrupted(YonderError):
     exit_code = 130
 
 
+class Stopped(YonderError):
+    """A signal asked the run to stop; the step was finished and saved."""
+
+    exit_code = 75  # "try again later" in sysexits.h: a scheduler may start the same command again
+
+
 class RecipeError(YonderError):
     """A recipe key is unknown, missing, of the wrong type, or contradicts another."""
 
@@ -40,3 +46,12 @@ class StorageError(YonderError):
 
 class TrainingError(YonderError):
     """Training had to stop: non-finite loss, no usable reward, or a tripped guard."""
+
+
+class NotFinite(TrainingError):
+    """A loss or its gradient is not finite; the step was not made, weights and optimizer are as before."""
+
+    def __init__(self, loss: float, norm: float) -> None:
+        super().__init__(f"loss {loss:g} or gradient norm {norm:g} is not finite")
+        self.loss = loss
+        self.norm = norm

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 import yonder
 from yonder.assemble import Workshop
 from yonder.card import outside_files, write_card
+from yonder.changes import Made, difference, goes_on, refuse_changes, shown
 from yonder.consent import checks_of
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
@@ -25,6 +26,7 @@ from yonder.recipe.rewards import CONSENT
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
+from yonder.signals import StopRequest
 from yonder.stages import StageContext, run_stage
 from yonder.storage import only_one, read_json, write_json, write_whole
 from yonder.training.progress import Progress, Silent
@@ -32,19 +34,27 @@ from yonder.training.progress import Progress, Silent
 log = logging.getLogger("yonder")
 
 
-def run(recipe: Recipe, stages: Collection[str] | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def run(
+    recipe: Recipe,
+    stages: Collection[str] | None = None,
+    progress: Progress | None = None,
+    stop: StopRequest | None = None,
+    allow_changes: bool = False,
+) -> dict[str, Any]:
     """Run a recipe's stages in order and return the summary (also written as `summary.json`).
 
     `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not
-    changed are
-    skipped; an unfinished one continues where it was. Raises YonderError subclasses for everything a user can mend.
+    changed are skipped; an unfinished one continues where it was, and one that changed is refused unless
+    `allow_changes`. Raises YonderError subclasses for everything a user can mend; Stopped where `stop` asked for it.
     """
     names = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
     wanted = [stage for stage in recipe.stages if stage.name in names]
     check_inputs(recipe, wanted)
     with only_one(recipe.output_dir):
-        runner = Runner(recipe, progress or Silent())
+        runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes)
+        runner.begin(wanted)
         for stage in wanted:
+            runner.stop.check("no stage is running")
             runner.run(stage)
         return runner.finish()
 
@@ -68,9 +78,18 @@ class Runner:
 
     recipe: Recipe
     progress: Progress
+    stop: StopRequest = field(default_factory=StopRequest)
+    allow_changes: bool = False
     records: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    made_from: dict[str, Made] = field(default_factory=dict[str, Made])  # of every stage up to the one that runs
 
-    def __post_init__(self) -> None:
+    def begin(self, stages: Sequence[StageSettings]) -> None:
+        """Refuse changes that are not allowed, before anything is run or written; then write recipe and card."""
+        for stage in stages:
+            made = self.made(stage)
+            known = read_json(self.stage_folder(stage.name) / "stage.json")
+            if made.hash != known.get("hash") and not self.allow_changes:
+                refuse_changes(stage, self.stage_folder(stage.name), known, made.of)
         write_whole(self.folder / "recipe.yaml", redact_yaml(dump_recipe(self.recipe)))
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
@@ -88,24 +107,25 @@ class Runner:
     def run(self, stage: StageSettings) -> None:
         """Run one stage, or skip it when it is done for the same inputs."""
         folder = self.stage_folder(stage.name)
-        key = self.key(stage)
+        made = self.made(stage)
         known = read_json(folder / "stage.json")
-        if known.get("status") == "done" and known.get("hash") == key:
+        if known.get("status") == "done" and known.get("hash") == made.hash:
             self.records[stage.name] = known | {"status": "skipped"}
             self.progress.say(f"{stage.name}: unchanged, skipped")
             return
-        if known and known.get("hash") != key:
-            self._set_aside(folder)
+        known, changed = self._settle(stage, known, made)
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"name": stage.name, "kind": stage.kind, "hash": key, "status": "unfinished"}
-        write_json(folder / "stage.json", record)
-        seconds = float(known.get("seconds", 0.0)) if known.get("hash") == key else 0.0
+        record = {"name": stage.name, "kind": stage.kind, "hash": made.hash, "status": "unfinished"}
+        record |= {"made_from": made.of, "changes": [*known.get("changes", []), *changed]}
+        write_json(folder / "stage.json", record | {"seconds": known.get("seconds", 0.0)})
+        seconds = float(known.get("seconds", 0.0))
         start = time.perf_counter()
         shop = Workshop(self.recipe, self.checkpoints(), folder / "program_results.jsonl")
         try:
             context = StageContext(
-                self.recipe, shop, folder, {name: self.stage_folder(name) for name in self.records}, self.progress
-            )
+                self.recipe, shop, folder, {name: self.stage_folder(name) for name in self.records}, self.progress,
+                self.stop, bool(record["changes"]),
+            )  # fmt: skip
             result = run_stage(stage, context)
             usage = shop.judge_usage()
             result |= {"judge_usage": usage} if usage else {}
@@ -116,41 +136,69 @@ class Runner:
         write_json(folder / "stage.json", record)
         self.records[stage.name] = record
 
-    def key(self, stage: StageSettings) -> str:
-        """Hash of everything that decides a stage's outcome: its settings, what it uses of the recipe, and its
-        inputs' hashes."""
+    def _settle(self, stage: StageSettings, known: dict[str, Any], made: Made) -> tuple[dict[str, Any], list[Any]]:
+        """What of a stage's folder is gone on from: its record with the changes since, or nothing, the folder then set
+        aside."""
+        folder = self.stage_folder(stage.name)
+        if known.get("hash") == made.hash:
+            return known, []
+        if not known:
+            if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+                self._set_aside(folder, "its record stage.json is missing or damaged")
+            return {}, []
+        changes = difference(known.get("made_from"), made.of)
+        if self.allow_changes and goes_on(stage, folder, known, changes):
+            self.progress.say(f"{stage.name}: goes on, changed ({shown(changes)})")
+            return known, [changes]
+        self._set_aside(folder, f"configuration or inputs changed ({shown(changes)})")
+        return {}, []
+
+    def made(self, stage: StageSettings) -> Made:
+        """What a stage is made from; the stages that it reads come first."""
+        if stage.name not in self.made_from:
+            for name in stage_inputs(self.recipe, stage):
+                self.made(self.recipe.stage(name))
+            parts = self._parts(stage)
+            digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+            self.made_from[stage.name] = Made(digest, json.loads(json.dumps(redact(parts), default=str)))
+        return self.made_from[stage.name]
+
+    def _parts(self, stage: StageSettings) -> dict[str, Any]:
+        """Everything that decides a stage's outcome: its settings, what it uses of the recipe, and its inputs'
+        hashes."""
         recipe = self.recipe
         parts: dict[str, Any] = {
             "version": yonder.__version__,
-            "stage": stage.model_dump(mode="json"),
+            f"stages.{stage.name}": stage.model_dump(mode="json"),
             "seed": recipe.seed,
             "threads": recipe.threads,
             "policy": recipe.policy.model_dump(mode="json"),
             "task": recipe.task.model_dump(mode="json"),
             "sandbox": recipe.sandbox.model_dump(mode="json"),
-            "data": self._data_key(stage),
+            **self._data_parts(stage),
             "rewards": {
                 name: recipe.rewards[name].model_dump(mode="json", exclude=CONSENT)
                 for name in rewards_of(recipe, stage)
             },
             "files": outside_files(recipe, stage),
-            "inputs": {name: self.records[name]["hash"] for name in stage_inputs(recipe, stage)},
+            "results of": {name: self.made_from[name].hash for name in stage_inputs(recipe, stage)},
         }
         if isinstance(stage, EvaluateStage):
             parts["benchmarks"] = {name: recipe.benchmarks[name].model_dump(mode="json") for name in stage.benchmarks}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return parts
 
-    def _data_key(self, stage: StageSettings) -> Any:
+    def _data_parts(self, stage: StageSettings) -> dict[str, Any]:
         """The whole `data` section (one set's development split takes questions from others over the same source),
         and contents."""
         names = [name for _, name in data_of(stage)]
         if isinstance(stage, EvaluateStage):
             names += [self.recipe.benchmarks[name].data for name in stage.benchmarks]
         if not names:
-            return None
+            return {}
         settings = {name: part.model_dump(mode="json") for name, part in self.recipe.data.items()}
         used = {name.partition(".")[0] for name in names}
-        return [settings, {name: fingerprint(self.recipe.data[name], self.recipe.data) for name in sorted(used)}]
+        contents = {name: fingerprint(self.recipe.data[name], self.recipe.data) for name in sorted(used)}
+        return {"data": settings, "contents of": {f"data.{name}": digest for name, digest in contents.items()}}
 
     def checkpoints(self) -> dict[str, Path]:
         """Stage name -> the model folder it hands on."""
@@ -194,14 +242,14 @@ class Runner:
             "results": results,
         }
 
-    def _set_aside(self, folder: Path) -> None:
-        """Keep what an earlier configuration made, out of the way."""
+    def _set_aside(self, folder: Path, why: str) -> None:
+        """Keep what was made before, out of the way."""
         kept = folder.parent / ".replaced" / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         while kept.exists():  # set aside twice within a second
             kept = kept.with_name(f"{kept.name}-again")
         kept.parent.mkdir(exist_ok=True)
         os.replace(folder, kept)
-        self.progress.say(f"{folder.name}: configuration or inputs changed; the earlier results are kept in {kept}")
+        self.progress.say(f"{folder.name}: {why}; the earlier results are kept in {kept}")
 
 
 def brief(figures: Mapping[str, Any]) -> dict[str, Any]:

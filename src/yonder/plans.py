@@ -20,7 +20,7 @@ def supervised_plan(
     o: OptimizerSettings = stage.optimizer
     return SupervisedPlan(
         name, seed, stage.epochs, stage.batch_size, o.lr, o.schedule, o.warmup_fraction, o.weight_decay, o.grad_clip,
-        o.micro_batch_tokens, every, patience,
+        o.micro_batch_tokens, every, patience, o.max_skipped,
     )  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def distill_plan(stage: DistillStage, recipe: Recipe) -> Plan:
         save_every=stage.save_every or max(1, stage.steps // 10),
         evaluate_every=stage.evaluate.every,
         patience=stage.evaluate.patience,
+        max_skipped=o.max_skipped,
     )
 
 

@@ -52,6 +52,7 @@ from yonder.recipe.stages import (
 )
 from yonder.refitting import build_refit
 from yonder.schema import Response
+from yonder.signals import StopRequest
 from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
@@ -77,6 +78,8 @@ class StageContext:
     folder: Path  # this stage's own folder
     folders: dict[str, Path]  # folders of the stages before it
     progress: Progress
+    stop: StopRequest
+    changed: bool = False  # the recipe or data did since the stage was begun, and the user allowed it
 
 
 def run_stage(stage: StageSettings, context: StageContext) -> Result:
@@ -101,7 +104,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     prompts = with_solutions(everything, stage.data)
     encoder = shop.encoder(policy, task, sft=True)
     seed = derived_seed(context.recipe.seed, stage.name)
-    store = CheckpointStore(context.folder / "checkpoints", keep=1)
+    store = CheckpointStore(context.folder / "checkpoints", keep=2)
     measure = development_accuracy(stage.evaluate, policy, context)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
@@ -112,6 +115,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
         store=store,
         progress=context.progress,
         evaluate=None if measure is None else lambda: {"development/accuracy": measure()},
+        stop=context.stop,
     )
     result = job.run()
     return result | {
@@ -149,6 +153,8 @@ def run_collect(stage: CollectStage, context: StageContext) -> Result:
                 ]
         append_responses(path, found)
         context.progress.advance(start + len(part), {})
+        if start + chunk < len(prompts):
+            context.stop.check(f"{stage.name}: saved after {start + len(part)} questions")
     context.progress.finish()
     responses = read_responses(path)
     labeled = [response for response in responses if response.correct is not None]
@@ -184,7 +190,7 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
         )
     trainee = shop.trainee(stage, task)
     examples = trainee.examples(training)
-    store = CheckpointStore(context.folder / "checkpoints", keep=1)
+    store = CheckpointStore(context.folder / "checkpoints", keep=2)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, 1, stage.patience),
         policy=trainee.model,
@@ -195,6 +201,7 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
         progress=context.progress,
         evaluate=trainee.quality(held_out),
         metric=LIKELIHOOD,
+        stop=context.stop,
     )
     result = job.run()
     right = sum(bool(r.correct) for r in training) / len(training)
@@ -302,6 +309,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         progress=context.progress,
         evaluate=development_accuracy(stage.evaluate, policy, context),
         refit=refit,
+        stop=context.stop,
+        changed=context.changed,
     )
     result = job.run()
     if refit is not None:
@@ -317,6 +326,7 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     for name in stage.checkpoints:
         for benchmark in stage.benchmarks:
             if (name, benchmark) not in done:
+                context.stop.check(f"{stage.name}: saved after {len(rows)} of its evaluations")
                 row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context)
                 rows.append(row)
                 append_lines(path, [row])

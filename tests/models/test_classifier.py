@@ -1,11 +1,12 @@
 """The classifier against its model's own numbers, and the reward built on it."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.models.tiny import CPU, FAMILIES, classifier, fresh, prompts, tokenizer
+from tests.models.tiny import CPU, FAMILIES, causal_lm, classifier, fresh, prompts, tokenizer
 from yonder.errors import ModelError
 from yonder.models.classifier import LocalClassifier, classifier_tokens
 from yonder.models.loading import load_classifier, load_tokenizer
@@ -80,6 +81,15 @@ def test_a_number_that_is_not_finite_is_unscored(monkeypatch: pytest.MonkeyPatch
 def test_a_family_without_classifiers_is_refused_by_name() -> None:
     with pytest.raises(ModelError, match="no sequence classifier of family `codegen`"):
         load_classifier(fresh("codegen"), tokenizer(), "float32", CPU)
+
+
+def test_a_head_that_the_model_lacks_is_drawn_from_the_seed(tmp_path: Path) -> None:
+    causal_lm("llama").save_pretrained(tmp_path)
+    heads = [
+        load_classifier(str(tmp_path), tokenizer(), "float32", CPU, seed).score.weight.clone() for seed in (1, 1, 2)
+    ]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
 
 
 class Written:

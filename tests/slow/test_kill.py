@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tests.slow.kills import run_kills, table
+
 pytestmark = pytest.mark.slow
 
 RECIPE = """
@@ -78,3 +80,9 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path, algorithm: str, grou
     rows = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert rows == sorted(set(rows))
     assert rows[-1] == 60
+
+
+def test_killed_at_random_moments_of_every_stage(tmp_path: Path) -> None:
+    """Two of the kills that `python -m tests.slow.kills 50` makes (table in docs/resuming.md)."""
+    kills = run_kills(tmp_path, 2, 5)
+    assert [kill.different for kill in kills] == [[], []], table(kills)

@@ -80,7 +80,7 @@ def tiny_distiller(
         name="tiny", seed=seed, steps=steps, epochs=2, group_size=8 if grpo else 1,
         prompts={name: 4 if grpo else 24 for name in streams}, temperature=1.0, top_p=1.0, top_k=0,
         lr=3e-2 if grpo else 1e-2, schedule="constant", warmup_fraction=0.0, weight_decay=0.0,
-        save_every=4, evaluate_every=0, patience=0,
+        save_every=4, evaluate_every=0, patience=0, max_skipped=3,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     return Distiller(

@@ -111,8 +111,14 @@ def append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file of ours; none where it is missing; a half-written last line is left out."""
+    """The rows of a JSONL file of ours; none where it is missing; a half-written last line is left out.
+    StorageError for any other line that is damaged."""
     if not path.is_file():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [cast(dict[str, Any], json.loads(line)) for line in lines]
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            found.append(cast(dict[str, Any], json.loads(line)))
+        except ValueError as error:
+            raise StorageError(f"{path}, line {number}: not JSON ({error}); delete the line") from error
+    return found

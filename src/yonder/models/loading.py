@@ -131,9 +131,10 @@ def load_causal_lm(
 
 
 def load_classifier(
-    reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device
+    reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device, seed: int = 0
 ) -> PreTrainedModel:
-    """A 2-label sequence classifier in evaluation mode. A fresh model gets a new classification head on its trunk."""
+    """A 2-label sequence classifier in evaluation mode. A fresh model gets a new classification head on its trunk, and
+    one without a head a new one drawn from `seed`."""
     if isinstance(reference, FreshModel):
         trunk = fresh_model(reference, tokenizer)
         trunk.config.num_labels = 2
@@ -147,7 +148,9 @@ def load_classifier(
                 ) from error
         model = model.to(getattr(torch, dtype))
     else:
-        model = _from_pretrained(AutoModelForSequenceClassification, locate(reference), dtype, num_labels=2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _from_pretrained(AutoModelForSequenceClassification, locate(reference), dtype, num_labels=2)
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     # the model is read at its last token that is not this one, which must therefore not be the end token
     model.config.pad_token_id = pad if pad != end else int(end == 0)

@@ -104,15 +104,20 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor] | None:
 
 
 @contextmanager
-def dropping(model: nn.Module, seed: int) -> Generator[None]:
-    """Within it the adapter's dropout is on, drawn from `seed`; nothing changes where there is none."""
-    dropouts = [m for _, layer in _layers(model) for m in layer.lora_dropout.values() if isinstance(m, nn.Dropout)]
+def dropping(model: nn.Module, seed: int, state: list[Tensor] | None = None) -> Generator[None]:
+    """Within it the adapter's dropout is on, drawn from `seed`, or on from a `dropout_state`; nothing changes where
+    there is none."""
+    dropouts = _dropouts(model)
     if not dropouts:
         yield
         return
     device = next(model.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
+        if state is not None:
+            torch.set_rng_state(state[0])
+            for there in state[1:]:
+                torch.cuda.set_rng_state(there, device)
         for dropout in dropouts:
             dropout.train()
         try:
@@ -120,6 +125,18 @@ def dropping(model: nn.Module, seed: int) -> Generator[None]:
         finally:
             for dropout in dropouts:
                 dropout.eval()
+
+
+def dropout_state(model: nn.Module) -> list[Tensor] | None:
+    """Inside `dropping`: where its random numbers stand, on the CPU and on the model's GPU; None without dropout."""
+    if not _dropouts(model):
+        return None
+    device = next(model.parameters()).device
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _dropouts(model: nn.Module) -> list[nn.Dropout]:
+    return [m for _, layer in _layers(model) for m in layer.lora_dropout.values() if isinstance(m, nn.Dropout)]
 
 
 def _layers(model: nn.Module) -> Generator[tuple[str, Any]]:

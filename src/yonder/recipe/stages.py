@@ -28,6 +28,9 @@ class OptimizerSettings(Section):
     """Largest gradient norm."""
     micro_batch_tokens: int = Field(default=16384, gt=0)
     """Token budget of one forward and backward, padding included; gradients accumulate over as many as a step needs."""
+    max_skipped: int = Field(default=3, gt=0)
+    """A step whose loss or gradient is not finite is skipped; after this many in a row the run ends, with a dump.
+    Ours."""
 
 
 class SFTOptimizerSettings(OptimizerSettings):

@@ -54,20 +54,39 @@ def written_whole(target: Path) -> Generator[Path]:
         aside.rename(target)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk takes no more"
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("inline_container", "write")):
             raise  # not torch.save's way to say that the disk is full
         raise StorageError(
-            f"checkpoint {target} could not be written ({error}); free disk space or change output_dir"
+            f"checkpoint {target} could not be written ({reason}); free disk space or change output_dir"
         ) from error
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a checkpoint has every file of its manifest with the recorded hash."""
+def is_whole(folder: Path, part: str = "") -> bool:
+    """Whether a checkpoint, or a folder in it, has every file of its manifest with the recorded hash."""
     try:
         hashes = cast(dict[str, str], json.loads((folder / MANIFEST).read_text()))
-        return all(_hash(folder / name) == expected for name, expected in hashes.items())
+        return all(_hash(folder / name) == expected for name, expected in hashes.items() if name.startswith(part))
     except (OSError, ValueError):
         return False
+
+
+def require_whole(model: Path, stage: str) -> None:
+    """Raise StorageError for a model folder of a checkpoint that is not what was written; `stage`: whose it is."""
+    for checkpoint in list(model.parents)[:2]:
+        if checkpoint.name.startswith("step-") and not is_whole(checkpoint, model.relative_to(checkpoint).as_posix()):
+            raise StorageError(
+                f"the checkpoint {model} of stage {stage} is damaged; restore it from a copy, or move the folder of "
+                f"the stage away and run it again"
+            )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put a saved state back; the groups' own numbers (learning rate, weight decay) stay the recipe's."""
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, numbers in zip(optimizer.param_groups, own, strict=True):
+        group.update(numbers)
 
 
 class CheckpointStore:
@@ -77,9 +96,9 @@ class CheckpointStore:
         self.folder = folder
         self.keep = keep
 
-    def path(self, step: int) -> Path:
-        """Where the checkpoint of a step stands."""
-        return self.folder / f"step-{step:08d}"
+    def path(self, step: int, part: int = 0) -> Path:
+        """Where the checkpoint of a step stands; `part`: how much of the next one is done."""
+        return self.folder / (f"step-{step:08d}" + (f".{part:08d}" if part else ""))
 
     def save(
         self,
@@ -89,10 +108,11 @@ class CheckpointStore:
         best_step: int | None,
         also: Collection[int] = (),
         beside: Mapping[str, Trainable] | None = None,
+        part: int = 0,
     ) -> Path:
         """Write one, then drop the oldest beyond `keep`; the best one and `also` stay. Later ones are damaged (see
         `latest`) and go too. `beside`: models in folders of their own."""
-        target = self.path(step)
+        target = self.path(step, part)
         with written_whole(target) as aside:
             for name, model in {"policy": policy, **(beside or {})}.items():
                 save_policy(aside / name, model)
@@ -109,11 +129,14 @@ class CheckpointStore:
         return sorted(path for path in self.folder.glob("step-*") if path.is_dir())
 
     def latest(self) -> Path | None:
-        """The newest whole checkpoint; a damaged one is skipped with a warning."""
-        for path in reversed(self.all()):
+        """The newest whole checkpoint; a damaged one is skipped with a warning. None: there is nothing to go on
+        from."""
+        found = self.all()
+        for path in reversed(found):
             if is_whole(path):
                 return path
-            log.warning("checkpoint %s is damaged; using the one before it", path)
+            then = "starting again" if path == found[0] else "using the one before it"
+            log.warning("checkpoint %s is damaged; %s", path, then)
         return None
 
 

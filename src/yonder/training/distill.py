@@ -14,20 +14,23 @@ from typing import Any
 import torch
 
 from yonder.core.schedules import learning_rate
-from yonder.errors import TrainingError
+from yonder.errors import DataError, NotFinite, StorageError, TrainingError
 from yonder.models.policy import Policy
 from yonder.protocols import Sampler, Stream
 from yonder.schema import Rollout, Trip
+from yonder.signals import StopRequest
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, pack
-from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
+from yonder.training.checkpoint import CheckpointStore, is_whole, load_optimizer, load_policy_weights, load_state
 from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollback import Refitted, Refitter, Safety, moved
-from yonder.training.rollout import StreamRollouts, Term, derived_seed, score_streams
+from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
+from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
+from yonder.training.skipping import Skips, batch_facts, give_up
 from yonder.training.update import LossSettings, annotate, rollout_gap, update
 
 log = logging.getLogger("yonder")
@@ -57,6 +60,7 @@ class Plan:
     save_every: int
     evaluate_every: int
     patience: int
+    max_skipped: int
 
 
 @dataclass(slots=True)
@@ -80,28 +84,32 @@ class Distiller:
     progress: Progress
     evaluate: Callable[[], float] | None = None  # development accuracy of the live policy
     refit: Refitter | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    changed: bool = False  # the recipe or data did since the checkpoint, and the user allowed it
     step: int = 0  # optimizer updates made
     stopped: str = ""  # why it ended early
     rollout_is_old: bool = (
         False  # the sampler's log-probs agree with the trainer's and nothing else needs the extra forward
     )
     rollout_gap_nats: float = 0.0  # measured at the first step
-    learned: bool = False  # some step of this process had a gradient
+    learned: bool = False  # some step had a gradient
     optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
+    skips: Skips = field(init=False)
 
     def __post_init__(self) -> None:
         plan = self.plan
         self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
         self.selection = Selection(plan.patience)
+        self.skips = Skips(plan.max_skipped)
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
 
-        Raises TrainingError when nothing can be learned from, or a loss is not finite.
+        Raises TrainingError when nothing can be learned from, or several losses in a row are not finite; Stopped where
+        a signal asked for it.
         """
         self._resume()
-        begun = self.step
         self.progress.start(self.plan.name, self.plan.steps, self.step)
         while self.step < self.plan.steps and not self.stopped:
             metrics, trips = self.iterate()
@@ -113,9 +121,14 @@ class Distiller:
             if self.selection.exhausted:
                 self.stopped = f"no better development accuracy for {self.plan.patience} evaluations"
             self.recorder.metrics(metrics)
-            must = best or self.stopped or self.safety.rollbacks > rollbacks
-            if must or due(self.step, self.plan.save_every, self.plan.epochs, self.step >= self.plan.steps):
-                self.save()
+            over = self.step >= self.plan.steps or bool(self.stopped)
+            must = best or self.safety.rollbacks > rollbacks
+            planned = must or due(self.step, self.plan.save_every, self.plan.epochs, over)
+            if planned or self.stop.asked:
+                self.save(planned)
+            if self.stop.asked and not over:
+                self.progress.finish()
+                self.stop.check(f"{self.plan.name}: saved at step {self.step}")
         self.progress.finish()
         if self.stopped:
             self.progress.say(f"{self.plan.name} stopped at step {self.step}: {self.stopped}")
@@ -123,12 +136,13 @@ class Distiller:
             "steps": self.step,
             "stopped": self.stopped,
             "rollbacks": self.safety.rollbacks,
+            "skipped_steps": self.skips.total,
             "weights": {term.name: term.weight for term in self.terms},
             **self.selection.summary(self.step),
         }
         if self.refit is not None:
             result["refits"] = self.refit.count
-        if self.step > begun and not self.learned:
+        if not self.learned:
             self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
             result["alarm"] = NOTHING_LEARNED
         return result
@@ -138,7 +152,8 @@ class Distiller:
         clock = Clock()
         rollouts = self.generate()
         clock.mark("generate")
-        scores = score_streams(rollouts, self.terms, self.probes)
+        with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards")):  # a reward of the user's own
+            scores = score_streams(rollouts, self.terms, self.probes)
         if self.refit is not None:
             self.refit.gather(rollouts, scores)
         clock.mark("score")
@@ -148,14 +163,14 @@ class Distiller:
         batch = estimate_advantages(batch, self.estimator)
         self._compare_with_sampler(batch)
         clock.mark("annotate")
-        stats = self.learn(batch)
+        stats = self.learn(batch, rollouts, scores)
         clock.mark("update")
         self.step += self.plan.epochs
         observed, trips = self.monitor.observe(self.step, rollouts, scores)
         metrics: dict[str, Any] = {
             "step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time(),
             **iteration_metrics(rollouts, scores, batch, self.terms), "policy/rollout_gap_nats": self.rollout_gap_nats,
-            **stats, **observed, **clock.metrics(int(batch.completion_mask.sum())),
+            **stats, "skipped_steps": self.skips.total, **observed, **clock.metrics(int(batch.completion_mask.sum())),
         }  # fmt: skip
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
@@ -179,7 +194,7 @@ class Distiller:
                 refitted = found.done
             if action in ("rollback", "stop-at-good", "refit") and not returned:
                 self._return_to_good(judge_too=action != "refit")
-                returned = True
+                returned = True  # once an iteration, whatever else trips in it
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
         if not trips:
@@ -210,6 +225,8 @@ class Distiller:
         if good is None:
             raise TrainingError(f"{self.plan.name}: there is no good checkpoint to return to")
         checkpoint = self.store.path(good)
+        if not is_whole(checkpoint):
+            raise StorageError(f"{self.plan.name}: the good checkpoint {checkpoint} to return to is damaged")
         state = load_state(checkpoint)
         load_policy_weights(checkpoint, self.policy)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -247,8 +264,9 @@ class Distiller:
             )
         self.rollout_is_old = self.rollout_gap_nats < 1e-3 and self.plan.epochs == 1 and self.policy.value_head is None
 
-    def learn(self, batch: Batch) -> dict[str, float]:
-        """One optimizer step for each epoch over the batch; nothing when no rollout of any term has a score."""
+    def learn(self, batch: Batch, rollouts: StreamRollouts, scores: StreamScores) -> dict[str, float]:
+        """One optimizer step for each epoch over the batch; nothing when no rollout of any term has a score. A step
+        whose loss or gradient is not finite is skipped."""
         stats: dict[str, float] = {}
         if not bool(batch.scored.any()):
             log.warning("%s, step %d: no rollout has a score; nothing is learned", self.plan.name, self.step)
@@ -258,7 +276,16 @@ class Distiller:
             lr = learning_rate(step, self.plan.steps, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            stats = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.value_outputs) | {"lr": lr}
+            try:
+                made = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.value_outputs)
+            except NotFinite as error:
+                if self.skips.skipped():
+                    facts_of_it = {"lr": lr} | batch_facts(batch, rollouts, scores, self.terms, step)
+                    give_up(self.plan.name, step, self.skips, error, self.recorder, facts_of_it)
+                self.progress.say(f"{self.plan.name}, step {step}: {error}; the step is skipped")
+                continue
+            self.skips.made()
+            stats = made | {"lr": lr}
             self.learned |= stats["grad_norm"] > 0
         return stats
 
@@ -274,9 +301,11 @@ class Distiller:
         metrics["development/accuracy"] = self.evaluate()
         return self.selection.observe(self.step, metrics["development/accuracy"])
 
-    def save(self) -> None:
-        """Write a checkpoint from which `run` continues exactly."""
-        self.safety.saved(self.step)
+    def save(self, planned: bool = True) -> None:
+        """Write a checkpoint from which `run` continues exactly. One that is not planned never becomes the good one, so
+        that a run that was stopped goes on as one that was not."""
+        if planned:
+            self.safety.saved(self.step)
         state = {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
@@ -286,6 +315,8 @@ class Distiller:
             "stopped": self.stopped,
             "weights": [term.weight for term in self.terms],
             "selection": self.selection.state(),
+            "skips": self.skips.state(),
+            "learned": self.learned,
             "rollout_is_old": self.rollout_is_old,
             "rollout_gap_nats": self.rollout_gap_nats,
         }
@@ -301,14 +332,16 @@ class Distiller:
         if checkpoint is not None:
             state = load_state(checkpoint)
             load_policy_weights(checkpoint, self.policy)
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(self.optimizer, state["optimizer"])
             for name, stream in self.streams.items():
-                stream.load_state(state["streams"][name])
+                self._go_on(name, stream, state["streams"][name])
             self.monitor.load_state(state["monitor"])
             self.safety.load_state(state["safety"])
             self.stopped = state["stopped"]
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
             self.selection.load_state(state["selection"])
+            self.skips.load_state(state["skips"])
+            self.learned = state["learned"]
             self.rollout_is_old, self.rollout_gap_nats = state["rollout_is_old"], state["rollout_gap_nats"]
             if self.refit is not None:
                 self.refit.load_state(state["refit"])
@@ -318,6 +351,15 @@ class Distiller:
         self.recorder.begin(self.step)
         if checkpoint is None and self.safety.action != "warn":
             self.save()  # the first good one
+
+    def _go_on(self, name: str, stream: Stream, state: Mapping[str, Any]) -> None:
+        """A stream where it was; one with other questions than before begins anew, if changes are allowed."""
+        try:
+            stream.load_state(state)
+        except DataError:
+            if not self.changed:
+                raise
+            self.progress.say(f"{self.plan.name}: {name} has other questions now; its stream begins anew")
 
 
 def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:

@@ -11,6 +11,7 @@ import zstandard
 
 from yonder.errors import StorageError
 from yonder.schema import Rollout, Score, Trip
+from yonder.storage import write_json
 from yonder.training.rollout import StreamRollouts, StreamScores
 
 
@@ -47,6 +48,11 @@ class Recorder:
     def event(self, step: int, action: str, trip: Trip) -> None:
         """Append a trip of the monitor with what was done about it and the rollouts that caused it."""
         self._append("events.jsonl", {"step": step, "action": action, **asdict(trip)})
+
+    def dump(self, name: str, value: dict[str, Any]) -> Path:
+        """Write a JSON file of its own, for people to read; returns where."""
+        write_json(self.folder / name, _number(value))
+        return self.folder / name
 
     def rollouts(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> None:
         """Append the first rollouts of each stream with every score they got."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from yonder.data.responses import label
+from yonder.errors import NotFinite
 from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapter_state, trainable
 from yonder.protocols import Reward, Stream
 from yonder.schema import Prompt, Response, Rollout, Score
@@ -180,7 +181,11 @@ class Refit:
             return Refitted(False, f"{self.name} cannot be fitted again: {lacking}", {})
         before, weights = self._figures(held_out), adapter_state(self.model.model)
         seed = derived_seed(self.plan.seed, "refit", step)
-        self._train(batches(sides, self.plan.steps, self.plan.batch_size, seed), seed)
+        try:
+            self._train(batches(sides, self.plan.steps, self.plan.batch_size, seed), seed)
+        except NotFinite as error:
+            load_adapter_state(self.model.model, weights)
+            return Refitted(False, f"{self.name} cannot be fitted again: {error}; lower `refit.lr`", {})
         after = self._figures(held_out)
         better = not before or after["log_likelihood"] >= before["log_likelihood"]
         if better:
@@ -200,9 +205,8 @@ class Refit:
         with dropping(model, seed):
             for batch in work:
                 supervised_step(
-                    model, optimizer, self.trainee.loss, batch, plan.lr, plan.grad_clip, plan.micro_batch_tokens,
-                    f"refit of {self.name}",
-                )  # fmt: skip
+                    model, optimizer, self.trainee.loss, batch, plan.lr, plan.grad_clip, plan.micro_batch_tokens
+                )
         optimizer.zero_grad(set_to_none=True)  # the gradients of a judge are as large as the judge
 
     def _figures(self, held_out: Sequence[Response]) -> dict[str, float]:

@@ -3,21 +3,23 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from yonder.core.schedules import learning_rate
-from yonder.errors import TrainingError
-from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapter_state, trainable
+from yonder.errors import NotFinite, TrainingError
+from yonder.models.lora import adapter_state, dropout_state, dropping, has_adapter, load_adapter_state, trainable
 from yonder.models.padding import token_batches
-from yonder.training.checkpoint import CheckpointStore, Trainable, load_policy_weights, load_state
+from yonder.signals import StopRequest
+from yonder.training.checkpoint import CheckpointStore, Trainable, load_optimizer, load_policy_weights, load_state
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import derived_seed
 from yonder.training.selection import Selection
+from yonder.training.skipping import Skips, give_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class SupervisedPlan:
     micro_batch_tokens: int
     evaluate_every: int  # epochs
     patience: int
+    max_skipped: int
 
 
 BatchLoss = Callable[
@@ -54,8 +57,20 @@ BatchLoss = Callable[
 
 
 @dataclass(slots=True)
+class Begun:
+    """How far an epoch has come; an epoch that a signal ended goes on from here."""
+
+    batches: int = 0
+    losses: list[float] = field(default_factory=list[float])
+    tokens: int = 0
+    seconds: float = 0.0
+    dropout: list[Tensor] | None = None  # the state of its random numbers, where there is any
+
+
+@dataclass(slots=True)
 class Supervised:
-    """One supervised run, resumable at every epoch. `examples(epoch)` may differ between epochs (augmentation)."""
+    """One supervised run, resumable at every epoch, and at every step where a signal ends it. `examples(epoch)` may
+    differ between epochs (augmentation)."""
 
     plan: SupervisedPlan
     policy: Trainable
@@ -68,7 +83,10 @@ class Supervised:
     metric: str = (
         "development/accuracy"  # of those that `evaluate` measures: the checkpoint with the highest is handed on
     )
+    stop: StopRequest = field(default_factory=StopRequest)
     epoch: int = 0
+    begun: Begun = field(default_factory=Begun)
+    skips: Skips = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
 
@@ -77,9 +95,13 @@ class Supervised:
             trainable(self.policy.model), lr=self.plan.lr, weight_decay=self.plan.weight_decay
         )
         self.selection = Selection(self.plan.patience)
+        self.skips = Skips(self.plan.max_skipped)
 
     def run(self) -> dict[str, Any]:
-        """Train all epochs, or until patience runs out. Raises TrainingError on a loss that is not finite."""
+        """Train all epochs, or until patience runs out.
+
+        Raises TrainingError after several steps in a row whose loss is not finite, Stopped where a signal asked for it.
+        """
         self._resume()
         self.progress.start(self.plan.name, self.plan.epochs, self.epoch)
         while self.epoch < self.plan.epochs and not self.selection.exhausted:
@@ -93,8 +115,10 @@ class Supervised:
             self._save_when_due(last)
             shown = {key: f"{metrics[key]:.3f}" for key in ("loss", self.metric) if key in metrics}
             self.progress.advance(self.epoch, shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"})
+            if self.stop.asked and not last:
+                self._stop()
         self.progress.finish()
-        return {"epochs": self.epoch, **self.selection.summary(self.epoch)}
+        return {"epochs": self.epoch, "skipped_steps": self.skips.total, **self.selection.summary(self.epoch)}
 
     def _one_epoch(self) -> dict[str, Any]:
         examples = list(self.examples(self.epoch))
@@ -106,36 +130,78 @@ class Supervised:
         ).tolist()
         batches = [order[i : i + self.plan.batch_size] for i in range(0, len(order), self.plan.batch_size)]
         total = len(batches) * self.plan.epochs
-        start, losses, tokens, norm, lr = time.perf_counter(), [], 0, 0.0, 0.0
-        with dropping(self.policy.model, derived_seed(self.plan.seed, self.plan.name, self.epoch, "dropout")):
-            for number, batch in enumerate(batches):
-                done = self.epoch * len(batches) + number
+        norm, lr, begun = 0.0, 0.0, self.begun
+        start = time.perf_counter() - begun.seconds
+        seed = derived_seed(self.plan.seed, self.plan.name, self.epoch, "dropout")
+        with dropping(self.policy.model, seed, begun.dropout):
+            while begun.batches < len(batches):
+                batch = [examples[i] for i in batches[begun.batches]]
+                done = self.epoch * len(batches) + begun.batches
                 lr = learning_rate(done, total, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
-                loss, norm = self._step([examples[i] for i in batch], lr)
-                losses.append(loss)
-                tokens += sum(len(examples[i].ids) for i in batch)
+                loss, norm = self._step(batch, lr, done)
+                begun.losses += [loss] if math.isfinite(loss) else []
+                begun.tokens += sum(len(example.ids) for example in batch)
+                begun.batches += 1
+                begun.seconds = time.perf_counter() - start
+                if self.stop.asked and begun.batches < len(batches):
+                    begun.dropout = dropout_state(self.policy.model)
+                    self._stop()
+        self.begun = Begun()
         return {
-            "step": self.epoch + 1, "epoch": self.epoch + 1, "time_s": time.time(), "loss": sum(losses) / len(losses),
-            "lr": lr, "grad_norm": norm, "examples": len(examples), "tokens_per_s": tokens / (time.perf_counter() -
-            start),
+            "step": self.epoch + 1, "epoch": self.epoch + 1, "time_s": time.time(),
+            "loss": sum(begun.losses) / len(begun.losses) if begun.losses else math.nan, "lr": lr, "grad_norm": norm,
+            "examples": len(examples), "skipped_steps": self.skips.total,
+            "tokens_per_s": begun.tokens / max(begun.seconds, 1e-9),
         }  # fmt: skip
 
-    def _step(self, batch: list[Example], lr: float) -> tuple[float, float]:
+    def _step(self, batch: list[Example], lr: float, number: int) -> tuple[float, float]:
+        """One step; one that is skipped has a loss that is not finite."""
         plan = self.plan
-        return supervised_step(
-            self.policy.model, self.optimizer, self.loss, batch, lr, plan.grad_clip, plan.micro_batch_tokens, plan.name
-        )
+        try:
+            found = supervised_step(
+                self.policy.model, self.optimizer, self.loss, batch, lr, plan.grad_clip, plan.micro_batch_tokens
+            )
+        except NotFinite as error:
+            if self.skips.skipped():
+                give_up(plan.name, number, self.skips, error, self.recorder, self._batch_facts(batch, lr))
+            self.progress.say(f"{plan.name}, step {number}: {error}; the step is skipped")
+            return math.nan, error.norm
+        self.skips.made()
+        return found
+
+    def _batch_facts(self, batch: list[Example], lr: float) -> dict[str, Any]:
+        """What a step was made from, for the dump."""
+        texts = [self.policy.tokenizer.decode(list(example.ids)) for example in batch]
+        rows = [
+            {"text": text, "target": example.target, "label": example.label, "tokens": len(example.ids)}
+            for text, example in zip(texts, batch, strict=True)
+        ]
+        return {"epoch": self.epoch, "lr": lr, "examples": rows}
 
     def _save_when_due(self, last: bool) -> None:
         best = self.selection.best_step == self.epoch
         every = max(1, self.plan.epochs // 10)
         if last or best or self.epoch % every == 0 or self.selection.exhausted:
-            state = {
-                "epoch": self.epoch,
-                "optimizer": self.optimizer.state_dict(),
-                "selection": self.selection.state(),
-            } | ({"adapter": adapter_state(self.policy.model)} if has_adapter(self.policy.model) else {})
-            self.store.save(self.epoch, self.policy, state, self.selection.best_step)
+            self._save()
+
+    def _save(self) -> None:
+        begun = asdict(self.begun) if self.begun.batches else None
+        state = {
+            "epoch": self.epoch,
+            "begun": begun,
+            "optimizer": self.optimizer.state_dict(),
+            "selection": self.selection.state(),
+            "skips": self.skips.state(),
+        } | ({"adapter": adapter_state(self.policy.model)} if has_adapter(self.policy.model) else {})
+        self.store.save(self.epoch, self.policy, state, self.selection.best_step, part=self.begun.batches)
+
+    def _stop(self) -> None:
+        """Save where it stands, between epochs or in one, and raise Stopped."""
+        if not self.store.path(self.epoch, self.begun.batches).is_dir():
+            self._save()
+        self.progress.finish()
+        within = f" and {self.begun.batches} steps" if self.begun.batches else ""
+        self.stop.check(f"{self.plan.name}: saved after {self.epoch} epochs{within}")
 
     def _resume(self) -> None:
         checkpoint = self.store.latest()
@@ -145,10 +211,13 @@ class Supervised:
                 load_adapter_state(self.policy.model, state["adapter"])
             else:
                 load_policy_weights(checkpoint, self.policy)
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(self.optimizer, state["optimizer"])
             self.selection.load_state(state["selection"])
+            self.skips.load_state(state["skips"])
             self.epoch = int(state["epoch"])
-            self.progress.say(f"{self.plan.name}: resumed at epoch {self.epoch}")
+            self.begun = Begun(**(state["begun"] or {}))
+            within = f", step {self.begun.batches}" if self.begun.batches else ""
+            self.progress.say(f"{self.plan.name}: resumed at epoch {self.epoch}{within}")
         self.recorder.begin(self.epoch)
 
 
@@ -160,11 +229,10 @@ def supervised_step(
     lr: float,
     grad_clip: float,
     micro_batch_tokens: int,
-    name: str,
 ) -> tuple[float, float]:
     """One optimizer step, its micro-batches sharing the batch's normalisers; returns loss and gradient norm.
 
-    Raises TrainingError when one of them is not finite; the weights are then as before.
+    Raises NotFinite when one of them is not finite; the weights are then as before.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -176,6 +244,7 @@ def supervised_step(
         value += float(part.detach())
     norm = float(nn.utils.clip_grad_norm_(trainable(model), grad_clip))
     if not (math.isfinite(norm) and math.isfinite(value)):
-        raise TrainingError(f"{name}: loss {value:g} is not finite; lower its `lr` or use float32")
+        optimizer.zero_grad(set_to_none=True)
+        raise NotFinite(value, norm)
     optimizer.step()
     return value, norm

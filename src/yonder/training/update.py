@@ -11,7 +11,7 @@ from yonder.core.kl import k1, k3
 from yonder.core.losses import clipped_policy_loss, clipped_value_loss, explained_variance
 from yonder.core.masking import masked_mean, sequence_mean
 from yonder.core.terms import term_loss, weighted_sum
-from yonder.errors import TrainingError
+from yonder.errors import NotFinite
 from yonder.models.padding import token_batches
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.training.batch import Batch
@@ -68,7 +68,7 @@ def update(
 ) -> dict[str, float]:
     """One optimizer step on the whole batch; gradients add up over micro-batches. Returns metrics.
 
-    Raises TrainingError when loss or gradient is not finite; the weights are then as before.
+    Raises NotFinite when loss or gradient is not finite; the weights are then as before.
     """
     counts = batch.scored.sum(0).tolist()  # each term's own global normaliser
     optimizer.zero_grad(set_to_none=True)
@@ -87,10 +87,7 @@ def update(
     norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.grad_clip))
     if not (math.isfinite(norm) and math.isfinite(sums.get("loss", 0.0))):
         optimizer.zero_grad(set_to_none=True)
-        raise TrainingError(
-            f"loss {sums.get('loss', 0.0):g} or gradient norm {norm:g} is not finite; "
-            "lower `optimizer.lr` or use float32"
-        )
+        raise NotFinite(sums.get("loss", 0.0), norm)
     optimizer.step()
     for name in ("policy/kl_nats", "policy/entropy_nats", "policy/approx_kl", "policy/clip_fraction"):
         sums[name] = sums.get(name, 0.0) / max(1.0, tokens)
