@@ -51,7 +51,7 @@ def test_ppo_columns_are_estimated_over_their_own_rows() -> None:
         reference_logprobs=torch.tensor([[-2.0, -1.0], [-3.0, 0.0]]),
         old_values=torch.tensor([[[0.2, 9.0], [0.4, 9.0]], [[9.0, 0.1], [9.0, 9.0]]]),
     )
-    found = estimate_advantages(batch, Estimator("ppo", kl_in_reward=0.1, gamma=0.9, gae_lambda=0.5))
+    found = estimate_advantages(batch, Estimator("value", 0.1, "batch", gamma=0.9, gae_lambda=0.5))
     # term 0, row 0: k1 = 1, -1; rewards -0.1, 0.1 + 1.0
     #   delta_1 = 1.1 - 0.4 = 0.7
     #   delta_0 = -0.1 + 0.9 * 0.4 - 0.2 = 0.06; A_0 = 0.06 + 0.45 * 0.7 = 0.375; returns 0.575, 1.1
@@ -66,7 +66,7 @@ def test_ppo_columns_are_estimated_over_their_own_rows() -> None:
 
 def test_ppo_whitens_over_every_scored_token_of_the_term() -> None:
     batch = batch_of(scores=torch.tensor([[1.0, 0.0], [0.0, 0.0]]), scored=torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-    found = estimate_advantages(batch, Estimator("ppo", 0.0, gamma=1.0, gae_lambda=1.0)).advantages[..., 0]
+    found = estimate_advantages(batch, Estimator("value", 0.0, "batch", gamma=1.0, gae_lambda=1.0)).advantages[..., 0]
     # plain advantages 1, 1 and 0: as whitened by the core function, whose own numbers are tested by hand
     expected = whiten(torch.tensor([[1.0, 1.0], [0.0, 0.0]]), batch.completion_mask)
     assert torch.allclose(found, expected, atol=1e-6)
@@ -76,7 +76,7 @@ def test_ppo_whitens_over_every_scored_token_of_the_term() -> None:
 def test_grpo_columns_compare_within_groups_and_terms() -> None:
     scores = torch.tensor([[1.0, 0.3], [0.0, 0.9]])
     batch = batch_of(scores=scores, scored=torch.tensor([[1.0, 1.0], [1.0, 0.0]]), groups=torch.tensor([3, 3]))
-    found = estimate_advantages(batch, Estimator("grpo", 0.0, group_std=False))
+    found = estimate_advantages(batch, Estimator("group", 0.0, "none"))
     # term 0: 1 and 0, mean 0.5, the same for every token of a row; term 1: one scored member
     assert found.advantages[..., 0].tolist() == [[0.5, 0.5], [-0.5, 0.0]]
     assert found.advantages[..., 1].abs().max() == 0
@@ -91,7 +91,7 @@ def test_grpo_with_the_penalty_in_the_reward_charges_what_is_still_to_come() -> 
         old_logprobs=torch.tensor([[-1.0, -2.0], [-1.0, 5.0]]),
         reference_logprobs=torch.tensor([[-2.0, -1.5], [-3.0, 0.0]]),
     )
-    found = estimate_advantages(batch, Estimator("grpo", 0.1, group_std=False)).advantages[..., 0]
+    found = estimate_advantages(batch, Estimator("group", 0.1, "none")).advantages[..., 0]
     # k1: 1, -0.5 and 2; still to come: 0.5, -0.5 and 2. 0.5 - 0.05, 0.5 + 0.05, -0.5 - 0.2
     assert found.flatten().tolist() == pytest.approx([0.45, 0.55, -0.7, 0.0], abs=1e-6)
 
