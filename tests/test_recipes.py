@@ -243,7 +243,7 @@ def test_on_off_yes_and_no_are_words(tmp_path: Path) -> None:
     judge = load_recipe(path, ["policy.autocast=off"]).rewards["judge"]
     assert isinstance(judge, JudgeSettings)
     assert (judge.yes, judge.no, judge.chat) == ("Yes", "No", "off")
-    assert load_recipe(path, ["rl.group_std=false"]).stage("rl").group_std is False
+    assert load_recipe(path, ["rl.ppo.value_per_term=false"]).stage("rl").ppo.value_per_term is False
 
 
 def test_an_override_by_kind_is_refused_where_several_stages_have_it() -> None:

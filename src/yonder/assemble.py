@@ -35,6 +35,7 @@ from yonder.models.loading import (
 )
 from yonder.models.lora import Lora, add_lora
 from yonder.models.policy import Policy
+from yonder.models.teacher import Teacher
 from yonder.protocols import Reward, Stream
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings
@@ -48,9 +49,10 @@ from yonder.recipe.rewards import (
     RewardSettings,
     ServerSettings,
     ShuffledSettings,
+    TeacherSettings,
     VerifiableSettings,
 )
-from yonder.recipe.stages import FitJudgeStage
+from yonder.recipe.stages import FitJudgeStage, TermSettings
 from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.ensemble import EnsembleReward
@@ -60,6 +62,7 @@ from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
+from yonder.training.rollout import Term
 
 PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
 
@@ -77,6 +80,7 @@ class Workshop:
         self._rewards: dict[tuple[str, str], Reward] = {}
         self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
+        self._teachers: dict[str, Teacher] = {}
 
     def close(self) -> None:
         """End the sandbox's processes."""
@@ -202,6 +206,19 @@ class Workshop:
             )
         return self._rewards[key]
 
+    def term(self, term: TermSettings, policy: Policy) -> Term:
+        """A term with its reward, or the teacher of this policy."""
+        settings = self.recipe.rewards.get(term.reward)
+        if not isinstance(settings, TeacherSettings):
+            return Term(term.reward, term.data, term.weight, self.reward(term.reward, self.task(term.data)))
+        if term.reward not in self._teachers:
+            origin = self.resolve(settings.model)
+            named = self.recipe.policy.tokenizer if isinstance(origin, FreshModel) else None
+            tokenizer, device = load_tokenizer(origin, named), pick_device(settings.device)
+            model = load_causal_lm(origin, tokenizer, settings.dtype, device, settings.quantize)
+            self._teachers[term.reward] = Teacher(model, tokenizer, policy.tokenizer, settings.top_k)
+        return Term(term.reward, term.data, term.weight, None, self._teachers[term.reward])
+
     def judges(self) -> dict[str, str]:
         """How each judge that was built reads its verdict, a sentence each."""
         found: dict[str, str] = {}
@@ -232,6 +249,8 @@ class Workshop:
         if isinstance(settings, EnsembleSettings):
             members = [(name, self.reward(name, task)) for name in settings.rewards]
             return EnsembleReward(members, settings.combine, settings.k)
+        if isinstance(settings, TeacherSettings):
+            raise ModelError(f"`{name}` is a teacher, which gives no score; use it as a term of a distill stage")
         if isinstance(settings, JudgeSettings):
             rules = judge_rules(settings, task.format == "program")
             if name in self._judges:  # for a data set of another task format: the same model, read by other rules

@@ -6,8 +6,10 @@ from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
 from yonder.training.advantages import Estimator
 from yonder.training.distill import Plan
+from yonder.training.kl_control import KLControl
 from yonder.training.rollback import Safety
 from yonder.training.rollout import Term
+from yonder.training.signal import Refill
 from yonder.training.supervised import SupervisedPlan
 from yonder.training.update import LossSettings
 from yonder.training.watches import MonitorRules
@@ -45,32 +47,51 @@ def distill_plan(stage: DistillStage, recipe: Recipe) -> Plan:
         evaluate_every=stage.evaluate.every,
         patience=stage.evaluate.patience,
         max_skipped=o.max_skipped,
+        value_lr=stage.ppo.value_lr,
+        refill=Refill(stage.dynamic.refills, stage.dynamic.tolerance),
     )
 
 
-def kl_in_loss(stage: DistillStage) -> bool:
-    """Where the KL goes: PPO's default is the reward, GRPO's the loss."""
-    return stage.kl.place == "loss" or (stage.kl.place == "auto" and stage.algorithm == "grpo")
-
-
-def estimator(stage: DistillStage) -> Estimator:
+def estimator(stage: DistillStage, recipe: Recipe) -> Estimator:
     """How advantages are made."""
-    beta = 0.0 if kl_in_loss(stage) else stage.kl.beta
-    return Estimator(stage.algorithm, beta, stage.ppo.gamma, stage.ppo.gae_lambda, stage.group_std)
+    overlong, limit = stage.overlong, recipe.policy.max_completion_tokens
+    return Estimator(
+        baseline=stage.baseline,
+        kl_in_reward=stage.kl.beta if stage.kl.place == "reward" else 0.0,
+        normalise=stage.normalise,
+        gamma=stage.ppo.gamma,
+        gae_lambda=stage.ppo.gae_lambda,
+        truncated=stage.truncated,
+        overlong=None if overlong is None else (limit, overlong.margin, overlong.weight),
+    )
 
 
-def loss_settings(stage: DistillStage) -> LossSettings:
+def loss_settings(stage: DistillStage, recipe: Recipe) -> LossSettings:
     """The numbers of the loss."""
     ppo = stage.algorithm == "ppo"
     return LossSettings(
         clip=stage.clip,
-        kl_in_loss=stage.kl.beta if kl_in_loss(stage) else 0.0,
+        kl_in_loss=stage.kl.beta if stage.kl.place == "loss" else 0.0,
         value_coef=stage.ppo.value_coef if ppo else 0.0,
         value_clip=stage.ppo.value_clip,
         temperature=stage.sampling.temperature,
         grad_clip=stage.optimizer.grad_clip,
         micro_batch_tokens=stage.optimizer.micro_batch_tokens,
+        clip_high=stage.clip_high,
+        dual_clip=stage.dual_clip,
+        surrogate=stage.surrogate,
+        average=stage.average,
+        length=recipe.policy.max_completion_tokens,
+        kl_estimator=stage.kl.estimator,
+        importance_cap=stage.importance_cap,
+        stop_gradient=stage.ppo.stop_gradient,
+        head_warmup=stage.ppo.head_warmup if ppo else 0,
     )
+
+
+def kl_control(stage: DistillStage) -> KLControl:
+    """What steers the KL's coefficient."""
+    return KLControl(stage.kl.target, stage.kl.gain)
 
 
 def monitor_rules(stage: DistillStage) -> MonitorRules:

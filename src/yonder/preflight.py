@@ -11,7 +11,7 @@ from yonder.models.loading import load_tokenizer, pick_device, pick_devices
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
 from yonder.recipe.stages import BASE, DistillStage, EvaluateStage, FitJudgeStage, StageSettings, WarmupStage
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
@@ -37,7 +37,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         settings = recipe.rewards[name]
         if isinstance(settings, JudgeSettings):
             read_judge_prompt(settings.prompt)
-        if isinstance(settings, JudgeSettings | ClassifierSettings):
+        if isinstance(settings, JudgeSettings | ClassifierSettings | TeacherSettings):
             pick_devices(settings.device)
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
         try:

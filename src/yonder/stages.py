@@ -31,6 +31,7 @@ from yonder.plans import (
     completions_per_step,
     distill_plan,
     estimator,
+    kl_control,
     loss_settings,
     monitor_rules,
     safety,
@@ -278,11 +279,12 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     ppo = stage.algorithm == "ppo"
     outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
     policy = shop.policy(stage.policy, outputs)
-    terms = [Term(t.reward, t.data, t.weight, shop.reward(t.reward, shop.task(t.data))) for t in stage.terms]
+    terms = [shop.term(term, policy) for term in stage.terms]
     verified = [
         t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"
     ]
     labeled = verified[0] if verified else None
+    scored = [term for term in terms if term.teacher is None]
     probes = (
         [Term(name, labeled.stream, 0.0, shop.reward(name, shop.task(labeled.stream))) for name in stage.monitor.probe]
         if labeled
@@ -300,9 +302,9 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         terms=terms,
         probes=probes,
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
-        estimator=estimator(stage),
-        loss=loss_settings(stage),
-        monitor=Monitor(monitor_rules(stage), terms, probes, labeled.reward_name if labeled else None),
+        estimator=estimator(stage, recipe),
+        loss=loss_settings(stage, recipe),
+        monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None),
         safety=safety(stage, labeled, () if refit is None else refit.rewards),
         recorder=Recorder(context.folder, stage.log_rollouts),
         store=store,
@@ -311,6 +313,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         refit=refit,
         stop=context.stop,
         changed=context.changed,
+        kl=kl_control(stage),
     )
     result = job.run()
     if refit is not None:

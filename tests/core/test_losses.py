@@ -5,16 +5,19 @@ import math
 import pytest
 import torch
 
-from yonder.core.losses import clipped_policy_loss, clipped_value_loss, explained_variance
+from yonder.core.losses import Clip, clipped_policy_loss, clipped_value_loss, explained_variance
+from yonder.core.masking import sequence_mean
+
+PLAIN = Clip(0.2, 0.2)
 
 
 def surrogate(ratio: float, advantage: float) -> tuple[float, float, float]:
     """The loss of one token, whether it was clipped, and the gradient with respect to its log-prob."""
     logprob = torch.tensor([[math.log(ratio)]], requires_grad=True)
     zero, one = torch.zeros(1, 1), torch.ones(1, 1)
-    found = clipped_policy_loss(logprob, zero, torch.tensor([[advantage]]), one, clip=0.2)
-    (gradient,) = torch.autograd.grad(found.per_sequence.sum(), logprob)
-    return found.per_sequence.item(), found.clipped.item(), gradient.item()
+    found = clipped_policy_loss(logprob, zero, torch.tensor([[advantage]]), one, PLAIN)
+    (gradient,) = torch.autograd.grad(found.per_token.sum(), logprob)
+    return found.per_token.item(), found.clipped.item(), gradient.item()
 
 
 @pytest.mark.parametrize(
@@ -39,8 +42,9 @@ def test_policy_loss_is_the_mean_over_each_rows_tokens() -> None:
     # row 1: one token, ratio 2, A = 3: -3 * 1.2 = -3.6, clipped
     policy = torch.tensor([[0.0, math.log(1.5)], [math.log(2.0), 50.0]])
     advantages = torch.tensor([[1.0, -1.0], [3.0, 9.0]])
-    found = clipped_policy_loss(policy, torch.zeros(2, 2), advantages, torch.tensor([[1.0, 1.0], [1.0, 0.0]]), clip=0.2)
-    assert found.per_sequence.tolist() == pytest.approx([0.25, -3.6], abs=1e-6)
+    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    found = clipped_policy_loss(policy, torch.zeros(2, 2), advantages, mask, PLAIN)
+    assert sequence_mean(found.per_token, mask).tolist() == pytest.approx([0.25, -3.6], abs=1e-6)
     assert found.clipped.tolist() == [[0.0, 0.0], [1.0, 0.0]]
 
 
@@ -53,7 +57,7 @@ def test_value_loss_takes_the_worse_of_plain_and_clipped() -> None:
     values = torch.tensor([[1.1, 1.9, 0.1], [0.5, 70.0, 70.0]])
     returns = torch.tensor([[2.0, 2.0, 2.0], [0.0, 0.0, 0.0]])
     mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
-    found = clipped_value_loss(values, torch.ones(2, 3), returns, mask, clip=0.2)
+    found = sequence_mean(clipped_value_loss(values, torch.ones(2, 3), returns, clip=0.2), mask)
     assert found.tolist() == pytest.approx([0.8433333, 0.32], abs=1e-6)
 
 

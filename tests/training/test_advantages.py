@@ -9,7 +9,7 @@ from tests.training.test_update import batch_of
 from yonder.core.masking import whiten
 from yonder.schema import Completion, Prompt, Rollout, Score
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
-from yonder.training.batch import pack
+from yonder.training.batch import Batch, pack
 from yonder.training.distill import due, flatten
 from yonder.training.rollout import Term, derived_seed, score_streams
 
@@ -51,7 +51,7 @@ def test_ppo_columns_are_estimated_over_their_own_rows() -> None:
         reference_logprobs=torch.tensor([[-2.0, -1.0], [-3.0, 0.0]]),
         old_values=torch.tensor([[[0.2, 9.0], [0.4, 9.0]], [[9.0, 0.1], [9.0, 9.0]]]),
     )
-    found = estimate_advantages(batch, Estimator("ppo", kl_in_reward=0.1, gamma=0.9, gae_lambda=0.5))
+    found = estimate_advantages(batch, Estimator("value", 0.1, "batch", gamma=0.9, gae_lambda=0.5))
     # term 0, row 0: k1 = 1, -1; rewards -0.1, 0.1 + 1.0
     #   delta_1 = 1.1 - 0.4 = 0.7
     #   delta_0 = -0.1 + 0.9 * 0.4 - 0.2 = 0.06; A_0 = 0.06 + 0.45 * 0.7 = 0.375; returns 0.575, 1.1
@@ -66,7 +66,7 @@ def test_ppo_columns_are_estimated_over_their_own_rows() -> None:
 
 def test_ppo_whitens_over_every_scored_token_of_the_term() -> None:
     batch = batch_of(scores=torch.tensor([[1.0, 0.0], [0.0, 0.0]]), scored=torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-    found = estimate_advantages(batch, Estimator("ppo", 0.0, gamma=1.0, gae_lambda=1.0)).advantages[..., 0]
+    found = estimate_advantages(batch, Estimator("value", 0.0, "batch", gamma=1.0, gae_lambda=1.0)).advantages[..., 0]
     # plain advantages 1, 1 and 0: as whitened by the core function, whose own numbers are tested by hand
     expected = whiten(torch.tensor([[1.0, 1.0], [0.0, 0.0]]), batch.completion_mask)
     assert torch.allclose(found, expected, atol=1e-6)
@@ -76,7 +76,7 @@ def test_ppo_whitens_over_every_scored_token_of_the_term() -> None:
 def test_grpo_columns_compare_within_groups_and_terms() -> None:
     scores = torch.tensor([[1.0, 0.3], [0.0, 0.9]])
     batch = batch_of(scores=scores, scored=torch.tensor([[1.0, 1.0], [1.0, 0.0]]), groups=torch.tensor([3, 3]))
-    found = estimate_advantages(batch, Estimator("grpo", 0.0, group_std=False))
+    found = estimate_advantages(batch, Estimator("group", 0.0, "none"))
     # term 0: 1 and 0, mean 0.5, the same for every token of a row; term 1: one scored member
     assert found.advantages[..., 0].tolist() == [[0.5, 0.5], [-0.5, 0.0]]
     assert found.advantages[..., 1].abs().max() == 0
@@ -91,7 +91,7 @@ def test_grpo_with_the_penalty_in_the_reward_charges_what_is_still_to_come() -> 
         old_logprobs=torch.tensor([[-1.0, -2.0], [-1.0, 5.0]]),
         reference_logprobs=torch.tensor([[-2.0, -1.5], [-3.0, 0.0]]),
     )
-    found = estimate_advantages(batch, Estimator("grpo", 0.1, group_std=False)).advantages[..., 0]
+    found = estimate_advantages(batch, Estimator("group", 0.1, "none")).advantages[..., 0]
     # k1: 1, -0.5 and 2; still to come: 0.5, -0.5 and 2. 0.5 - 0.05, 0.5 + 0.05, -0.5 - 0.2
     assert found.flatten().tolist() == pytest.approx([0.45, 0.55, -0.7, 0.0], abs=1e-6)
 
@@ -130,3 +130,73 @@ def test_seeds_are_functions_of_their_parts() -> None:
 )
 def test_due(step: int, every: int, stride: int, last: bool, expected: bool) -> None:
     assert due(step, every, stride, last) is expected
+
+
+def pair(**tensors: torch.Tensor) -> Batch:
+    """Two completions of one prompt, of two tokens and one, scored 1 and 0 by term 0."""
+    given = {
+        "scores": torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
+        "scored": torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+        "groups": torch.tensor([3, 3]),
+        "old_logprobs": torch.tensor([[-1.0, -2.0], [-1.0, 5.0]]),
+        "reference_logprobs": torch.tensor([[-2.0, -1.5], [-3.0, 0.0]]),
+    }
+    return batch_of(**given | tensors)
+
+
+def column(batch: Batch, made: Estimator) -> list[float]:
+    return estimate_advantages(batch, made).advantages[..., 0].flatten().tolist()
+
+
+def test_rloo_takes_the_whole_completions_kl_into_its_score() -> None:
+    # k1: 1 - 0.5 = 0.5 and 2; scores 1 - 0.05 = 0.95 and 0 - 0.2 = -0.2; each less the other: +-1.15
+    found = column(pair(), Estimator("leave-one-out", 0.1, "none"))
+    assert found == pytest.approx([1.15, 1.15, -1.15, 0.0], abs=1e-6)
+
+
+def test_reinforce_plus_plus_whitens_the_reward_to_go_over_the_batch() -> None:
+    # reward less the KL to come: 1 - 0.05, 1 + 0.05, 0 - 0.2; mean 0.6, deviations 0.35, 0.45, -0.8,
+    # unbiased variance (0.1225 + 0.2025 + 0.64) / 2 = 0.4825, std 0.6946222
+    found = column(pair(), Estimator("none", 0.1, "batch"))
+    assert found == pytest.approx([0.5038710, 0.6478342, -1.1517052, 0.0], abs=1e-5)
+
+
+def test_reinforce_plus_plus_with_a_baseline_whitens_what_is_above_the_groups_mean() -> None:
+    # 0.5, 0.5, -0.5; mean 1/6, deviations 1/3, 1/3, -2/3, variance (1/9 + 1/9 + 4/9) / 2 = 1/3
+    found = column(pair(), Estimator("group", 0.0, "batch"))
+    assert found == pytest.approx([0.5773503, 0.5773503, -1.1547005, 0.0], abs=1e-6)
+
+
+def test_truncated_rows_can_be_left_out_like_unscored_ones() -> None:
+    batch = pair(truncated=torch.tensor([0.0, 1.0]))
+    found = estimate_advantages(batch, Estimator("group", 0.0, "none", truncated="mask"))
+    assert found.scored.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    assert found.advantages.abs().max() == 0  # one scored member is left
+    assert column(batch, Estimator("group", 0.0, "none")) == pytest.approx([0.5, 0.5, -0.5, 0.0])
+
+
+def test_a_cut_completion_is_worth_its_last_state_in_place_of_its_score() -> None:
+    # gamma 0.5, lambda 1, values 0.2, 0.4 | 0.1; row 0 was cut, its last state is worth 0.6, its score does not count
+    #   delta_1 = 0.5 * 0.6 - 0.4 = -0.1; delta_0 = 0.5 * 0.4 - 0.2 = 0; A_0 = -0.05
+    # row 1 ended with 0: A = -0.1; its last state's value is not read
+    batch = pair(
+        truncated=torch.tensor([1.0, 0.0]),
+        old_values=torch.tensor([[[0.2, 0.0], [0.4, 0.0]], [[0.1, 0.0], [9.0, 0.0]]]),
+        final_values=torch.tensor([[0.6, 0.0], [7.0, 0.0]]),
+    )
+    found = column(batch, Estimator("value", 0.0, "none", 0.5, 1.0, truncated="bootstrap"))
+    assert found == pytest.approx([-0.05, -0.1, -0.1, 0.0], abs=1e-6)
+
+
+def test_overlong_rows_lose_of_their_score() -> None:
+    # limit 2, margin 2, weight 0.5: two tokens cost 0.5, one token 0.25; scores 0.5 and -0.25, mean 0.125
+    found = column(pair(), Estimator("group", 0.0, "none", overlong=(2, 2, 0.5)))
+    assert found == pytest.approx([0.375, 0.375, -0.375, 0.0], abs=1e-6)
+
+
+def test_a_teachers_term_has_every_row_of_its_stream() -> None:
+    streams = {"labeled": rollouts(2), "unlabeled": rollouts(1)}
+    terms = [term("verifiable", "labeled"), Term("teacher", "unlabeled", 0.5, None, object())]  # type: ignore[arg-type]
+    batch = pack(*flatten(streams), 2, torch.device("cpu"))
+    found = place_scores(batch, streams, {("verifiable", "labeled"): [Score(1.0), Score(None, "")]}, terms)
+    assert found.scored.tolist() == [[1, 0], [0, 0], [0, 1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,8 +105,8 @@ def test_an_epochs_row_is_written_before_its_checkpoint(tmp_path: Path, monkeypa
     run = sft(tmp_path, plan(epochs=3))
     saved = run.store.save
 
-    def save_and_die(step: int, *rest: object) -> Path:
-        saved(step, *rest)  # type: ignore[arg-type]
+    def save_and_die(step: int, *rest: Any, **more: Any) -> Path:
+        saved(step, *rest, **more)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run.store, "save", save_and_die)

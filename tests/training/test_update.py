@@ -36,6 +36,8 @@ def batch_of(**tensors: Tensor) -> Batch:
         "old_values": torch.zeros(rows, 2, 2),
         "advantages": torch.zeros(rows, 2, 2),
         "returns": torch.zeros(rows, 2, 2),
+        "truncated": torch.zeros(rows),
+        "final_values": torch.zeros(rows, 2),
     }
     return Batch(**given | tensors)
 

@@ -92,7 +92,7 @@ def tiny_distiller(
         terms=the_terms,
         probes=[],
         value_outputs=list(range(terms)),
-        estimator=Estimator(algorithm, 0.0 if grpo else 0.001),
+        estimator=Estimator("group" if grpo else "value", 0.0 if grpo else 0.001, "group" if grpo else "batch"),
         loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
         monitor=Monitor(LENIENT, the_terms, [], None),
         safety=Safety("warn", 20, 0, None),

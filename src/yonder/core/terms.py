@@ -13,6 +13,13 @@ def term_loss(per_sequence: Tensor, scored: Tensor, normaliser: float) -> Tensor
     return (per_sequence * scored).sum() / max(normaliser, 1.0)
 
 
+def normalisers(scored: Tensor, mask: Tensor, average: str) -> list[float]:
+    """What each term is divided by: its scored sequences, or with token-mean their tokens. scored: (B, K), mask: (B,
+    T)."""
+    counted = scored * mask.sum(-1, keepdim=True) if average == "token-mean" else scored
+    return counted.sum(0).tolist()
+
+
 def weighted_sum(losses: list[Tensor], weights: list[float]) -> Tensor:
     """lambda * L_VR + mu * L_YoN + rho * L_Rerank, for any number of terms. Weights multiply losses, never rewards."""
     total = losses[0] * weights[0]

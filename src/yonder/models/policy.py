@@ -1,5 +1,6 @@
 """The policy in training: a causal LM, and for PPO a value head on the same trunk."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.core.logprobs import token_statistics
+from yonder.models.teacher import Guide
 from yonder.models.trunk import Trunk
 
 LOGITS_AT_ONCE = 32 * 1024 * 1024  # elements of one chunk of logits
@@ -20,6 +22,8 @@ class SequenceOutputs(NamedTuple):
     logprobs: Tensor  # (B, T) policy_logprobs, nats
     entropy: Tensor  # (B, T) nats
     values: Tensor | None  # (B, T, K) when the policy has a value head
+    final_values: Tensor | None = None  # (B, K) of the state after the last token; no gradient
+    divergences: tuple[Tensor, ...] = ()  # (B, T) reverse KL to each guide's teacher, nats
 
 
 class Policy(nn.Module):
@@ -53,31 +57,50 @@ class Policy(nn.Module):
         completion_starts: Tensor,
         completion_mask: Tensor,
         temperature: float,
+        guides: Sequence[Guide] = (),
+        stop_gradient: bool = False,
     ) -> SequenceOutputs:
         """Statistics of the completion tokens of right-padded sequences.
 
         input_ids, attention_mask: (B, S) prompt then completion; completion_starts: (B,) index of the first
         completion token;
-        completion_mask: (B, T). Only completion positions pass through the output head.
+        completion_mask: (B, T). Only completion positions pass through the output head. The value head is
+        float32; with `stop_gradient` its loss leaves the trunk alone.
         """
         with self.mixed_precision():
             hidden = self.trunk.hidden(input_ids, attention_mask)
             offsets = torch.arange(completion_mask.shape[1], device=input_ids.device)
             targets = (completion_starts.unsqueeze(-1) + offsets).clamp(max=input_ids.shape[1] - 1)  # (B, T)
             kept = completion_mask.bool()
-            sources = (targets - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            states = hidden.gather(1, sources)[kept]  # (N, D): the state from which each completion token was sampled
+            sources = (targets - 1).clamp(min=0)
+            at = sources.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
+            states = hidden.gather(1, at)[kept]  # (N, D): the state from which each completion token was sampled
             logprobs, entropy = self._statistics(states, input_ids.gather(1, targets)[kept], temperature)
-        values = None
+            spread = completion_mask.new_zeros(kept.shape, dtype=torch.float32)
+            divergences = [spread] * len(guides)
+            for i, (teacher, asked) in enumerate(guides):
+                if bool(asked.any()):
+                    theirs = teacher.states(input_ids, attention_mask, sources, asked.bool())
+                    ours, size = states[asked.bool()[kept]], self._chunk
+                    found = teacher.divergence(self.trunk.head, ours, theirs, temperature, size)
+                    divergences[i] = spread.masked_scatter(asked.bool(), found)
+        values, final = None, None
         if self.value_head is not None:
-            flat = self.value_head(states.float())
+            flat = self.value_head(states.detach().float() if stop_gradient else states.float())
             values = flat.new_zeros(*kept.shape, flat.shape[-1]).masked_scatter(kept.unsqueeze(-1), flat)
-        spread = completion_mask.new_zeros(kept.shape, dtype=torch.float32)
-        return SequenceOutputs(spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy), values)
+            ends = hidden[torch.arange(hidden.shape[0], device=hidden.device), attention_mask.sum(-1) - 1]
+            final = self.value_head(ends.detach().float()).detach()
+        statistics = (spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy))
+        return SequenceOutputs(*statistics, values, final, tuple(divergences))
+
+    @property
+    def _chunk(self) -> int:
+        """Rows of logits that exist at once."""
+        return max(1, LOGITS_AT_ONCE // self.trunk.head.out_features)
 
     def _statistics(self, states: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies in chunks, so that no (N, V) tensor of the whole batch exists."""
-        size = max(1, LOGITS_AT_ONCE // self.trunk.head.out_features)
+        size = self._chunk
         if states.shape[0] <= size:
             return token_statistics(self.trunk.head(states), ids, temperature)
 

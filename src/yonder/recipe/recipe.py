@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 from yonder.recipe.base import Section
 from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
 from yonder.recipe.models import PolicySettings
-from yonder.recipe.rewards import ClassifierSettings, EnsembleSettings, JudgeSettings, RewardSettings, ShuffledSettings
+from yonder.recipe.rewards import (
+    ClassifierSettings,
+    EnsembleSettings,
+    JudgeSettings,
+    RewardSettings,
+    ShuffledSettings,
+    TeacherSettings,
+)
 from yonder.recipe.stages import (
     BASE,
     CheckJudgeStage,
@@ -160,6 +167,7 @@ def check_references(recipe: Recipe) -> None:
                 settings = recipe.rewards.get(term.reward)
                 if settings is not None and settings.kind == "verifiable":
                     _check_labels(recipe, f"{key}.terms.{i}", term.data)
+        _check_teachers(recipe, stage, key)
         _check_inputs(recipe, stage, key, seen)
         seen.add(stage.name)
 
@@ -183,6 +191,25 @@ def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]
             raise ValueError(
                 f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
             )
+
+
+def _check_teachers(recipe: Recipe, stage: StageSettings, key: str) -> None:
+    """A teacher gives no score, so it stands in terms only; lengths that the policy's limit decides must fit it."""
+    teachers = {name for name, settings in recipe.rewards.items() if isinstance(settings, TeacherSettings)}
+    terms = [term.reward for term in stage.terms] if isinstance(stage, DistillStage) else []
+    wrong = [name for name in rewards_of(recipe, stage) if name in teachers and name not in terms]
+    if wrong:
+        raise ValueError(f"{key}: `{wrong[0]}` is a teacher, which gives no score; name a reward, or use it in a term")
+    if not isinstance(stage, DistillStage):
+        return
+    if stage.algorithm == "ppo" and stage.ppo.head_warmup and set(terms) <= teachers:
+        raise ValueError(f"{key}.ppo.head_warmup: no term has a reward, so there is no value to learn; leave it out")
+    longest = recipe.policy.max_completion_tokens
+    if stage.overlong is not None and stage.overlong.margin > longest:
+        raise ValueError(
+            f"{key}.overlong.margin: {stage.overlong.margin} tokens are more than policy.max_completion_tokens "
+            f"({longest}); lower it"
+        )
 
 
 def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
@@ -257,6 +284,8 @@ def _check_members(recipe: Recipe) -> None:
     for name, settings in recipe.rewards.items():
         for member in members_of(settings):
             _known(f"rewards.{name}", "reward", member, set(recipe.rewards) - {name})
+            if isinstance(recipe.rewards[member], TeacherSettings):
+                raise ValueError(f"rewards.{name}: `{member}` is a teacher, which gives no score; name a reward")
             if members_of(recipe.rewards[member]):
                 raise ValueError(f"rewards.{name}: `{member}` is made of rewards itself; name its members instead")
 

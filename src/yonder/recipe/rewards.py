@@ -171,7 +171,24 @@ class EnsembleSettings(TrustSettings):
     """mean-kstd only."""
 
 
+class TeacherSettings(Section):
+    """On-policy distillation as a term: reverse KL from the policy's next-token distribution to a teacher's, on the
+    policy's own completions. It gives no score."""
+
+    kind: Literal["teacher"]
+    model: ModelReference
+    """A causal language model with the policy's tokenizer, in this process."""
+    top_k: int = Field(default=0, ge=0)
+    """Compare the policy's k likeliest tokens, and all others as one; 0: every token."""
+    dtype: Dtype = "float32"
+    """Type of the teacher's weights."""
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    """Weights in 4 (nf4) or 8 bits, through bitsandbytes."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda:1`..."""
+
+
 RewardSettings = Annotated[
-    VerifiableSettings | JudgeSettings | ClassifierSettings | ShuffledSettings | EnsembleSettings,
+    VerifiableSettings | JudgeSettings | ClassifierSettings | ShuffledSettings | EnsembleSettings | TeacherSettings,
     Field(discriminator="kind"),
 ]

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from yonder.recipe.algorithms import AlgorithmSettings
 from yonder.recipe.attacks import WITHHELD, Negative
 from yonder.recipe.base import Section
 from yonder.recipe.models import LoraSettings, ModelReference, SamplingSettings
@@ -189,35 +190,12 @@ class TermSettings(Section):
     """One term of the loss: weight * L(reward, data)."""
 
     reward: str
-    """Name of a reward, or `module:function` of your own."""
+    """Name of a reward (or of a teacher, whose distribution the policy is drawn to), or `module:function` of your
+    own."""
     data: str
     """Name of the data set that is its prompt stream."""
     weight: float = Field(ge=0, le=1)
     """Lambda, mu or rho; the weights of a stage sum to one."""
-
-
-class KLSettings(Section):
-    """How far the policy may move from the reference."""
-
-    beta: float = Field(default=0.01, ge=0)
-    """Coefficient; 0.01 for programs [J], 0.05 for text [ReFT]."""
-    place: Literal["auto", "reward", "loss"] = "auto"
-    """reward: per-token penalty (k1), PPO's default; loss: k3, GRPO's default."""
-
-
-class PPOSettings(Section):
-    """PPO with a value head on the policy's trunk, as [J] and [ReFT]."""
-
-    gamma: float = Field(default=1.0, ge=0, le=1)
-    """Discount."""
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    """Lambda of GAE."""
-    value_clip: float = Field(default=0.2, gt=0)
-    """Clip range of the value."""
-    value_coef: float = Field(default=5.0, ge=0)
-    """Weight of the value loss: 5 Galactica-125M, 0.1 CodeGen-350M [J]."""
-    value_per_term: bool = True
-    """One output of the value head for each term; false: one for all, as in [J]."""
 
 
 class MonitorSettings(Section):
@@ -279,7 +257,7 @@ class RefitSettings(Section):
     """Train an adapter instead of all weights: for large judges, and the only way where `dtype` is not float32."""
 
 
-class DistillStage(StageBase):
+class DistillStage(StageBase, AlgorithmSettings):
     """RL with weighted terms: L = sum over terms of weight * L(reward, data)."""
 
     kind: Literal["distill"]
@@ -291,20 +269,10 @@ class DistillStage(StageBase):
     """What to start from; default: the recipe's policy.model."""
     reference: ModelReference | None = None
     """Frozen model for the KL; default: the starting policy."""
-    algorithm: Literal["ppo", "grpo"] = "ppo"
-    """[J] trains with PPO and compares with GRPO."""
     steps: int = Field(gt=0)
     """Optimizer updates, as [J] counts; an iteration makes `epochs` of them."""
     epochs: int = Field(default=2, gt=0)
     """Passes over each rollout batch; [J]: 2."""
-    group_size: int = Field(default=1, gt=0)
-    """Completions a prompt; GRPO needs at least 2, [J] uses 8."""
-    group_std: bool = True
-    """GRPO: divide by the group's standard deviation ([J] appendix A)."""
-    clip: float = Field(default=0.2, gt=0)
-    """Clip range of the probability ratio."""
-    kl: KLSettings = KLSettings()
-    ppo: PPOSettings = PPOSettings()
     sampling: SamplingSettings = SamplingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
@@ -330,10 +298,13 @@ class DistillStage(StageBase):
             )
         if any(count < 1 for count in self.prompts.values()):
             raise ValueError("`prompts` needs at least 1 prompt for each data set")
-        if self.algorithm == "grpo" and self.group_size < 2:
-            raise ValueError("`algorithm: grpo` compares completions of one prompt; set `group_size` to 2 or more")
         if self.monitor.action == "refit" and self.refit is None:
             raise ValueError("`monitor.action: refit` needs a section `refit` that names the reward; add one")
+        if self.algorithm == "ppo" and self.ppo.head_warmup >= self.steps:
+            raise ValueError(
+                f"`ppo.head_warmup` ({self.ppo.head_warmup}) leaves none of `steps` ({self.steps}) for the policy; "
+                "lower it"
+            )
         if self.steps % self.epochs:
             raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")
         return self

@@ -11,6 +11,8 @@ from torch import Tensor
 from yonder.models.padding import right_pad
 from yonder.schema import Rollout
 
+_PER_ROW = ("completion_starts", "groups", "scores", "scored", "truncated", "final_values")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -29,6 +31,8 @@ class Batch:
     old_values: Tensor  # (B, T, K); zeros without a value head
     advantages: Tensor  # (B, T, K)
     returns: Tensor  # (B, T, K)
+    truncated: Tensor  # (B,) 1.0 where the completion was cut at the length limit
+    final_values: Tensor  # (B, K) of the state after the last token; zeros without a value head
 
     def rows(self, index: Sequence[int]) -> Batch:
         """Some rows, cut to their own longest sequence and completion."""
@@ -39,7 +43,7 @@ class Batch:
         short = {name: getattr(self, name)[picked][:, :width] for name in ("input_ids", "attention_mask")}
         per_token = ("rollout_logprobs", "old_logprobs", "reference_logprobs", "old_values", "advantages", "returns")
         cut = {name: getattr(self, name)[picked][:, :tokens] for name in per_token}
-        per_row = {name: getattr(self, name)[picked] for name in ("completion_starts", "groups", "scores", "scored")}
+        per_row = {name: getattr(self, name)[picked] for name in _PER_ROW}
         return Batch(completion_mask=mask[:, :tokens], **short, **cut, **per_row)
 
     @property
@@ -79,4 +83,6 @@ def pack(rollouts: Sequence[Rollout], groups: Sequence[int], terms: int, device:
         old_values=per_term,
         advantages=per_term,
         returns=per_term,
+        truncated=torch.tensor([float(not rollout.completion.finished) for rollout in rollouts], device=device),
+        final_values=mask.new_zeros(len(rollouts), terms),
     )

@@ -23,6 +23,7 @@ from yonder.training.advantages import Estimator, estimate_advantages, place_sco
 from yonder.training.batch import Batch, pack
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_optimizer, load_policy_weights, load_state
 from yonder.training.figures import Clock, facts, iteration_metrics
+from yonder.training.kl_control import KLControl
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
@@ -30,8 +31,9 @@ from yonder.training.rollback import Refitted, Refitter, Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
+from yonder.training.signal import Refill, gather
 from yonder.training.skipping import Skips, batch_facts, give_up
-from yonder.training.update import LossSettings, annotate, rollout_gap, update
+from yonder.training.update import LossSettings, annotate, build_optimizer, rollout_gap, set_rate, update
 
 log = logging.getLogger("yonder")
 NOTHING_LEARNED = (
@@ -61,6 +63,8 @@ class Plan:
     evaluate_every: int
     patience: int
     max_skipped: int
+    value_lr: float | None = None  # None: as `lr`
+    refill: Refill = field(default_factory=Refill)
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ class Distiller:
     refit: Refitter | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     changed: bool = False  # the recipe or data did since the checkpoint, and the user allowed it
+    kl: KLControl = field(default_factory=KLControl)
     step: int = 0  # optimizer updates made
     stopped: str = ""  # why it ended early
     rollout_is_old: bool = (
@@ -99,7 +104,7 @@ class Distiller:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self.optimizer = torch.optim.AdamW(self.policy.parameters(), lr=plan.lr, weight_decay=plan.weight_decay)
+        self.optimizer = build_optimizer(self.policy, plan.lr, plan.value_lr, plan.weight_decay)
         self.selection = Selection(plan.patience)
         self.skips = Skips(plan.max_skipped)
 
@@ -152,25 +157,27 @@ class Distiller:
         clock = Clock()
         rollouts = self.generate()
         clock.mark("generate")
-        with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards")):  # a reward of the user's own
-            scores = score_streams(rollouts, self.terms, self.probes)
+        gathered = gather(rollouts, self.score(rollouts), self.terms, self.plan.refill, self.generate, self.score)
+        rollouts, scores = gathered.rollouts, gathered.scores
         if self.refit is not None:
             self.refit.gather(rollouts, scores)
         clock.mark("score")
-        batch = pack(*flatten(rollouts), len(self.terms), self.policy.device)
-        batch = place_scores(batch, rollouts, scores, self.terms)
+        chosen, their_scores = gathered.chosen()
+        batch = pack(*flatten(chosen), len(self.terms), self.policy.device)
+        batch = place_scores(batch, chosen, their_scores, self.terms)
         batch = annotate(batch, self.policy, self.reference, self.loss, self.value_outputs, self.rollout_is_old)
-        batch = estimate_advantages(batch, self.estimator)
+        batch = estimate_advantages(batch, self.kl.estimator(self.estimator))
         self._compare_with_sampler(batch)
         clock.mark("annotate")
-        stats = self.learn(batch, rollouts, scores)
+        stats = self.learn(batch, chosen, their_scores)
         clock.mark("update")
         self.step += self.plan.epochs
         observed, trips = self.monitor.observe(self.step, rollouts, scores)
         metrics: dict[str, Any] = {
             "step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time(),
-            **iteration_metrics(rollouts, scores, batch, self.terms), "policy/rollout_gap_nats": self.rollout_gap_nats,
-            **stats, "skipped_steps": self.skips.total, **observed, **clock.metrics(int(batch.completion_mask.sum())),
+            **iteration_metrics(rollouts, scores, self.terms), **gathered.metrics,
+            "policy/rollout_gap_nats": self.rollout_gap_nats, **stats, "skipped_steps": self.skips.total,
+            **self.kl.observe(batch), **observed, **clock.metrics(int(batch.completion_mask.sum())),
         }  # fmt: skip
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
@@ -236,33 +243,46 @@ class Distiller:
         self.safety.returned(self.step)
         self.progress.say(f"{self.plan.name}: back to the weights of step {good}")
 
-    def generate(self) -> dict[str, list[Rollout]]:
-        """Completions for the next prompts of every stream; seeds are functions of the step, so a resumed run draws
-        the same."""
+    def generate(self, prompts: Mapping[str, int] | None = None, refill: int = 0) -> dict[str, list[Rollout]]:
+        """Completions for the next prompts, of every stream as many as the plan says; seeds are functions of the step,
+        so a resumed run draws the same."""
+        counts = self.plan.prompts if prompts is None else prompts
         found: dict[str, list[Rollout]] = {}
-        for name, stream in self.streams.items():
-            seed = derived_seed(self.plan.seed, self.plan.name, self.step, name)
-            prompts = stream.next(self.plan.prompts[name])
+        for name in (name for name in self.streams if name in counts):
+            seed = derived_seed(self.plan.seed, self.plan.name, self.step, name, *([refill] if refill else []))
             found[name] = self.sampler.sample(
-                prompts, self.plan.group_size, self.plan.temperature, seed, self.plan.top_p, self.plan.top_k
+                self.streams[name].next(counts[name]),
+                self.plan.group_size,
+                self.plan.temperature,
+                seed,
+                self.plan.top_p,
+                self.plan.top_k,
             )
         return found
+
+    def score(self, rollouts: StreamRollouts) -> StreamScores:
+        """Every score that a term or a probe wants of these rollouts."""
+        with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards")):  # a reward of the user's own
+            return score_streams(rollouts, self.terms, self.probes)
 
     def _compare_with_sampler(self, batch: Batch) -> None:
         """At the first step the sampler's log-probs must agree with the trainer's; where they do to 1e-3 they are
         used from then on.
 
-        PPO needs the forward for its values all the same, and several epochs need exact ratios.
+        PPO needs the forward for its values all the same, several epochs need exact ratios, and importance weights
+        correct the difference.
         """
         if self.step:
             return
         self.rollout_gap_nats = rollout_gap(batch)
-        if self.rollout_gap_nats > 0.1:
+        corrected = self.loss.importance_cap is not None
+        if self.rollout_gap_nats > 0.1 and not corrected:
             raise TrainingError(
                 f"the sampler's log-probs differ from the trainer's by {self.rollout_gap_nats:.3f} nats a token; "
-                "they must agree within 0.1"
+                "they must agree within 0.1, or be corrected (`importance_cap`)"
             )
-        self.rollout_is_old = self.rollout_gap_nats < 1e-3 and self.plan.epochs == 1 and self.policy.value_head is None
+        exact = self.plan.epochs > 1 or self.policy.value_head is not None or corrected
+        self.rollout_is_old = self.rollout_gap_nats < 1e-3 and not exact
 
     def learn(self, batch: Batch, rollouts: StreamRollouts, scores: StreamScores) -> dict[str, float]:
         """One optimizer step for each epoch over the batch; nothing when no rollout of any term has a score. A step
@@ -274,10 +294,10 @@ class Distiller:
         for epoch in range(self.plan.epochs):
             step = self.step + epoch
             lr = learning_rate(step, self.plan.steps, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+            set_rate(self.optimizer, lr)
+            loss = self.loss.at(step, self.kl.scale)
             try:
-                made = update(self.policy, self.optimizer, batch, self.terms, self.loss, self.value_outputs)
+                made = update(self.policy, self.optimizer, batch, self.terms, loss, self.value_outputs)
             except NotFinite as error:
                 if self.skips.skipped():
                     facts_of_it = {"lr": lr} | batch_facts(batch, rollouts, scores, self.terms, step)
@@ -311,6 +331,7 @@ class Distiller:
             "optimizer": self.optimizer.state_dict(),
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "monitor": self.monitor.state(),
+            "kl": self.kl.state(),
             "safety": self.safety.state(),
             "stopped": self.stopped,
             "weights": [term.weight for term in self.terms],
@@ -336,6 +357,7 @@ class Distiller:
             for name, stream in self.streams.items():
                 self._go_on(name, stream, state["streams"][name])
             self.monitor.load_state(state["monitor"])
+            self.kl.load_state(state["kl"])
             self.safety.load_state(state["safety"])
             self.stopped = state["stopped"]
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]

@@ -4,22 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from yonder.training.batch import Batch
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
 
 
-def iteration_metrics(
-    rollouts: StreamRollouts, scores: StreamScores, batch: Batch, terms: Sequence[Term]
-) -> dict[str, Any]:
-    """Reward, share scored and guards of every term; length and variety of every stream."""
+def iteration_metrics(rollouts: StreamRollouts, scores: StreamScores, terms: Sequence[Term]) -> dict[str, Any]:
+    """Reward as it was scored, share scored and guards of every term; length and variety of every stream."""
     metrics: dict[str, Any] = {}
-    for k, term in enumerate(terms):
-        scored = batch.scored[:, k]
-        count = float(scored.sum())
-        total = float((batch.scores[:, k] * scored).sum())
-        metrics[f"terms/{term.name}/reward_mean"] = total / count if count else None
-        metrics[f"terms/{term.name}/scored"] = count / len(rollouts[term.stream])  # a share
+    for term in terms:
         metrics[f"terms/{term.name}/weight"] = term.weight
+        if term.teacher is not None:
+            continue
+        values = [s.value for s in scores[term.reward_name, term.stream] if s.value is not None]
+        metrics[f"terms/{term.name}/reward_mean"] = mean(values) if values else None
+        metrics[f"terms/{term.name}/scored"] = len(values) / len(rollouts[term.stream])  # a share
         guards = [score.details.get("guard") for score in scores[term.reward_name, term.stream]]
         metrics |= {
             f"terms/{term.name}/guards/{guard}": guards.count(guard) for guard in sorted(set(guards) - {None}, key=str)
@@ -59,7 +56,7 @@ def mean(values: Sequence[float]) -> float:
 
 def facts(metrics: Mapping[str, Any], terms: Sequence[Term]) -> dict[str, str]:
     """What the progress line shows."""
-    means = {term.name: metrics[f"terms/{term.name}/reward_mean"] for term in terms}
+    means = {term.name: metrics[f"terms/{term.name}/reward_mean"] for term in terms if term.teacher is None}
     shown = {name: "unscored" if value is None else f"{value:.3f}" for name, value in means.items()}
     if "policy/kl_nats" in metrics:
         shown["KL"] = f"{metrics['policy/kl_nats']:.3f}"

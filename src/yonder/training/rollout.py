@@ -3,18 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from yonder.models.teacher import Teacher
 from yonder.protocols import Reward
 from yonder.schema import Rollout, Score
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One weighted loss: a reward read on a stream."""
+    """One weighted loss: a reward read on a stream, or the distance to a teacher on it."""
 
     reward_name: str
     stream: str
     weight: float
-    reward: Reward
+    reward: Reward | None  # None: with a teacher
+    teacher: Teacher | None = None
 
     @property
     def name(self) -> str:
@@ -27,11 +29,11 @@ StreamScores = Mapping[tuple[str, str], list[Score]]  # (reward name, stream) ->
 
 
 def score_streams(rollouts: StreamRollouts, terms: Sequence[Term], probes: Sequence[Term]) -> StreamScores:
-    """Score each stream once by every reward that a term or a probe reads on it."""
+    """Score each of these streams once by every reward that a term or a probe reads on it."""
     found: dict[tuple[str, str], list[Score]] = {}
     for term in [*terms, *probes]:
         key = (term.reward_name, term.stream)
-        if key not in found:
+        if term.reward is not None and term.stream in rollouts and key not in found:
             found[key] = term.reward.score(rollouts[term.stream])
     return found
 

@@ -1,34 +1,77 @@
 """Annotating a batch and updating the policy on it: one forward and one backward for all terms."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from yonder.core.kl import k1, k3
-from yonder.core.losses import clipped_policy_loss, clipped_value_loss, explained_variance
-from yonder.core.masking import masked_mean, sequence_mean
-from yonder.core.terms import term_loss, weighted_sum
+from yonder.core.kl import k1, k2, k3
+from yonder.core.losses import (
+    Clip,
+    cispo_loss,
+    clipped_policy_loss,
+    clipped_value_loss,
+    explained_variance,
+    importance_weights,
+    sequence_policy_loss,
+)
+from yonder.core.masking import masked_mean, per_sequence
+from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
 from yonder.models.padding import token_batches
 from yonder.models.policy import Policy, SequenceOutputs
+from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
 from yonder.training.rollout import Term
+
+PER_TOKEN = ("policy/kl_nats", "policy/entropy_nats", "policy/approx_kl", "policy/clip_fraction")
+SURROGATES = {"token": clipped_policy_loss, "sequence": sequence_policy_loss, "cispo": cispo_loss}
+KL_ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
 
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
-    """The numbers of the loss; see `recipe.stages` for the meaning of each."""
+    """The numbers of the loss; see `recipe.algorithms` for the meaning of each."""
 
     clip: float
-    kl_in_loss: float  # beta of k3; 0: none
+    kl_in_loss: float  # beta; 0: none
     value_coef: float
     value_clip: float
     temperature: float
     grad_clip: float
     micro_batch_tokens: int
+    clip_high: float | None = None  # None: as `clip`
+    dual_clip: float | None = None
+    surrogate: str = "token"
+    average: str = "sequence-mean"
+    length: int = 1  # tokens, what "fixed-length" divides by
+    kl_estimator: str = "k3"
+    importance_cap: float | None = None
+    stop_gradient: bool = False  # the value loss leaves the trunk alone
+    head_warmup: int = 0  # updates of the value head alone before the policy's first
+    value_only: bool = False  # this update is one of them
+
+    def at(self, step: int, kl_scale: float) -> "LossSettings":
+        """The settings of one update: beta as the controller has it, and whether the policy still waits."""
+        return replace(self, kl_in_loss=self.kl_in_loss * kl_scale, value_only=step < self.head_warmup)
+
+
+def build_optimizer(policy: Policy, lr: float, value_lr: float | None, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over all parameters; the value head is a group of its own where it has its own learning rate."""
+    if value_lr is None or policy.value_head is None:
+        return torch.optim.AdamW(policy.parameters(), lr=lr, weight_decay=weight_decay)
+    head = list(policy.value_head.parameters())
+    rest = [p for p in policy.parameters() if all(p is not other for other in head)]
+    groups = [{"params": rest, "share": 1.0}, {"params": head, "share": value_lr / lr}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The rate of every group: its share of the policy's, so that both follow one schedule."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("share", 1.0)
 
 
 @torch.no_grad()
@@ -45,17 +88,18 @@ def annotate(
     With `rollout_is_old` the sampler's own log-probs serve as the old ones and the policy's forward is saved.
     """
     old, ref = batch.rollout_logprobs.clone(), torch.zeros_like(batch.old_logprobs)
-    values = torch.zeros_like(batch.old_values)
+    values, final = torch.zeros_like(batch.old_values), torch.zeros_like(batch.final_values)
     for index in token_batches(batch.lengths, settings.micro_batch_tokens):
         part = batch.rows(index)
         tokens = part.completion_mask.shape[1]
         if not rollout_is_old:
             ours = _forward(policy, part, settings)
             old[index, :tokens] = ours.logprobs
-            if ours.values is not None:
+            if ours.values is not None and ours.final_values is not None:
                 values[index, :tokens] = ours.values[..., list(value_outputs)]
+                final[index] = ours.final_values[..., list(value_outputs)]
         ref[index, :tokens] = old[index, :tokens] if reference is None else _forward(reference, part, settings).logprobs
-    return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values)
+    return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values, final_values=final)
 
 
 def update(
@@ -70,7 +114,7 @@ def update(
 
     Raises NotFinite when loss or gradient is not finite; the weights are then as before.
     """
-    counts = batch.scored.sum(0).tolist()  # each term's own global normaliser
+    counts = normalisers(batch.scored, batch.completion_mask, settings.average)  # each term's own, global
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
     tokens = 0.0  # read by the loss: micro-batches without a score are skipped
@@ -79,7 +123,7 @@ def update(
         if not bool(part.scored.any()):
             continue
         tokens += float(part.completion_mask.sum())
-        outputs = _forward(policy, part, settings)
+        outputs = _forward(policy, part, settings, guides_of(part, terms))
         loss, metrics = loss_of(part, outputs, terms, counts, settings, value_outputs)
         loss.backward()
         for name, value in metrics.items():
@@ -89,7 +133,7 @@ def update(
         optimizer.zero_grad(set_to_none=True)
         raise NotFinite(sums.get("loss", 0.0), norm)
     optimizer.step()
-    for name in ("policy/kl_nats", "policy/entropy_nats", "policy/approx_kl", "policy/clip_fraction"):
+    for name in (*PER_TOKEN, *(("policy/importance_capped",) if settings.importance_cap is not None else ())):
         sums[name] = sums.get(name, 0.0) / max(1.0, tokens)
     return sums | {"grad_norm": norm} | _variance(batch, terms, settings)
 
@@ -104,32 +148,26 @@ def loss_of(
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted loss of some rows, and sums for the metrics."""
     mask = part.completion_mask
+    divergences = dict(zip(_guided(terms), outputs.divergences, strict=True))
+    kl = KL_ESTIMATORS[settings.kl_estimator](outputs.logprobs, part.reference_logprobs)
+    kl_loss = settings.kl_in_loss * per_sequence(kl, mask, settings.average, settings.length)
     metrics: dict[str, float] = {}
     losses: list[Tensor] = []
-    kl_loss = settings.kl_in_loss * sequence_mean(k3(outputs.logprobs, part.reference_logprobs), mask)
     clipped = torch.zeros_like(mask)
     for k, term in enumerate(terms):
-        surrogate = clipped_policy_loss(
-            outputs.logprobs, part.old_logprobs, part.advantages[..., k], mask, settings.clip
-        )
-        per_sequence = surrogate.per_sequence
-        metrics[f"terms/{term.name}/policy_loss"] = float(
-            term_loss(per_sequence.detach(), part.scored[:, k], counts[k])
-        )
-        if settings.kl_in_loss:
-            per_sequence = per_sequence + kl_loss
-        if outputs.values is not None:
-            value = clipped_value_loss(
-                outputs.values[..., value_outputs[k]],
-                part.old_values[..., k],
-                part.returns[..., k],
-                mask,
-                settings.value_clip,
-            )
-            metrics[f"terms/{term.name}/value_loss"] = float(term_loss(value.detach(), part.scored[:, k], counts[k]))
-            per_sequence = per_sequence + settings.value_coef * value
-        losses.append(term_loss(per_sequence, part.scored[:, k], counts[k]))
-        clipped = torch.maximum(clipped, surrogate.clipped * part.scored[:, k].unsqueeze(-1))
+        parts: dict[str, Tensor] = {}
+        if k in divergences:
+            parts["reverse_kl"] = divergences[k]
+        else:
+            parts["policy_loss"], active = _surrogate(part, outputs, k, settings)
+            clipped = torch.maximum(clipped, active * part.scored[:, k].unsqueeze(-1))
+            if outputs.values is not None:
+                values, old = outputs.values[..., value_outputs[k]], part.old_values[..., k]
+                parts["value_loss"] = clipped_value_loss(values, old, part.returns[..., k], settings.value_clip)
+        rows = {name: per_sequence(x, mask, settings.average, settings.length) for name, x in parts.items()}
+        for name, x in rows.items():
+            metrics[f"terms/{term.name}/{name}"] = float(term_loss(x.detach(), part.scored[:, k], counts[k]))
+        losses.append(term_loss(_joined(rows, kl_loss, settings), part.scored[:, k], counts[k]))
     loss = weighted_sum(losses, [term.weight for term in terms])
     with torch.no_grad():
         metrics |= {
@@ -139,7 +177,44 @@ def loss_of(
             "policy/approx_kl": float((k3(part.old_logprobs, outputs.logprobs) * mask).sum()),
             "policy/clip_fraction": float(clipped.sum()),
         }
+        if settings.importance_cap is not None:
+            capped = (part.old_logprobs - part.rollout_logprobs) > math.log(settings.importance_cap)
+            metrics["policy/importance_capped"] = float((capped * mask).sum())
     return loss, metrics
+
+
+def guides_of(part: Batch, terms: Sequence[Term]) -> list[Guide]:
+    """The teachers of the terms that have one, each with the completion tokens of its rows."""
+    masks = {k: part.completion_mask * part.scored[:, k].unsqueeze(-1) for k in _guided(terms)}
+    return [Guide(term.teacher, masks[k]) for k, term in enumerate(terms) if term.teacher is not None]
+
+
+def _guided(terms: Sequence[Term]) -> list[int]:
+    return [k for k, term in enumerate(terms) if term.teacher is not None]
+
+
+def _surrogate(part: Batch, outputs: SequenceOutputs, k: int, settings: LossSettings) -> tuple[Tensor, Tensor]:
+    """A term's loss of each token, and where its clip was active."""
+    high = settings.clip if settings.clip_high is None else settings.clip_high
+    clip = Clip(settings.clip, high, settings.dual_clip)
+    surrogate = SURROGATES[settings.surrogate]
+    found = surrogate(outputs.logprobs, part.old_logprobs, part.advantages[..., k], part.completion_mask, clip)
+    if settings.importance_cap is None:
+        return found.per_token, found.clipped
+    weights = importance_weights(part.old_logprobs, part.rollout_logprobs, settings.importance_cap)
+    return found.per_token * weights, found.clipped
+
+
+def _joined(rows: Mapping[str, Tensor], kl_loss: Tensor, settings: LossSettings) -> Tensor:
+    """What one term adds up: policy loss, KL, value loss; in the head's warm-up the value loss alone; or the distance
+    to its teacher."""
+    value = settings.value_coef * rows["value_loss"] if "value_loss" in rows else None
+    if settings.value_only:
+        return torch.zeros_like(kl_loss) if value is None else value
+    if "reverse_kl" in rows:
+        return rows["reverse_kl"]
+    total = rows["policy_loss"] + kl_loss if settings.kl_in_loss else rows["policy_loss"]
+    return total if value is None else total + value
 
 
 def rollout_gap(batch: Batch) -> float:
@@ -152,6 +227,8 @@ def _variance(batch: Batch, terms: Sequence[Term], settings: LossSettings) -> di
         return {}
     found: dict[str, float] = {}
     for k, term in enumerate(terms):
+        if term.teacher is not None:
+            continue
         mask = batch.completion_mask * batch.scored[:, k].unsqueeze(-1)
         found[f"terms/{term.name}/explained_variance"] = float(
             explained_variance(batch.old_values[..., k], batch.returns[..., k], mask)
@@ -159,7 +236,13 @@ def _variance(batch: Batch, terms: Sequence[Term], settings: LossSettings) -> di
     return found
 
 
-def _forward(policy: Policy, part: Batch, settings: LossSettings) -> SequenceOutputs:
+def _forward(policy: Policy, part: Batch, settings: LossSettings, guides: Sequence[Guide] = ()) -> SequenceOutputs:
     return policy(
-        part.input_ids, part.attention_mask, part.completion_starts, part.completion_mask, settings.temperature
+        part.input_ids,
+        part.attention_mask,
+        part.completion_starts,
+        part.completion_mask,
+        settings.temperature,
+        guides,
+        settings.stop_gradient or settings.value_only,
     )
