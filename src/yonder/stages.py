@@ -58,6 +58,7 @@ from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
 from yonder.training.fit import HELD_OUT, LIKELIHOOD, balanced, split_by_question
+from yonder.training.learner import Learner
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
@@ -293,27 +294,34 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
-    job = Distiller(
-        plan=distill_plan(stage, recipe),
+    plan, recorder = distill_plan(stage, recipe), Recorder(context.folder, stage.log_rollouts)
+    learner = Learner(
+        plan=plan,
         policy=policy,
         reference=shop.policy(stage.policy if stage.reference is None else stage.reference) if stage.kl.beta else None,
+        value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
+        estimator=estimator(stage, recipe),
+        loss=loss_settings(stage, recipe),
+        recorder=recorder,
+        progress=context.progress,
+        kl=kl_control(stage),
+    )
+    job = Distiller(
+        plan=plan,
+        learner=learner,
         sampler=shop.sampler(policy, task),
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
         probes=probes,
-        value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
-        estimator=estimator(stage, recipe),
-        loss=loss_settings(stage, recipe),
         monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None),
         safety=safety(stage, labeled, () if refit is None else refit.rewards),
-        recorder=Recorder(context.folder, stage.log_rollouts),
+        recorder=recorder,
         store=store,
         progress=context.progress,
         evaluate=development_accuracy(stage.evaluate, policy, context),
         refit=refit,
         stop=context.stop,
         changed=context.changed,
-        kl=kl_control(stage),
     )
     result = job.run()
     if refit is not None:

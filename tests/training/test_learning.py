@@ -10,7 +10,7 @@ from tests.training.tools import tiny_distiller
 
 
 def weights(distiller) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in distiller.policy.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in distiller.learner.policy.state_dict().items()}
 
 
 def rewards(folder: Path) -> list[float]:
