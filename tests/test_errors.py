@@ -103,6 +103,7 @@ SENTENCES = [  # overrides -> what the sentence says: where, and how to mend it
     (["rl.policy=stage:warm"], ["stages.rl: there is no earlier stage `warm`", "there is: warmup"]),
     (["warmup.data=trein"], ["stages.warmup.data: there is no data set `trein`", "there is: train"]),
     (["rl.steps=3"], ["stages.rl: `steps` (3) must be a multiple of `epochs` (2)"]),
+    (["rl.monitor.run_unlabeled=true"], ["stages.rl.monitor.run_unlabeled: no judge scores programs", "remove it"]),
     (["stages.nothing.epochs=1"], ["override `stages.nothing.epochs=1`", "no entry `nothing`", "['warmup', 'rl']"]),
     (["seed"], ["override `seed`: write key.sub=value"]),
     (["seed.x=1"], ["override `seed.x=1`", "`seed` is a value"]),

@@ -33,6 +33,7 @@ from yonder.plans import (
     estimator,
     loss_settings,
     monitor_rules,
+    run_states,
     safety,
     supervised_plan,
 )
@@ -288,6 +289,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         if labeled
         else []
     )
+    programs = {t.data: shop.verifier(shop.task(t.data)) for t in stage.terms if shop.task(t.data).format == "program"}
+    runs = run_states(terms, programs, stage.monitor.run_unlabeled)
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
@@ -302,7 +305,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage),
         loss=loss_settings(stage),
-        monitor=Monitor(monitor_rules(stage), terms, probes, labeled.reward_name if labeled else None),
+        monitor=Monitor(monitor_rules(stage), terms, probes, labeled.reward_name if labeled else None, runs),
         safety=safety(stage, labeled, () if refit is None else refit.rewards),
         recorder=Recorder(context.folder, stage.log_rollouts),
         store=store,

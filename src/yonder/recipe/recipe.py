@@ -154,7 +154,7 @@ def check_references(recipe: Recipe) -> None:
                 _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
                 _check_labels(recipe, f"benchmarks.{name}", recipe.benchmarks[name].data)
         if isinstance(stage, DistillStage):
-            _check_probe(recipe, stage, key)
+            _check_monitor(recipe, stage, key)
             _check_refit(recipe, stage, f"{key}.refit")
             for i, term in enumerate(stage.terms):
                 settings = recipe.rewards.get(term.reward)
@@ -185,13 +185,21 @@ def _check_inputs(recipe: Recipe, stage: StageSettings, key: str, seen: set[str]
             )
 
 
-def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
-    """A probe is compared with the truth on labeled prompts, so there must be a verifiable term."""
+def _check_monitor(recipe: Recipe, stage: DistillStage, key: str) -> None:
+    """A probe is compared with the truth on labeled prompts, so there must be a verifiable term; what is run must be a
+    program."""
     kinds = {recipe.rewards[term.reward].kind for term in stage.terms if term.reward in recipe.rewards}
     if stage.monitor.probe and "verifiable" not in kinds:
         raise ValueError(
             f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; "
             "add one (its weight may be 0)"
+        )
+    judged = [t for t in stage.terms if t.reward not in recipe.rewards or recipe.rewards[t.reward].kind != "verifiable"]
+    formats = {(recipe.data[term.data.partition(".")[0]].task or recipe.task).format for term in judged}
+    if stage.monitor.run_unlabeled and "program" not in formats:
+        raise ValueError(
+            f"{key}.monitor.run_unlabeled: no judge scores programs here (`task.format: program`), so there is nothing "
+            "to run; remove it"
         )
 
 

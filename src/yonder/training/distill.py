@@ -26,7 +26,7 @@ from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollback import Refitted, Refitter, Safety, moved
+from yonder.training.rollback import NEEDS_NO_ROLLBACK, Refitted, Refitter, Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
@@ -197,7 +197,8 @@ class Distiller:
                 returned = True  # once an iteration, whatever else trips in it
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
-        if not trips:
+                self.monitor.reweigh(self.terms)
+        if all(trip.rule in NEEDS_NO_ROLLBACK for trip in trips):
             self.safety.calm(self.step)
         return stopped
 
@@ -339,6 +340,7 @@ class Distiller:
             self.safety.load_state(state["safety"])
             self.stopped = state["stopped"]
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
+            self.monitor.reweigh(self.terms)
             self.selection.load_state(state["selection"])
             self.skips.load_state(state["skips"])
             self.learned = state["learned"]
