@@ -100,7 +100,7 @@ class CollectStage(StageBase):
     """Who answers; default: the recipe's policy.model."""
     samples: int = Field(default=8, gt=0)
     """Responses a question, spread evenly over the temperatures."""
-    temperatures: tuple[float, ...] = (1.0,)
+    temperatures: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """Sampling temperatures."""
 
 
