@@ -156,6 +156,7 @@ def check_references(recipe: Recipe) -> None:
         if isinstance(stage, DistillStage):
             _check_monitor(recipe, stage, key)
             _check_refit(recipe, stage, f"{key}.refit")
+            _check_shuffled(recipe, stage, key)
             for i, term in enumerate(stage.terms):
                 settings = recipe.rewards.get(term.reward)
                 if settings is not None and settings.kind == "verifiable":
@@ -245,6 +246,17 @@ def _check_refit(recipe: Recipe, stage: DistillStage, key: str) -> None:
     for name in refit.replay:
         if name in {other.name for other in recipe.stages} and recipe.stage(name).kind != "collect":
             raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name a stage of kind collect")
+
+
+def _check_shuffled(recipe: Recipe, stage: DistillStage, key: str) -> None:
+    """A permutation of one score is that score: such a control would be its reward itself, and needs no consent."""
+    for i, term in enumerate(stage.terms):
+        settings = recipe.rewards.get(term.reward)
+        if isinstance(settings, ShuffledSettings) and stage.prompts[term.data] * stage.group_size < 2:
+            raise ValueError(
+                f"{key}.terms.{i}: `{term.reward}` has one rollout an iteration, which shuffled is itself; raise "
+                f"`prompts.{term.data}`"
+            )
 
 
 def _check_labels(recipe: Recipe, key: str, name: str) -> None:
