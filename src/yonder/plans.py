@@ -48,6 +48,7 @@ def distill_plan(stage: DistillStage, recipe: Recipe) -> Plan:
         patience=stage.evaluate.patience,
         max_skipped=o.max_skipped,
         value_lr=stage.ppo.value_lr,
+        one_step_off=stage.one_step_off,
         refill=Refill(stage.dynamic.refills, stage.dynamic.tolerance),
     )
 

@@ -273,6 +273,9 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Optimizer updates, as [J] counts; an iteration makes `epochs` of them."""
     epochs: int = Field(default=2, gt=0)
     """Passes over each rollout batch; [J]: 2."""
+    one_step_off: bool = False
+    """Write the next iteration's rollouts while this one's are scored and trained on, so that they are `epochs` steps
+    old when their turn comes; needs `importance_cap`. Pays with an engine that runs beside the trainer."""
     sampling: SamplingSettings = SamplingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
@@ -305,6 +308,9 @@ class DistillStage(StageBase, AlgorithmSettings):
                 f"`ppo.head_warmup` ({self.ppo.head_warmup}) leaves none of `steps` ({self.steps}) for the policy; "
                 "lower it"
             )
+        if self.one_step_off and (self.importance_cap is None or self.dynamic.refills):
+            what = "needs `importance_cap` (2)" if self.importance_cap is None else "excludes `dynamic.refills`"
+            raise ValueError(f"`one_step_off` {what}, as its rollouts are those of an older policy; change one of them")
         if self.steps % self.epochs:
             raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")
         return self
