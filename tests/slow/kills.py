@@ -5,28 +5,27 @@ python -m tests.slow.kills [KILLS] [SEED]        # from the repository's root; a
 
 import contextlib
 import hashlib
+import importlib
+import itertools
 import json
 import math
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import peft  # noqa: F401  # imported before the fork, as are the next four
 import torch
 import zstandard
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification  # noqa: F401
 
-import yonder.pipeline
-import yonder.terminal  # noqa: F401
 from yonder.cli import app, guarded
 
 RECIPE = """
@@ -94,6 +93,8 @@ stages:
     kind: distill
     policy: "stage:warmup"
     algorithm: grpo
+    one_step_off: true
+    importance_cap: 2.0
     group_size: 3
     epochs: 1
     steps: 6
@@ -106,18 +107,25 @@ stages:
     optimizer: {lr: 1.0e-3}
   - {name: end, kind: evaluate, checkpoints: [base, warmup, ppo, grpo], benchmarks: [dev]}
 """
+IMPORTS = ("peft", "transformers.models.llama.modeling_llama", "yonder.pipeline", "yonder.terminal")
+TIMES = 3  # kills of one run
+LONGER = 1.3  # a killed run computes longer than the unbroken one: what was lost, and loading, come again
+WHILE_SAVING = 0.2  # share of the kills that wait for a checkpoint
 VARYING = ("time", "seconds", "tokens_per_s", "speed", "judge_usage", "verdicts_per_second", "tokens_per_second")
+
+Outcome = dict[str, str]  # what a run leaves -> its digest
 
 
 class Killed(NamedTuple):
-    """One run that was killed once and resumed."""
+    """One kill, and what became of it."""
 
-    at_s: float  # processor time
+    run: int
+    at_s: float  # processor time that the run had had
     stage: str  # that was running
     torn: str  # what the killed process left half-written
-    resumed: str  # checkpoints from which the second process said it goes on
-    damaged: int  # checkpoints that it found damaged: none is ever half-written under its name
-    different: list[str]  # what does not equal the unbroken run; empty: bit for bit the same
+    resumed: str  # checkpoints from which the next process said it goes on
+    damaged: int  # checkpoints that the next process found damaged: none is ever half-written under its name
+    different: list[str]  # in what the run ended otherwise than the unbroken one; empty: bit for bit the same
 
 
 def begin(recipe: Path, output: Path) -> ForkProcess:
@@ -148,43 +156,66 @@ def finish(recipe: Path, output: Path) -> str:
     return said
 
 
-def watch(process: ForkProcess, until_s: float, aside: Path | None = None) -> float:
-    """Wait until a run has computed so long (and then writes a checkpoint in the folder `aside`), or is over; returns
-    the seconds of processor time it had. On a busy machine they say where in the run it is, as the clock does not."""
-    seconds = 0.0
+def watch(process: ForkProcess, until_s: float, saving: Path | None = None) -> float:
+    """Wait until a process has computed so long (and then begins to write a checkpoint in the run directory `saving`),
+    or is over; returns the seconds of processor time it had. On a busy machine they say where in the run it is, as the
+    clock does not."""
+    seconds, begun = 0.0, time.time_ns()
     while process.is_alive():
-        with contextlib.suppress(OSError, IndexError):  # it has just ended
+        with contextlib.suppress(OSError, IndexError):  # it, or what it wrote, has just gone
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        if seconds >= until_s and (aside is None or any(aside.glob("stages/*/checkpoints/.step-*"))):
-            break
+            if seconds >= until_s and (saving is None or fresh(saving.glob("stages/*/checkpoints/.step-*"), begun)):
+                break
         time.sleep(0.002)
     return seconds
 
 
-def kill_and_resume(recipe: Path, output: Path, until_s: float, writing: bool, whole: dict[str, str]) -> Killed:
-    """Start, kill -9 after so much processor time (or, if `writing`, in the first checkpoint that is written after it),
-    start again, compare."""
-    process = begin(recipe, output)
-    seconds = watch(process, until_s, output if writing else None)
-    process.kill()
-    process.join()
-    running = [path.parent.name for path in output.glob("stages/*/stage.json") if status(path) == "unfinished"]
-    stage, torn = ", ".join(running) or "none", ", ".join(half_written(output)) or "nothing"
-    said = finish(recipe, output)
-    resumed = [line.replace(": resumed", "") for line in said.splitlines() if ": resumed at " in line]
+def killed_run(recipe: Path, output: Path, number: int, times: int, length_s: float, whole: Outcome) -> list[Killed]:
+    """A run that is killed -9 so many times (fewer where it ends first), each time started again, and compared in the
+    end. The moments are drawn evenly over the processor time of a run; every fifth waits for a checkpoint, and kills
+    while it is written."""
+    draw = random.Random(number)
+    kills: list[tuple[float, str, str]] = []
+    said: list[str] = []
+    seconds = 0.0
+    while len(kills) < times:
+        share = 1 - (1 - draw.random()) ** (1 / (times - len(kills)))  # the first of those that are left
+        begun, process = time.time_ns(), begin(recipe, output)
+        ahead = share * max(0.0, length_s * LONGER - seconds)
+        seconds += watch(process, ahead, output if draw.random() < WHILE_SAVING else None)
+        process.kill()
+        process.join()
+        said.append((output / "said.txt").read_text())
+        if process.exitcode != -signal.SIGKILL:
+            break
+        running = [path.parent.name for path in output.glob("stages/*/stage.json") if status(path) == "unfinished"]
+        kills.append((seconds, ", ".join(running) or "none", half_written(output / "stages", begun)))
+    said.append(finish(recipe, output))
     found = outcome(output)
     different = sorted(name for name in whole.keys() | found.keys() if whole.get(name) != found.get(name))
-    went_on = ", ".join(resumed) or "no checkpoint"
-    return Killed(seconds, stage, torn, went_on, said.count("is damaged"), different)
+    return [
+        Killed(number, *kill, went_on(then), then.count("is damaged"), different)
+        for kill, then in zip(kills, said[1:], strict=False)
+    ]
 
 
-def half_written(output: Path) -> list[str]:
-    """Files and folders not yet renamed, and files of rows that end within a row."""
-    stages = output / "stages"
-    aside = [path for path in stages.rglob(".*.unfinished")]
+def went_on(said: str) -> str:
+    """What a process said of the checkpoints from which it goes on."""
+    found = [line.replace(": resumed", "") for line in said.splitlines() if ": resumed at " in line]
+    return ", ".join(found) or "no checkpoint"
+
+
+def half_written(stages: Path, begun: int) -> str:
+    """Files and folders not yet renamed, and files of rows that end within a row, of a process begun at that time."""
     cut = [path for path in stages.rglob("*.jsonl") if path.stat().st_size and path.read_bytes()[-1:] != b"\n"]
-    return sorted(str(path.relative_to(stages)) for path in (*aside, *cut))
+    found = fresh([*stages.rglob(".*.unfinished"), *cut], begun)
+    return ", ".join(sorted(str(path.relative_to(stages)) for path in found)) or "nothing"
+
+
+def fresh(paths: Iterable[Path], begun: int) -> list[Path]:
+    """Those that changed since (nanoseconds since 1970)."""
+    return [path for path in paths if path.stat().st_ctime_ns >= begun]
 
 
 def status(record: Path) -> str:
@@ -192,7 +223,7 @@ def status(record: Path) -> str:
     return str(json.loads(record.read_text())["status"])
 
 
-def outcome(output: Path) -> dict[str, str]:
+def outcome(output: Path) -> Outcome:
     """A digest of everything that a run leaves and that must not depend on being killed."""
     found: dict[str, str] = {}
     for record in sorted(output.glob("stages/*/stage.json")):
@@ -254,30 +285,31 @@ def digest(value: Any) -> str:
 def table(kills: list[Killed]) -> str:
     """Markdown, a row a kill."""
     lines = [
-        "| kill | at s | stage | left half-written | went on from | different from the unbroken run |",
-        "|---|---|---|---|---|---|",
+        "| kill | run | at s | stage | left half-written | went on from | different from the unbroken run |",
+        "|---|---|---|---|---|---|---|",
     ]
     for number, kill in enumerate(kills, 1):
-        cells = [f"{kill.at_s:.1f}", kill.stage, kill.torn, kill.resumed, ", ".join(kill.different) or "nothing"]
-        lines.append(f"| {number} | {' | '.join(cells)} |")
+        cells = [str(kill.run), f"{kill.at_s:.1f}", kill.stage, kill.torn, kill.resumed]
+        lines.append(f"| {number} | {' | '.join(cells)} | {', '.join(kill.different) or 'nothing'} |")
     return "\n".join(lines)
 
 
 def run_kills(folder: Path, count: int, seed: int) -> list[Killed]:
-    """The unbroken run, then `count` that are killed once each, at random moments spread evenly over it; every fifth is
-    killed while it writes the next checkpoint."""
+    """The unbroken run, then runs that are killed three times each, until there were so many kills."""
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE)
     length = watch(begin(recipe, folder / "whole"), math.inf)
     whole = outcome(folder / "whole")
     print(f"unbroken run: {length:.1f} s of processor time, {len(whole)} digests", file=sys.stderr, flush=True)
-    draw = random.Random(seed)
     kills: list[Killed] = []
-    for number in range(count):
-        output, share = folder / f"killed-{number}", (number + draw.random()) / count
-        kills.append(kill_and_resume(recipe, output, length * share, number % 5 == 4, whole))
+    for number in itertools.count(1 + 1000 * seed):
+        output = folder / f"killed-{number}"
+        found = killed_run(recipe, output, number, min(TIMES, count - len(kills)), length, whole)
         shutil.rmtree(output)
-        print(table(kills[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+        kills += found
+        print("\n".join(table(found).splitlines()[2:]), file=sys.stderr, flush=True)
+        if len(kills) == count:
+            break
     return kills
 
 
@@ -285,14 +317,15 @@ def main(count: str = "50", seed: str = "0") -> None:
     """Print the table; exit code 1 if any run differs."""
     with tempfile.TemporaryDirectory() as folder:
         kills = run_kills(Path(folder), int(count), int(seed))
-    print(table(kills))
     same, damaged = sum(not kill.different for kill in kills), sum(kill.damaged for kill in kills)
-    print(
-        f"\n{same} of {len(kills)} runs ended bit for bit as the unbroken one; {damaged} damaged checkpoints were seen."
-    )
+    print(table(kills))
+    print(f"\nAfter {same} of {len(kills)} kills the run ended bit for bit as the unbroken one.")
+    print(f"{damaged} damaged checkpoints were met.")
     sys.exit(int(same < len(kills) or damaged > 0))
 
 
 if __name__ == "__main__":
+    for module in IMPORTS:
+        importlib.import_module(module)
     torch.set_num_threads(1)  # threads do not survive a fork
     main(*sys.argv[1:])
