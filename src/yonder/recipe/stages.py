@@ -101,7 +101,7 @@ class CollectStage(StageBase):
     """Who answers; default: the recipe's policy.model."""
     samples: int = Field(default=8, gt=0)
     """Responses a question, spread evenly over the temperatures."""
-    temperatures: tuple[float, ...] = (1.0,)
+    temperatures: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """Sampling temperatures."""
 
 
@@ -227,7 +227,13 @@ class MonitorSettings(Section):
     min_length: float = Field(default=0.5, ge=0, le=1)
     """Trip (`short`) when completions that a judge scores shrink below this share of their first length; 0: never."""
     max_unscored: float = Field(default=0.5, gt=0, le=1)
-    """Stop (`unscored`) when this share of a term's rollouts stays unscored for a whole window."""
+    """Stop (`unscored`) when this share of a term's rollouts stays unscored for a whole window; a probe's: warn."""
+    run_unlabeled: bool = False
+    """Run the programs of every stream that a judge scores, for the rule `not-running`: a check that needs no labels
+    and costs about a millisecond each. Where a verifiable term runs them anyway, the rule needs no such leave."""
+    max_run_fall: float = Field(default=0.2, gt=0, le=1)
+    """Trip (`not-running`) when the share of programs that run has fallen by more since the first window, and by `z`
+    standard errors."""
 
 
 class RefitSettings(Section):

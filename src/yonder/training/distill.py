@@ -22,7 +22,7 @@ from yonder.training.learner import Learner
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollback import Overseer, Refitted, Refitter, Safety, moved
+from yonder.training.rollback import NEEDS_NO_ROLLBACK, Overseer, Refitted, Refitter, Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
@@ -157,7 +157,8 @@ class Distiller:
                 returned = True  # once an iteration, whatever else trips in it
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
-        if not trips:
+                self.monitor.reweigh(self.terms)
+        if all(trip.rule in NEEDS_NO_ROLLBACK for trip in trips):
             self.safety.calm(self.step)
         return stopped
 
@@ -269,6 +270,7 @@ class Distiller:
             self.safety.load_state(state["safety"])
             self.stopped = state["stopped"]
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
+            self.monitor.reweigh(self.terms)
             self.selection.load_state(state["selection"])
             if self.refit is not None:
                 self.refit.load_state(state["refit"])
