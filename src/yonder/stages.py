@@ -39,7 +39,7 @@ from yonder.plans import (
 )
 from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.data import TaskSettings
-from yonder.recipe.recipe import Recipe
+from yonder.recipe.recipe import Recipe, learned_from
 from yonder.recipe.stages import (
     BASE,
     CheckJudgeStage,
@@ -99,13 +99,13 @@ def run_stage(stage: StageSettings, context: StageContext) -> Result:
 def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     """SFT on reference solutions."""
     shop = context.shop
-    policy = shop.policy(stage.policy)
+    policy = shop.policy(stage.policy, train=True)
     task = shop.task(stage.data)
     everything = shop.data(stage.data)
     prompts = with_solutions(everything, stage.data)
     encoder = shop.encoder(policy, task, sft=True)
     seed = derived_seed(context.recipe.seed, stage.name)
-    store = CheckpointStore(context.folder / "checkpoints", keep=2)
+    store = CheckpointStore(context.folder / "checkpoints", 2, context.recipe.policy.lora is not None)
     measure = development_accuracy(stage.evaluate, policy, context)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
@@ -120,7 +120,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     )
     result = job.run()
     return result | {
-        "checkpoint": checkpoint_of(store, result),
+        "checkpoint": handed_on(stage, context, store, result, policy),
         "examples": len(prompts),
         "without_solution": len(everything) - len(prompts),
     }
@@ -278,7 +278,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
     ppo = stage.algorithm == "ppo"
     outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
-    policy = shop.policy(stage.policy, outputs)
+    policy = shop.policy(stage.policy, outputs, train=True)
     terms = [shop.term(term, policy) for term in stage.terms]
     verified = [
         t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"
@@ -292,11 +292,11 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     )
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
-    store = CheckpointStore(context.folder / "checkpoints", stage.keep)
+    store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None)
     job = Distiller(
         plan=distill_plan(stage, recipe),
         policy=policy,
-        reference=shop.policy(stage.policy if stage.reference is None else stage.reference) if stage.kl.beta else None,
+        reference=shop.reference(stage, policy),
         sampler=shop.sampler(policy, task),
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
@@ -318,7 +318,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     result = job.run()
     if refit is not None:
         result["judge"] = checkpoint_of(store, result, refit.folder)
-    return result | {"checkpoint": checkpoint_of(store, result), "completions_per_step": completions_per_step(stage)}
+    result["checkpoint"] = handed_on(stage, context, store, result, policy)
+    return result | {"completions_per_step": completions_per_step(stage)}
 
 
 def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
@@ -374,6 +375,17 @@ def development_accuracy(
     prompts = shop.data(settings.data)[: settings.limit]
     sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
     return lambda: evaluate(prompts, sampler, verifier).accuracy.value
+
+
+def handed_on(
+    stage: WarmupStage | DistillStage, context: StageContext, store: CheckpointStore, result: Result, policy: Policy
+) -> str:
+    """What others get for this stage, relative to its folder: its chosen checkpoint, an adapter merged in unless the
+    recipe wants it alone."""
+    chosen, lora = checkpoint_of(store, result), context.recipe.policy.lora
+    if lora is None or (lora.save == "adapter" and not learned_from(context.recipe, stage.name)):
+        return chosen
+    return str(store.merge(int(result["chosen_step"]), policy).relative_to(context.folder))
 
 
 def checkpoint_of(store: CheckpointStore, result: Result, model: str = "policy") -> str:

@@ -15,6 +15,7 @@ import torch
 
 from yonder.core.schedules import learning_rate
 from yonder.errors import DataError, NotFinite, StorageError, TrainingError
+from yonder.models.lora import AdapterOff
 from yonder.models.policy import Policy
 from yonder.protocols import Sampler, Stream
 from yonder.schema import Rollout, Trip
@@ -73,7 +74,7 @@ class Distiller:
 
     plan: Plan
     policy: Policy
-    reference: Policy | None  # None: no KL anywhere
+    reference: Policy | AdapterOff | None  # None: no KL anywhere
     sampler: Sampler
     streams: Mapping[str, Stream]
     terms: Sequence[Term]
