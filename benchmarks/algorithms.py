@@ -16,7 +16,7 @@ from typing import Any
 
 from yonder import load_recipe, run
 
-COMMON: dict[str, Any] = {"epochs": 2, "steps": 200, "group_size": 8, "kl.beta": 0.003}
+COMMON: dict[str, Any] = {"epochs": 2, "steps": 100, "group_size": 8, "kl.beta": 0.003}
 VARIANTS: dict[str, dict[str, Any]] = {
     "ppo": {"algorithm": "ppo", "ppo.value_coef": 0.1},
     "ppo, head warm-up": {

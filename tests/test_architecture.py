@@ -30,6 +30,7 @@ LAYERS = [
         "consent",
         "preflight",
         "stages",
+        "handing_on",
         "card",
         "doctor",
         "pipeline",
@@ -130,6 +131,16 @@ def test_no_import_cycle() -> None:
 def test_no_file_over_400_lines() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_no_class_over_300_lines() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno >= 300
+    ]
+    assert long == []
 
 
 def test_no_function_over_60_lines() -> None:

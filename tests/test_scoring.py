@@ -180,7 +180,8 @@ def test_a_line_that_is_not_ours_in_the_output(file: Path, command: Any) -> None
     output.write_text("no json\n")
     code, _, said = command(file)
     assert code == 2
-    assert "answers.scored.jsonl has a line that is not JSON" in said
+    assert "answers.scored.jsonl, line 1: not JSON" in said
+    assert said.endswith("; delete it or give another --output\n")
 
 
 GOOD = '{"question": "q", "response": "a"}'

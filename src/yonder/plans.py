@@ -5,8 +5,8 @@ from collections.abc import Collection
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
 from yonder.training.advantages import Estimator
-from yonder.training.distill import Plan
 from yonder.training.kl_control import KLControl
+from yonder.training.plan import Plan
 from yonder.training.rollback import Safety
 from yonder.training.rollout import Term
 from yonder.training.signal import Refill

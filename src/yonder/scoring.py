@@ -162,10 +162,7 @@ def _written(
     mend = "delete it or give another --output"
     if read_json(record).get("made_by") != made_by:
         raise DataError(f"{output} is there already and is not known to be of this judge and these settings; {mend}")
-    try:
-        rows = read_lines(output)
-    except ValueError as error:
-        raise DataError(f"{output} has a line that is not JSON ({error}); {mend}") from error
+    rows = read_lines(output, mend)
     for number, row in enumerate(rows, 1):
         head = heads[number - 1] if number <= len(heads) else None
         if head is None or json.dumps(dict(list(row.items())[: len(head)])) != json.dumps(head):

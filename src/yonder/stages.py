@@ -20,12 +20,13 @@ from yonder.data.responses import (
     read_responses,
     reference_response,
 )
-from yonder.errors import DataError, StorageError
+from yonder.errors import DataError
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
 from yonder.evaluation.judge_check.admission import MASS_FAIL
 from yonder.evaluation.judge_check.check import CheckPlan
 from yonder.evaluation.judge_check.measuring import measure_judge
 from yonder.evaluation.judge_check.sentences import check_sentences
+from yonder.handing_on import checkpoint_of, handed_on
 from yonder.models.policy import Policy
 from yonder.plans import (
     completions_per_step,
@@ -39,7 +40,7 @@ from yonder.plans import (
 )
 from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.data import TaskSettings
-from yonder.recipe.recipe import Recipe, learned_from
+from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import (
     BASE,
     CheckJudgeStage,
@@ -58,6 +59,7 @@ from yonder.storage import write_json
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
 from yonder.training.fit import HELD_OUT, LIKELIHOOD, balanced, split_by_question
+from yonder.training.learner import Learner
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
@@ -120,7 +122,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     )
     result = job.run()
     return result | {
-        "checkpoint": handed_on(stage, context, store, result, policy),
+        "checkpoint": handed_on(context.recipe, stage.name, store, result, policy),
         "examples": len(prompts),
         "without_solution": len(everything) - len(prompts),
     }
@@ -293,32 +295,39 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None)
-    job = Distiller(
-        plan=distill_plan(stage, recipe),
+    plan, recorder = distill_plan(stage, recipe), Recorder(context.folder, stage.log_rollouts)
+    learner = Learner(
+        plan=plan,
         policy=policy,
         reference=shop.reference(stage, policy),
+        value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
+        estimator=estimator(stage, recipe),
+        loss=loss_settings(stage, recipe),
+        recorder=recorder,
+        progress=context.progress,
+        kl=kl_control(stage),
+    )
+    job = Distiller(
+        plan=plan,
+        learner=learner,
         sampler=shop.sampler(policy, task),
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
         probes=probes,
-        value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
-        estimator=estimator(stage, recipe),
-        loss=loss_settings(stage, recipe),
         monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None),
         safety=safety(stage, labeled, () if refit is None else refit.rewards),
-        recorder=Recorder(context.folder, stage.log_rollouts),
+        recorder=recorder,
         store=store,
         progress=context.progress,
         evaluate=development_accuracy(stage.evaluate, policy, context),
         refit=refit,
         stop=context.stop,
         changed=context.changed,
-        kl=kl_control(stage),
     )
     result = job.run()
     if refit is not None:
         result["judge"] = checkpoint_of(store, result, refit.folder)
-    result["checkpoint"] = handed_on(stage, context, store, result, policy)
+    result["checkpoint"] = handed_on(recipe, stage.name, store, result, policy)
     return result | {"completions_per_step": completions_per_step(stage)}
 
 
@@ -375,22 +384,3 @@ def development_accuracy(
     prompts = shop.data(settings.data)[: settings.limit]
     sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
     return lambda: evaluate(prompts, sampler, verifier).accuracy.value
-
-
-def handed_on(
-    stage: WarmupStage | DistillStage, context: StageContext, store: CheckpointStore, result: Result, policy: Policy
-) -> str:
-    """What others get for this stage, relative to its folder: its chosen checkpoint, an adapter merged in unless the
-    recipe wants it alone."""
-    chosen, lora = checkpoint_of(store, result), context.recipe.policy.lora
-    if lora is None or (lora.save == "adapter" and not learned_from(context.recipe, stage.name)):
-        return chosen
-    return str(store.merge(int(result["chosen_step"]), policy).relative_to(context.folder))
-
-
-def checkpoint_of(store: CheckpointStore, result: Result, model: str = "policy") -> str:
-    """The chosen checkpoint's model, relative to the stage's folder."""
-    path = store.path(int(result["chosen_step"]))
-    if not path.is_dir():
-        raise StorageError(f"the chosen checkpoint {path} is gone; delete the stage's folder and run it again")
-    return str((path / model).relative_to(store.folder.parent))

@@ -9,8 +9,8 @@ from tests.training.test_update import batch_of
 from yonder.core.masking import whiten
 from yonder.schema import Completion, Prompt, Rollout, Score
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
-from yonder.training.batch import Batch, pack
-from yonder.training.distill import due, flatten
+from yonder.training.batch import Batch, flatten, pack
+from yonder.training.distill import due
 from yonder.training.rollout import Term, derived_seed, score_streams
 
 

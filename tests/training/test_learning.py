@@ -13,7 +13,7 @@ ADAPTER = Lora(rank=8, alpha=32)
 
 
 def weights(distiller) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in distiller.policy.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in distiller.learner.policy.state_dict().items()}
 
 
 def rewards(folder: Path) -> list[float]:

@@ -52,7 +52,7 @@ def lines(folder: Path, name: str) -> list[dict]:
 
 
 def weights(made: Distiller) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in made.policy.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in made.learner.policy.state_dict().items()}
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -105,7 +105,7 @@ def test_two_rewards_that_trip_at_once_are_one_rollback(tmp_path: Path) -> None:
     made = hacked(tmp_path, 40)
     word, judge = terms()
     made.terms = [word, replace(judge, weight=0.5), replace(judge, reward_name="other", weight=0.5)]
-    made.value_outputs = [0, 1, 2]
+    made.learner.value_outputs = [0, 1, 2]
     made.probes = [*made.probes, replace(made.probes[0], reward_name="other")]
     made.monitor = Monitor(RULES, made.terms, made.probes, "word")
     result = made.run()
@@ -171,7 +171,7 @@ def test_stops_with_the_good_weights(tmp_path: Path, action: str, verifier: bool
     assert result["stopped"] == event["message"]
     assert result["steps"] == event["step"] == result["chosen_step"] < 40
     other = hacked(tmp_path / "other", 40, action)
-    load_policy_weights(made.store.path(result["chosen_step"]), other.policy)
+    load_policy_weights(made.store.path(result["chosen_step"]), other.learner.policy)
     assert same(weights(made), weights(other))
     other.store = made.store
     assert sum(score.value or 0 for score in Fooled().score(made.generate()["s0"])) < 0.8 * 32  # not the hacked one

@@ -48,16 +48,16 @@ def ill(folder: Path, calls: Sequence[int], steps: int = 12, **more: object) -> 
 def test_a_step_that_is_not_finite_touches_nothing_and_is_counted(tmp_path: Path) -> None:
     made = ill(tmp_path, [2], steps=4, epochs=1, save_every=4)
     made.iterate()
-    before, optimizer = weights(made), deepcopy(made.optimizer.state_dict()["state"])
+    before, optimizer = weights(made), deepcopy(made.learner.optimizer.state_dict()["state"])
     metrics, _ = made.iterate()
     assert metrics["skipped_steps"] == 1
     assert "loss" not in metrics
     assert made.step == 2
-    after = made.optimizer.state_dict()["state"]
+    after = made.learner.optimizer.state_dict()["state"]
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(made).items())
     assert all(torch.equal(after[key]["exp_avg"], value["exp_avg"]) for key, value in optimizer.items())
     made.iterate()
-    assert made.skips.state() == {"total": 1, "in_row": 0}  # a made step ends the row
+    assert made.learner.skips.state() == {"total": 1, "in_row": 0}  # a made step ends the row
     assert not all(torch.equal(before[name], tensor) for name, tensor in weights(made).items())
 
 

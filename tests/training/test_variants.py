@@ -61,7 +61,11 @@ def variant(folder: Path, steps: int, knobs: dict[str, Any], **plan: Any) -> Dis
         folder, "ppo" if stage.algorithm == "ppo" else "grpo", steps,
         value_lr=stage.ppo.value_lr, refill=Refill(stage.dynamic.refills, stage.dynamic.tolerance), **plan,
     )  # fmt: skip
-    made.estimator, made.loss, made.kl = estimator(stage, recipe), loss_settings(stage, recipe), kl_control(stage)
+    made.learner.estimator, made.learner.loss, made.learner.kl = (
+        estimator(stage, recipe),
+        loss_settings(stage, recipe),
+        kl_control(stage),
+    )
     return made
 
 
@@ -111,9 +115,9 @@ def test_resumed_equals_unbroken(tmp_path: Path, knobs: dict[str, Any]) -> None:
     resumed.run()
     first, second = weights(whole), weights(resumed)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert resumed.kl.scale == whole.kl.scale
+    assert resumed.learner.kl.scale == whole.learner.kl.scale
     if "kl" in knobs:
-        assert whole.kl.scale != 1.0
+        assert whole.learner.kl.scale != 1.0
 
 
 def test_the_policy_waits_while_the_value_head_warms_up(tmp_path: Path) -> None:
@@ -132,10 +136,10 @@ def test_the_value_head_has_its_own_learning_rate_on_the_policys_schedule(tmp_pa
     made = variant(tmp_path, 8, {"ppo": {"value_lr": 0.02}}, schedule="linear")
     made.iterate()
     made.iterate()  # its last update is number 3 of 8: 1 - 3 / 8 of the peak, 1e-2 and 2e-2
-    policy, head = made.optimizer.param_groups
+    policy, head = made.learner.optimizer.param_groups
     assert (policy["lr"], head["lr"]) == pytest.approx((0.00625, 0.0125))
     assert [p.shape for p in head["params"]] == [(1, 32), (1,)]
-    assert len(build_optimizer(made.policy, 0.1, None, 0.0).param_groups) == 1
+    assert len(build_optimizer(made.learner.policy, 0.1, None, 0.0).param_groups) == 1
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -194,7 +198,7 @@ def taught(folder: Path, steps: int, terms: list[tuple[str, float]], top_k: int 
     other = tiny_policy(seed=5)
     with torch.no_grad():
         other.trunk.head.weight.mul_(10)  # not near uniform
-    teacher = Teacher(other.model, other.tokenizer, made.policy.tokenizer, top_k)
+    teacher = Teacher(other.model, other.tokenizer, made.learner.policy.tokenizer, top_k)
     made.terms = [
         Term("teacher", t.stream, weight, None, teacher) if kind == "teacher" else replace(t, weight=weight)
         for t, (kind, weight) in zip(made.terms, terms, strict=True)

@@ -17,8 +17,10 @@ from yonder.recipe.models import FreshModel
 from yonder.schema import Prompt, Rollout, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore
-from yonder.training.distill import Distiller, Plan
+from yonder.training.distill import Distiller
+from yonder.training.learner import Learner
 from yonder.training.monitor import Monitor
+from yonder.training.plan import Plan
 from yonder.training.progress import Silent
 from yonder.training.records import Recorder
 from yonder.training.rollback import Safety
@@ -88,20 +90,27 @@ def tiny_distiller(
         save_every=4, evaluate_every=0, patience=0, max_skipped=3,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    return Distiller(
-        plan=replace(settings, **plan),
+    numbers, recorder = replace(settings, **plan), Recorder(folder, 2)
+    learner = Learner(
+        plan=numbers,
         policy=policy,
         reference=reference,
+        value_outputs=list(range(terms)),
+        estimator=Estimator("group" if grpo else "value", 0.0 if grpo else 0.001, "group" if grpo else "batch"),
+        loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
+        recorder=recorder,
+        progress=Silent(),
+    )
+    return Distiller(
+        plan=numbers,
+        learner=learner,
         sampler=PolicySampler(policy, encoder, max_completion_tokens=4, batch=256),
         streams=streams,
         terms=the_terms,
         probes=[],
-        value_outputs=list(range(terms)),
-        estimator=Estimator("group" if grpo else "value", 0.0 if grpo else 0.001, "group" if grpo else "batch"),
-        loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
         monitor=Monitor(LENIENT, the_terms, [], None),
         safety=Safety("warn", 20, 0, None),
-        recorder=Recorder(folder, 2),
+        recorder=recorder,
         store=CheckpointStore(folder / "checkpoints", 2, lora is not None),
         progress=Silent(),
     )

@@ -110,9 +110,9 @@ def append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, mend: str = "delete the line") -> list[dict[str, Any]]:
     """The rows of a JSONL file of ours; none where it is missing; a half-written last line is left out.
-    StorageError for any other line that is damaged."""
+    StorageError for any other line that is damaged, with `mend` as the way out."""
     if not path.is_file():
         return []
     found: list[dict[str, Any]] = []
@@ -120,5 +120,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(cast(dict[str, Any], json.loads(line)))
         except ValueError as error:
-            raise StorageError(f"{path}, line {number}: not JSON ({error}); delete the line") from error
+            raise StorageError(f"{path}, line {number}: not JSON ({error}); {mend}") from error
     return found

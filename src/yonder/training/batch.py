@@ -10,6 +10,7 @@ from torch import Tensor
 
 from yonder.models.padding import right_pad
 from yonder.schema import Rollout
+from yonder.training.rollout import StreamRollouts
 
 _PER_ROW = ("completion_starts", "groups", "scores", "scored", "truncated", "final_values")
 
@@ -86,3 +87,14 @@ def pack(rollouts: Sequence[Rollout], groups: Sequence[int], terms: int, device:
         truncated=torch.tensor([float(not rollout.completion.finished) for rollout in rollouts], device=device),
         final_values=mask.new_zeros(len(rollouts), terms),
     )
+
+
+def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:
+    """All rollouts, stream after stream, and a group number that is unique over streams."""
+    members: list[Rollout] = []
+    groups: list[int] = []
+    for found in rollouts.values():
+        offset = 1 + max(groups, default=-1)
+        members += found
+        groups += [offset + rollout.group for rollout in found]
+    return members, groups

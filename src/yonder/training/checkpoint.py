@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,14 +53,24 @@ def written_whole(target: Path) -> Generator[Path]:
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk takes no more"
-        if isinstance(error, RuntimeError) and not any(word in str(error) for word in ("inline_container", "write")):
-            raise  # not torch.save's way to say that the disk is full
+        reason = _of_the_system(error)
+        if reason is None:
+            raise
         raise StorageError(
             f"checkpoint {target} could not be written ({reason}); free disk space or change output_dir"
         ) from error
+
+
+def _of_the_system(error: BaseException) -> str | None:
+    """What the operating system said of a failed write; None: some other error. torch raises an error of its own after
+    it, safetensors and tokenizers have it in the text."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(number[1]))
+    return None if error.__context__ is None else _of_the_system(error.__context__)
 
 
 def is_whole(folder: Path, part: str = "") -> bool:
@@ -120,7 +130,7 @@ class CheckpointStore:
             save_policy(aside / "policy", policy, self.adapter_alone)
             for name, model in (beside or {}).items():
                 save_policy(aside / name, model)
-            torch.save(state, aside / "trainer.pt")
+            _save(state, aside / "trainer.pt")
         found = self.all()
         here = found.index(target) + 1
         for old in [*found[: max(0, here - self.keep)], *found[here:]]:
@@ -160,7 +170,13 @@ def save_policy(folder: Path, policy: Trainable, adapter_alone: bool = False) ->
     (save_adapter if adapter_alone else save_merged)(policy.model, folder)
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
-        torch.save(policy.value_head.state_dict(), folder / "value_head.pt")
+        _save(policy.value_head.state_dict(), folder / "value_head.pt")
+
+
+def _save(value: Mapping[str, Any], path: Path) -> None:
+    """`torch.save` through a file of ours: given a path, it loses what the operating system said of a failed write."""
+    with path.open("wb") as file:
+        torch.save(value, file)
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """RL with weighted terms: the main loop of Yonder ([J] section 2; one iteration is `Distiller.iterate`).
 
 What is ours where the papers are silent: each term's advantages are normalised over its own scored rows; the value
-head has one
-output a term; a rollout without a score is left out of that term's loss and of its normaliser.
+head has one output a term; a rollout without a score is left out of that term's loss and of its normaliser.
 """
 
 import logging
@@ -11,30 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from yonder.core.schedules import learning_rate
-from yonder.errors import DataError, NotFinite, StorageError, TrainingError
-from yonder.models.lora import AdapterOff
-from yonder.models.policy import Policy
+from yonder.errors import DataError, StorageError, TrainingError
 from yonder.protocols import Sampler, Stream
 from yonder.schema import Rollout, Trip
 from yonder.signals import StopRequest
-from yonder.training.advantages import Estimator, estimate_advantages, place_scores
-from yonder.training.batch import Batch, pack
-from yonder.training.checkpoint import CheckpointStore, is_whole, load_optimizer, load_policy_weights, load_state
+from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
 from yonder.training.figures import Clock, facts, iteration_metrics
-from yonder.training.kl_control import KLControl
-from yonder.training.monitor import Monitor
+from yonder.training.learner import Learner
+from yonder.training.plan import Plan
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollback import Refitted, Refitter, Safety, moved
+from yonder.training.rollback import Overseer, Refitted, Refitter, Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
-from yonder.training.signal import Refill, gather
-from yonder.training.skipping import Skips, batch_facts, give_up
-from yonder.training.update import LossSettings, annotate, build_optimizer, rollout_gap, set_rate, update
+from yonder.training.signal import gather
 
 log = logging.getLogger("yonder")
 NOTHING_LEARNED = (
@@ -43,46 +33,17 @@ NOTHING_LEARNED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The numbers of a run; see `recipe.stages.DistillStage` for the meaning of each."""
-
-    name: str
-    seed: int
-    steps: int
-    epochs: int
-    group_size: int
-    prompts: Mapping[str, int]
-    temperature: float
-    top_p: float
-    top_k: int
-    lr: float
-    schedule: str
-    warmup_fraction: float
-    weight_decay: float
-    save_every: int
-    evaluate_every: int
-    patience: int
-    max_skipped: int
-    value_lr: float | None = None  # None: as `lr`
-    refill: Refill = field(default_factory=Refill)
-
-
 @dataclass(slots=True)
 class Distiller:
     """Everything one distill stage works with, built by `yonder.assemble`."""
 
     plan: Plan
-    policy: Policy
-    reference: Policy | AdapterOff | None  # None: no KL anywhere
+    learner: Learner
     sampler: Sampler
     streams: Mapping[str, Stream]
     terms: Sequence[Term]
     probes: Sequence[Term]
-    value_outputs: Sequence[int]  # each term's output of the value head
-    estimator: Estimator
-    loss: LossSettings
-    monitor: Monitor
+    monitor: Overseer
     safety: Safety
     recorder: Recorder
     store: CheckpointStore
@@ -91,23 +52,12 @@ class Distiller:
     refit: Refitter | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     changed: bool = False  # the recipe or data did since the checkpoint, and the user allowed it
-    kl: KLControl = field(default_factory=KLControl)
     step: int = 0  # optimizer updates made
     stopped: str = ""  # why it ended early
-    rollout_is_old: bool = (
-        False  # the sampler's log-probs agree with the trainer's and nothing else needs the extra forward
-    )
-    rollout_gap_nats: float = 0.0  # measured at the first step
-    learned: bool = False  # some step had a gradient
-    optimizer: torch.optim.Optimizer = field(init=False)
     selection: Selection = field(init=False)
-    skips: Skips = field(init=False)
 
     def __post_init__(self) -> None:
-        plan = self.plan
-        self.optimizer = build_optimizer(self.policy, plan.lr, plan.value_lr, plan.weight_decay)
-        self.selection = Selection(plan.patience)
-        self.skips = Skips(plan.max_skipped)
+        self.selection = Selection(self.plan.patience)
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
@@ -142,13 +92,13 @@ class Distiller:
             "steps": self.step,
             "stopped": self.stopped,
             "rollbacks": self.safety.rollbacks,
-            "skipped_steps": self.skips.total,
+            "skipped_steps": self.learner.skips.total,
             "weights": {term.name: term.weight for term in self.terms},
             **self.selection.summary(self.step),
         }
         if self.refit is not None:
             result["refits"] = self.refit.count
-        if not self.learned:
+        if not self.learner.learned:
             self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
             result["alarm"] = NOTHING_LEARNED
         return result
@@ -164,21 +114,16 @@ class Distiller:
             self.refit.gather(rollouts, scores)
         clock.mark("score")
         chosen, their_scores = gathered.chosen()
-        batch = pack(*flatten(chosen), len(self.terms), self.policy.device)
-        batch = place_scores(batch, chosen, their_scores, self.terms)
-        batch = annotate(batch, self.policy, self.reference, self.loss, self.value_outputs, self.rollout_is_old)
-        batch = estimate_advantages(batch, self.kl.estimator(self.estimator))
-        self._compare_with_sampler(batch)
+        batch = self.learner.prepare(chosen, their_scores, self.terms, self.step)
         clock.mark("annotate")
-        stats = self.learn(batch, chosen, their_scores)
+        stats = self.learner.learn(batch, chosen, their_scores, self.terms, self.step)
         clock.mark("update")
         self.step += self.plan.epochs
         observed, trips = self.monitor.observe(self.step, rollouts, scores)
         metrics: dict[str, Any] = {
             "step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time(),
             **iteration_metrics(rollouts, scores, self.terms), **gathered.metrics,
-            "policy/rollout_gap_nats": self.rollout_gap_nats, **stats, "skipped_steps": self.skips.total,
-            **self.kl.observe(batch), **observed, **clock.metrics(int(batch.completion_mask.sum())),
+            **self.learner.metrics(stats, batch), **observed, **clock.metrics(int(batch.completion_mask.sum())),
         }  # fmt: skip
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
@@ -236,8 +181,8 @@ class Distiller:
         if not is_whole(checkpoint):
             raise StorageError(f"{self.plan.name}: the good checkpoint {checkpoint} to return to is damaged")
         state = load_state(checkpoint)
-        load_policy_weights(checkpoint, self.policy)
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_policy_weights(checkpoint, self.learner.policy)
+        self.learner.optimizer.load_state_dict(state["learner"]["optimizer"])
         self.monitor.clear()
         if self.refit is not None and judge_too and self.refit.load_weights(checkpoint, state["refit"]):
             self.monitor.restart(self.refit.rewards)
@@ -266,50 +211,6 @@ class Distiller:
         with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards")):  # a reward of the user's own
             return score_streams(rollouts, self.terms, self.probes)
 
-    def _compare_with_sampler(self, batch: Batch) -> None:
-        """At the first step the sampler's log-probs must agree with the trainer's; where they do to 1e-3 they are
-        used from then on.
-
-        PPO needs the forward for its values all the same, several epochs need exact ratios, and importance weights
-        correct the difference.
-        """
-        if self.step:
-            return
-        self.rollout_gap_nats = rollout_gap(batch)
-        corrected = self.loss.importance_cap is not None
-        if self.rollout_gap_nats > 0.1 and not corrected:
-            raise TrainingError(
-                f"the sampler's log-probs differ from the trainer's by {self.rollout_gap_nats:.3f} nats a token; "
-                "they must agree within 0.1, or be corrected (`importance_cap`)"
-            )
-        exact = self.plan.epochs > 1 or self.policy.value_head is not None or corrected
-        self.rollout_is_old = self.rollout_gap_nats < 1e-3 and not exact
-
-    def learn(self, batch: Batch, rollouts: StreamRollouts, scores: StreamScores) -> dict[str, float]:
-        """One optimizer step for each epoch over the batch; nothing when no rollout of any term has a score. A step
-        whose loss or gradient is not finite is skipped."""
-        stats: dict[str, float] = {}
-        if not bool(batch.scored.any()):
-            log.warning("%s, step %d: no rollout has a score; nothing is learned", self.plan.name, self.step)
-            return stats
-        for epoch in range(self.plan.epochs):
-            step = self.step + epoch
-            lr = learning_rate(step, self.plan.steps, self.plan.lr, self.plan.schedule, self.plan.warmup_fraction)
-            set_rate(self.optimizer, lr)
-            loss = self.loss.at(step, self.kl.scale)
-            try:
-                made = update(self.policy, self.optimizer, batch, self.terms, loss, self.value_outputs)
-            except NotFinite as error:
-                if self.skips.skipped():
-                    facts_of_it = {"lr": lr} | batch_facts(batch, rollouts, scores, self.terms, step)
-                    give_up(self.plan.name, step, self.skips, error, self.recorder, facts_of_it)
-                self.progress.say(f"{self.plan.name}, step {step}: {error}; the step is skipped")
-                continue
-            self.skips.made()
-            stats = made | {"lr": lr}
-            self.learned |= stats["grad_norm"] > 0
-        return stats
-
     def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:
         """Development accuracy at its steps and at the last; True when it is a new best."""
         plan, last = self.plan, self.step >= self.plan.steps
@@ -329,23 +230,18 @@ class Distiller:
             self.safety.saved(self.step)
         state = {
             "step": self.step,
-            "optimizer": self.optimizer.state_dict(),
+            "learner": self.learner.state(),
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "monitor": self.monitor.state(),
-            "kl": self.kl.state(),
             "safety": self.safety.state(),
             "stopped": self.stopped,
             "weights": [term.weight for term in self.terms],
             "selection": self.selection.state(),
-            "skips": self.skips.state(),
-            "learned": self.learned,
-            "rollout_is_old": self.rollout_is_old,
-            "rollout_gap_nats": self.rollout_gap_nats,
         }
         beside = {}
         if self.refit is not None:
             state["refit"], beside = self.refit.state(), {self.refit.folder: self.refit.model}
-        self.store.save(self.step, self.policy, state, self.selection.best_step, self.safety.kept, beside)
+        self.store.save(self.step, self.learner.policy, state, self.selection.best_step, self.safety.kept, beside)
         self.recorder.saved(self.step)
 
     def _resume(self) -> None:
@@ -353,19 +249,15 @@ class Distiller:
         checkpoint = self.store.latest()
         if checkpoint is not None:
             state = load_state(checkpoint)
-            load_policy_weights(checkpoint, self.policy)
-            load_optimizer(self.optimizer, state["optimizer"])
+            load_policy_weights(checkpoint, self.learner.policy)
+            self.learner.load_state(state["learner"])
             for name, stream in self.streams.items():
                 self._go_on(name, stream, state["streams"][name])
             self.monitor.load_state(state["monitor"])
-            self.kl.load_state(state["kl"])
             self.safety.load_state(state["safety"])
             self.stopped = state["stopped"]
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
             self.selection.load_state(state["selection"])
-            self.skips.load_state(state["skips"])
-            self.learned = state["learned"]
-            self.rollout_is_old, self.rollout_gap_nats = state["rollout_is_old"], state["rollout_gap_nats"]
             if self.refit is not None:
                 self.refit.load_state(state["refit"])
                 self.refit.load_weights(checkpoint, state["refit"])
@@ -383,17 +275,6 @@ class Distiller:
             if not self.changed:
                 raise
             self.progress.say(f"{self.plan.name}: {name} has other questions now; its stream begins anew")
-
-
-def flatten(rollouts: StreamRollouts) -> tuple[list[Rollout], list[int]]:
-    """All rollouts, stream after stream, and a group number that is unique over streams."""
-    members: list[Rollout] = []
-    groups: list[int] = []
-    for found in rollouts.values():
-        offset = 1 + max(groups, default=-1)
-        members += found
-        groups += [offset + rollout.group for rollout in found]
-    return members, groups
 
 
 def due(step: int, every: int, stride: int, last: bool) -> bool:

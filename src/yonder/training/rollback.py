@@ -1,4 +1,4 @@
-"""What follows a trip: which checkpoint is good, which weights move, what a refit is to the loop, when to stop."""
+"""What follows a trip: which checkpoint is good, which weights move, when to stop; what the loop asks of its guards."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,30 @@ class Refitted(NamedTuple):
     done: bool
     message: str  # what was done, or why nothing could be
     figures: Mapping[str, float]
+
+
+class Overseer(Protocol):
+    """Looks at every iteration and tells what is wrong; `training.monitor` has the one there is."""
+
+    def observe(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> tuple[dict[str, float], list[Trip]]:
+        """Metrics of this iteration, and the rules that hold now and did not before."""
+        ...
+
+    def clear(self) -> None:
+        """The policy was put back."""
+        ...
+
+    def restart(self, rewards: Collection[str]) -> None:
+        """The scores of these rewards are others now."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        ...
 
 
 class Refitter(Protocol):
