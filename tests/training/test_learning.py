@@ -27,10 +27,10 @@ def rewards(folder: Path) -> list[float]:
 )
 def test_learns_the_trivial_task(tmp_path: Path, algorithm: str, steps: int, lora: Lora | None) -> None:
     distiller = tiny_distiller(tmp_path, algorithm, steps, save_every=steps, lora=lora)
-    frozen = {n: p.clone() for n, p in distiller.policy.named_parameters() if not p.requires_grad}
+    frozen = {n: p.clone() for n, p in distiller.learner.policy.named_parameters() if not p.requires_grad}
     distiller.run()
     assert bool(frozen) == (lora is not None)
-    assert all(torch.equal(p, frozen[n]) for n, p in distiller.policy.named_parameters() if n in frozen)
+    assert all(torch.equal(p, frozen[n]) for n, p in distiller.learner.policy.named_parameters() if n in frozen)
     found = rewards(tmp_path)
     assert found[0] < 0.2
     assert sum(found[-5:]) / 5 > (0.95 if lora is None else 0.8)  # an adapter of one narrow layer
