@@ -45,7 +45,7 @@ class Shape:
     gated: bool = True  # the MLP multiplies two projections; else one activation between two matrices
     activation: int = 1  # tensors of `inner` that the MLP's activation keeps beside its output; 0: ReLU
     normed_queries: bool = False  # queries and keys pass through norms of their own
-    square: int = 0  # (S, S) matrices a head that attention keeps; 0: a fused kernel
+    square: int = 0  # float32 (S, S) matrices a head that attention keeps; 0: a fused kernel
 
     @property
     def widest_layer(self) -> int:
@@ -115,7 +115,7 @@ def kept_by_a_layer(shape: Shape, numbers: Numbers, tokens: int, length: int, ra
         read = copies * FLOAT
     read += rank * len(shape.linears) / max(1, shape.layers) * FLOAT
     attention = (2 * q + 2 * k) * numbers.products + shape.heads * FLOAT
-    attention += shape.square * shape.heads * length * numbers.products
+    attention += shape.square * shape.heads * length * FLOAT
     kept = shape.activation + (2 if shape.gated else 0)
     kept += 1 if rank and numbers.products < FLOAT and not kept else 0  # ReLU's output, and the adapter's copy of it
     return tokens * (norms + read + attention + kept * f * numbers.products)
