@@ -338,10 +338,11 @@ def changes(recipe: Recipe, machine: Machine, stage: StageSettings) -> Iterator[
     """What can be changed, what costs least first: a sentence, overrides of the recipe, and values of the machine."""
     policy, optimizer = recipe.policy, getattr(stage, "optimizer", None)
     plain: list[str] = []
-    for name in rewards_of(recipe, stage):
+    for i, name in enumerate(rewards_of(recipe, stage), start=1):
         settings = recipe.rewards[name]
         if getattr(settings, "server", None) is None and getattr(settings, "device", "") in ("auto", policy.device):
-            yield f"rewards.{name}.device=cuda:1 (or a server)", [f"rewards.{name}.device=cuda:1"], {}
+            override = f"rewards.{name}.device=cuda:{i}"
+            yield f"{override} (or another place)", [override], {}
     trains = isinstance(stage, WarmupStage | DistillStage)
     if trains and not policy.activation_checkpointing:
         plain.append("policy.activation_checkpointing=true")

@@ -47,6 +47,8 @@ class _Row:
 class PolicySampler:
     """Samples completions from the live policy; the weights are shared with training."""
 
+    beside = False
+
     def __init__(
         self,
         policy: Policy,
@@ -64,6 +66,9 @@ class PolicySampler:
         self.max_completion_tokens = max_completion_tokens
         self.max_total_tokens = max_total_tokens
         self.batch = batch
+
+    def refresh(self, step: int) -> None:
+        """Nothing to do."""
 
     def sample(
         self,
