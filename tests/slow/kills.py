@@ -240,7 +240,8 @@ def outcome(output: Path) -> Outcome:
         if "checkpoint" in row["result"]:
             checkpoint = (folder / row["result"]["checkpoint"]).parent
             found[f"{folder.name} weights"] = digest(dict(tensors(checkpoint)))
-            found[f"{folder.name} trainer"] = digest(steady(torch.load(checkpoint / "trainer.pt")))
+            trained = folder / "checkpoints" / checkpoint.name  # another one where an adapter was merged
+            found[f"{folder.name} trainer"] = digest(steady(torch.load(trained / "trainer.pt")))
         logged = [line for path in sorted(folder.glob("rollouts-*.zst")) for line in unpacked(path)]
         if logged:
             found[f"{folder.name} rollouts"] = digest(logged)
