@@ -19,6 +19,10 @@ class Reward(Protocol):
 class Sampler(Protocol):
     """Answers prompts with the live policy."""
 
+    def renew(self) -> None:
+        """Take over the policy's weights, which may have changed. RolloutError where that cannot be done now."""
+        ...
+
     def sample(
         self,
         prompts: Sequence[Prompt],

@@ -65,6 +65,9 @@ class PolicySampler:
         self.max_total_tokens = max_total_tokens
         self.batch = batch
 
+    def renew(self) -> None:
+        """Nothing: these are the weights that are trained."""
+
     def sample(
         self,
         prompts: Sequence[Prompt],

@@ -9,6 +9,7 @@ from yonder.recipe.attacks import WITHHELD, Negative
 from yonder.recipe.base import Section
 from yonder.recipe.models import LoraSettings, ModelReference, SamplingSettings
 from yonder.recipe.rewards import JudgePromptSettings
+from yonder.recipe.rollouts import RolloutSettings
 
 BASE = "base"  # in evaluate stages: policy.model as it is
 Schedule = Literal["constant", "linear", "cosine"]
@@ -274,6 +275,7 @@ class DistillStage(StageBase, AlgorithmSettings):
     epochs: int = Field(default=2, gt=0)
     """Passes over each rollout batch; [J]: 2."""
     sampling: SamplingSettings = SamplingSettings()
+    rollouts: RolloutSettings = RolloutSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
     monitor: MonitorSettings = MonitorSettings()
@@ -304,6 +306,11 @@ class DistillStage(StageBase, AlgorithmSettings):
             raise ValueError(
                 f"`ppo.head_warmup` ({self.ppo.head_warmup}) leaves none of `steps` ({self.steps}) for the policy; "
                 "lower it"
+            )
+        if self.rollouts.engine == "vllm" and (self.sampling.top_p < 1 or self.sampling.top_k):
+            raise ValueError(
+                "`rollouts.engine: vllm` gives log-probs after `sampling.top_p` and `top_k`, with which the trainer's "
+                "do not agree; leave both out"
             )
         if self.steps % self.epochs:
             raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")

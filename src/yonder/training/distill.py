@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from yonder.errors import DataError, StorageError, TrainingError
+from yonder.errors import DataError, RolloutError, StorageError, TrainingError
 from yonder.protocols import Sampler, Stream
 from yonder.schema import Rollout, Trip
 from yonder.signals import StopRequest
@@ -68,7 +68,7 @@ class Distiller:
         self._resume()
         self.progress.start(self.plan.name, self.plan.steps, self.step)
         while self.step < self.plan.steps and not self.stopped:
-            metrics, trips = self.iterate()
+            metrics, trips = self._iterate_or_save()
             rollbacks = self.safety.rollbacks
             self.stopped = self.react(trips, metrics)
             if self.safety.rollbacks == rollbacks:  # else the policy that was gathered from is gone
@@ -106,6 +106,7 @@ class Distiller:
     def iterate(self) -> tuple[dict[str, Any], list[Trip]]:
         """One iteration: prompts, rollouts, scores, advantages, updates, monitor, records."""
         clock = Clock()
+        self.sampler.renew()
         rollouts = self.generate()
         clock.mark("generate")
         gathered = gather(rollouts, self.score(rollouts), self.terms, self.plan.refill, self.generate, self.score)
@@ -128,6 +129,19 @@ class Distiller:
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
         return metrics, trips
+
+    def _iterate_or_save(self) -> tuple[dict[str, Any], list[Trip]]:
+        """An iteration; without rollouts the run is saved as it was before it, so that the same command continues."""
+        streams = {name: stream.state() for name, stream in self.streams.items()}
+        try:
+            return self.iterate()
+        except RolloutError as error:
+            for name, stream in self.streams.items():
+                stream.load_state(streams[name])
+            self.progress.finish()
+            self.save(planned=False)
+            message = f"{self.plan.name}: {error}; saved at step {self.step}, the same command continues"
+            raise RolloutError(message) from error
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
