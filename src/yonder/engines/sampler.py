@@ -125,17 +125,24 @@ class ServedSampler:
             raise gone(self.servers, errors[0]) from errors[0]
 
     def _give(self, server: VLLMServer, weights: Path, shift: int = 0) -> None:
-        """Send and compare."""
-        server.load(weights, weights.name)
-        apart, raw = self._compare(server, shift)
-        if apart <= self.rules.most_apart:
-            return
+        """Send and compare; again where it was started anew in between."""
+        for _ in range(TRIES):
+            server.load(weights, weights.name)
+            apart, raw = self._compare(server, shift)
+            if apart <= self.rules.most_apart:
+                return
+            if server.version() == weights.name:
+                raise self._other_numbers(server, apart, raw)
+        raise other_weights()
+
+    def _other_numbers(self, server: VLLMServer, apart: float, raw: float) -> ModelError:
+        """What may be wrong with a server that has the weights and gives other log-probs."""
         if raw <= self.rules.most_apart:
-            raise ModelError(
+            return ModelError(
                 f"{server.url} gives log-probs from before the temperature ({apart:.3f} nats a token from the "
                 f"policy's, {raw:.1e} without it); start it with --logprobs-mode processed_logprobs"
             )
-        raise ModelError(
+        return ModelError(
             f"{server.url} was sent the weights, and its log-probs differ from the policy's by {apart:.3f} nats a "
             f"token (at most {self.rules.most_apart:g}); is it the policy's own model? On a CPU vLLM does not renew "
             "a head that is tied to the embedding: start it with --hf-overrides '{\"tie_word_embeddings\": false}' "
@@ -180,9 +187,7 @@ class ServedSampler:
                     found |= given[server]
             if len(found) == len(asks):
                 return [found[i] for i in range(len(asks))]
-        raise RolloutError(
-            f"after {TRIES} tries the servers still have other weights than they were sent; does another run use them?"
-        )
+        raise other_weights()
 
     def _has_the_newest(self, server: VLLMServer, weights: Path) -> bool:
         """Whether what it answered came from these weights; if not, it is sent them."""
@@ -236,3 +241,10 @@ class ServedSampler:
             if ids[end - 1] in self.encoder.end_ids or (stop and self.encoder.stopped(ids[:end])):
                 return Completion(tuple(ids[:end]), answer.logprobs[:end], self.encoder.decode(ids[:end]), True)
         return Completion(tuple(ids), answer.logprobs, self.encoder.decode(ids), answer.stopped)
+
+
+def other_weights() -> RolloutError:
+    """What is said where servers lose what they are sent, again and again."""
+    return RolloutError(
+        f"after {TRIES} tries a server still has other weights than it was sent; does another run use it?"
+    )
