@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from yonder.models.policy import Policy
 
@@ -25,7 +25,7 @@ class LikeVLLM(ThreadingHTTPServer):
     def __init__(self, like: Policy) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        config = type(like.model.config).from_dict(like.model.config.to_dict() | {"tie_word_embeddings": False})
+        config = LlamaConfig.from_dict(like.model.config.to_dict() | {"tie_word_embeddings": False})
         self.model = LlamaForCausalLM(config).eval()  # other weights than the policy's
         self.at_start = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.lock = threading.Lock()
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(like: Policy) -> Iterator[LikeVLLM]:
+def serving(like: Policy) -> Generator[LikeVLLM]:
     """A running server."""
     server = LikeVLLM(like)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

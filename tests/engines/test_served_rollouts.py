@@ -116,7 +116,7 @@ def test_seeds_are_sent_where_the_recipe_wants_them(policy: Policy, server: Like
     served = sampler(policy, tmp_path, server, seeds=True)
     served.renew()
     served.sample(PROMPTS, 1, 1.0, 2**40 + 5)
-    assert sorted(body["seed"] for path, body in server.asked if "seed" in body) == [5, 6]
+    assert sorted(body["seed"] for _, body in server.asked if "seed" in body) == [5, 6]
 
 
 def test_a_long_prompt_leaves_less_to_write(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:

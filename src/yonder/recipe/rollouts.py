@@ -22,7 +22,7 @@ class RolloutSettings(Section):
     """Where weights are left for the servers, which must see it by the same path; `/dev/shm/NAME` is fast on one
     machine. Default: `weights` in the stage's folder."""
     seeds: bool = False
-    """Send a seed with every request. vLLM on a CPU ends at one."""
+    """Send a seed with every prompt, a function of recipe and step. Slower on GPUs; some vLLM end at one on a CPU."""
     key_env: str | None = None
     """Environment variable that holds the API key."""
     concurrency: int = Field(default=64, gt=0)
