@@ -1,6 +1,6 @@
 """Tokens a second of rollouts in this process and by a vLLM server, in turns, on the same model and prompts.
 
-python benchmarks/rollouts.py FOLDER URL [PROMPTS] [SAMPLES] [TOKENS]     # FOLDER: the model that the server was started with
+python benchmarks/rollouts.py FOLDER URL [PROMPTS] [SAMPLES] [TOKENS]        # FOLDER: the server's model
 
 All completions go to the full length, so that both make the same number of tokens. Start the server as docs/rollouts.md
 says. A table goes to standard output: the median of three turns, and what sending the weights takes.
@@ -60,4 +60,4 @@ def main(folder: str, url: str, count: int = 24, samples: int = 8, longest: int 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *(int(number) for number in sys.argv[3:]))
+    main(sys.argv[1], sys.argv[2], *(int(number) for number in sys.argv[3:6]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,17 @@ import torch
 
 from tests.engines.like_vllm import LikeVLLM, serving
 from tests.training.tools import tiny_distiller, tiny_policy
+from yonder.engines.build import rollout_sampler, weights_folder
 from yonder.engines.sampler import Rules, ServedSampler
 from yonder.engines.vllm import VLLMServer
-from yonder.errors import ModelError, RolloutError, StorageError
+from yonder.errors import ModelError, RecipeError, RolloutError, StorageError
 from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
+from yonder.recipe import parse_recipe
+from yonder.recipe.rollouts import RolloutSettings
+from yonder.recipe.stages import DistillStage
 from yonder.schema import Prompt, Rollout
 
 PROMPTS = [Prompt(id=str(i), question=text, text=text) for i, text in enumerate(("How many?", "Two and two is"))]
@@ -176,7 +182,7 @@ def test_one_of_two_servers_may_go_and_come_back(policy: Policy, server: LikeVLL
     ("fault", "sentence"),
     [
         ({"raw": True}, "start it with --logprobs-mode processed_logprobs"),
-        ({"keeps_head": True}, "tied to the embedding: start it with --hf-overrides"),
+        ({"keeps_head": True}, r"does it renew all of its weights\?"),
         ({"off": 0.2}, r"differ from the policy's by 0.200 nats a token \(at most 0.1\)"),
         ({"cannot_read": True}, r"must see the folder by this path \(rollouts.folder\).*no weights in"),
         ({"dev_mode": False}, "start it with VLLM_SERVER_DEV_MODE=1"),
@@ -198,7 +204,7 @@ def test_a_kept_head_is_found_out_where_it_is_the_policys_own(policy: Policy, se
     state = policy.model.state_dict()
     server.model.load_state_dict(state)
     server.keeps_head = True
-    with pytest.raises(ModelError, match="tied to the embedding"):
+    with pytest.raises(ModelError, match="does it renew all of its weights"):
         sampler(policy, tmp_path, server).renew()
 
 
@@ -253,3 +259,54 @@ def test_a_run_whose_server_is_gone_is_saved_and_goes_on(tmp_path: Path) -> None
         assert second.streams["s0"].state()["position"] == position + 5 * 4
         assert second.learner.rollout_gap_nats < 1e-5
         assert not second.learner.rollout_is_old
+
+
+def test_every_stage_has_a_folder_of_its_own_for_weights(tmp_path: Path) -> None:
+    shared = RolloutSettings(engine="vllm", urls=("http://a",), folder=tmp_path / "shared")
+    places = {weights_folder(shared, tmp_path / name) for name in ("one", "two")}
+    assert len(places) == 2
+    assert {place.parent for place in places} == {tmp_path / "shared"}
+    assert weights_folder(RolloutSettings(), tmp_path) == tmp_path / "weights"
+
+
+def test_weights_go_when_the_sampler_does(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    served = sampler(policy, tmp_path / "mine", server)
+    served.renew()
+    assert len(list((tmp_path / "mine").iterdir())) == 2
+    del served
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rollouts": {"engine": "vllm"}}, "give `urls` for `engine: vllm`"),
+        ({"rollouts": {"urls": ["http://a"]}}, "give `urls` for `engine: vllm`"),
+        ({"rollouts": {"engine": "vllm", "urls": ["http://a"]}, "sampling": {"top_p": 0.9}}, "leave both out"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, object], sentence: str) -> None:
+    term = {"reward": "right", "data": "labeled", "weight": 1.0}
+    stage = {"name": "rl", "kind": "distill", "steps": 2, "prompts": {"labeled": 1}, "terms": [term]}
+    tree = {
+        "policy": {"model": "x"},
+        "data": {"labeled": {"source": "gsm8k"}},
+        "rewards": {"right": {"kind": "verifiable"}},
+        "stages": [stage | settings],
+    }
+    with pytest.raises(RecipeError, match=sentence):
+        parse_recipe(tree, "r.yaml")
+
+
+def test_a_missing_key_is_one_sentence(tmp_path: Path, policy: Policy) -> None:
+    rollouts = {"engine": "vllm", "urls": ["http://a"], "key_env": "NO_SUCH_KEY"}
+    term = {"reward": "right", "data": "labeled", "weight": 1.0}
+    stage = DistillStage.model_validate(
+        {"name": "rl", "kind": "distill", "steps": 2, "prompts": {"labeled": 1}, "terms": [term], "rollouts": rollouts}
+    )
+    own = PolicySampler(policy, PromptEncoder(policy.tokenizer, 32), 4, 8)
+    with pytest.raises(ModelError, match=r"NO_SUCH_KEY \(rollouts.key_env\) is not set"):
+        rollout_sampler(stage, own, tmp_path)
+    assert rollout_sampler(stage.model_copy(update={"rollouts": RolloutSettings()}), own, tmp_path) is own

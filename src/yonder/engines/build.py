@@ -1,5 +1,6 @@
 """Who draws the rollouts of a stage, from its settings."""
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from yonder.errors import ModelError
 from yonder.judges.transport import Limits, Transport
 from yonder.models.generation import PolicySampler
 from yonder.protocols import Sampler
+from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stages import DistillStage
 from yonder.training.learner import MOST_APART
 
@@ -40,4 +42,11 @@ def rollout_sampler(stage: DistillStage, own: PolicySampler, folder: Path) -> Sa
         seeds=settings.seeds,
     )
     servers = [VLLMServer(Transport((url,), limits, key, "vLLM server"), settings.model) for url in settings.urls]
-    return ServedSampler(servers, own.policy, own.encoder, rules, settings.folder or folder / "weights")
+    return ServedSampler(servers, own.policy, own.encoder, rules, weights_folder(settings, folder))
+
+
+def weights_folder(settings: RolloutSettings, stage: Path) -> Path:
+    """Where a stage leaves its weights: a folder that no other stage of any run has."""
+    if settings.folder is None:
+        return stage / "weights"
+    return settings.folder / f"yonder-{hashlib.sha256(str(stage.absolute()).encode()).hexdigest()[:12]}"

@@ -144,9 +144,8 @@ class ServedSampler:
             )
         return ModelError(
             f"{server.url} was sent the weights, and its log-probs differ from the policy's by {apart:.3f} nats a "
-            f"token (at most {self.rules.most_apart:g}); is it the policy's own model? On a CPU vLLM does not renew "
-            "a head that is tied to the embedding: start it with --hf-overrides '{\"tie_word_embeddings\": false}' "
-            "--load-format dummy"
+            f"token (at most {self.rules.most_apart:g}); is it the policy's own model, in a type as precise, and does "
+            "it renew all of its weights?"
         )
 
     @torch.no_grad()

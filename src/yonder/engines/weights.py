@@ -1,6 +1,7 @@
 """The policy's weights in a folder that servers read: each version in a folder of its own, whole or not there."""
 
 import shutil
+import weakref
 from pathlib import Path
 from typing import cast
 
@@ -17,11 +18,12 @@ KEPT = 2  # versions: a server may still read the one before
 
 
 class Outbox:
-    """Writes versions and drops old ones."""
+    """Writes versions and drops old ones. The folder is its alone: whatever else is in it goes, and at the end all."""
 
     def __init__(self, folder: Path, policy: Policy) -> None:
         self.folder = folder.absolute()
         self.policy = policy
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def write(self, version: str, rolled: bool = False) -> Path:
         """The weights in Hugging Face format: an adapter merged, a head that is tied to the embedding also on its own.
@@ -42,14 +44,10 @@ class Outbox:
                 f"the weights for the servers could not be written to {target} ({error}); free disk space or change "
                 "rollouts.folder"
             ) from error
-        others = sorted((path for path in self.folder.iterdir() if path != target), key=lambda path: path.name)
+        others = (path for path in self.folder.iterdir() if path != target)
         for old in sorted(others, key=lambda path: path.stat().st_mtime)[: 1 - KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return target
-
-    def clear(self) -> None:
-        """Drop every version."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fill(self, folder: Path, rolled: bool) -> None:
         model = self.policy.model
