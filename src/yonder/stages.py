@@ -35,6 +35,7 @@ from yonder.plans import (
     kl_control,
     loss_settings,
     monitor_rules,
+    run_states,
     safety,
     supervised_plan,
 )
@@ -292,6 +293,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         if labeled
         else []
     )
+    programs = {t.data: shop.verifier(shop.task(t.data)) for t in stage.terms if shop.task(t.data).format == "program"}
+    runs = run_states(scored, programs, stage.monitor.run_unlabeled)
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep)
@@ -315,7 +318,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
         probes=probes,
-        monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None),
+        monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None, runs),
         safety=safety(stage, labeled, () if refit is None else refit.rewards),
         recorder=recorder,
         store=store,

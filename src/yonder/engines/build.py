@@ -10,7 +10,7 @@ from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError
 from yonder.judges.transport import Limits, Transport
 from yonder.models.generation import PolicySampler
-from yonder.protocols import Sampler
+from yonder.protocols import RolloutEngine
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stages import DistillStage
 from yonder.training.learner import MOST_APART
@@ -18,7 +18,7 @@ from yonder.training.learner import MOST_APART
 BROKEN = 0.5  # nats a token beyond which importance weights correct nothing: the weights are not the policy's
 
 
-def rollout_sampler(stage: DistillStage, own: PolicySampler, folder: Path) -> Sampler:
+def rollout_sampler(stage: DistillStage, own: PolicySampler, folder: Path) -> RolloutEngine:
     """The stage's sampler: `own`, or one over the servers of `rollouts`; `folder`: the stage's.
 
     Raises ModelError where the key is missing.

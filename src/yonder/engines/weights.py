@@ -52,7 +52,7 @@ class Outbox:
     def _fill(self, folder: Path, rolled: bool) -> None:
         model = self.policy.model
         state = merged_weights(model) or cast(dict[str, Tensor], model.state_dict())
-        embedding, head = cast(nn.Module, model.get_input_embeddings()), self.policy.trunk.head
+        embedding, head = model.get_input_embeddings(), self.policy.trunk.head
         if rolled:
             ends = [*_names(model, embedding), *_names(model, head)]
             moved = {state[name].data_ptr(): state[name].roll(1, 0) for name in ends}  # tied ones stay tied

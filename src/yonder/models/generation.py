@@ -47,6 +47,8 @@ class _Row:
 class PolicySampler:
     """Samples completions from the live policy; the weights are shared with training."""
 
+    beside = False
+
     def __init__(
         self,
         policy: Policy,
@@ -65,8 +67,8 @@ class PolicySampler:
         self.max_total_tokens = max_total_tokens
         self.batch = batch
 
-    def renew(self) -> None:
-        """Nothing: these are the weights that are trained."""
+    def refresh(self, step: int) -> None:
+        """Nothing to do."""
 
     def sample(
         self,
