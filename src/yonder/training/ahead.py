@@ -45,6 +45,7 @@ class RolloutSource:
         begun = begun or self._begin(step, step)
         rollouts = begun.rollouts.result()
         if self._ahead and following is not None:
+            self._next = begun  # to be taken again should this fail
             self._next = self._begin(following, step)
         return rollouts, begun.step
 
@@ -55,14 +56,19 @@ class RolloutSource:
         self._next = None
 
     def undo(self) -> None:
-        """Nothing was learned from the rollouts taken last: the streams stand where they were before them."""
-        self.discard()
-        for name, state in self._before.items():
-            self._streams[name].load_state(state)
+        """The engine failed: the streams stand before what it did not write. Rollouts that it wrote are taken again,
+        except where more were asked for beside them."""
+        if self._next is None:
+            self._go_to(self._before)
 
     def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint, once the pending rollouts are written."""
+        """Plain values for a checkpoint, once the pending rollouts are written. Where the engine failed at them their
+        prompts come again."""
         if self._next is None:
+            return {}
+        if self._next.rollouts.exception() is not None:
+            self._go_to(self._next.before)
+            self._next = None
             return {}
         found = self._next.rollouts.result()
         rows = {name: [asdict(rollout) for rollout in members] for name, members in found.items()}
@@ -78,14 +84,22 @@ class RolloutSource:
     def _begin(self, wanted: int, step: int) -> Begun:
         """Write the rollouts for step `wanted` with the weights of `step`."""
         before = self._position()
-        self._engine.renew()
-        write = self._draw(wanted)
-        if not (self._engine.beside and wanted != step):
-            return Begun(_done(write), step, before)
+        try:
+            self._engine.refresh(step)
+            write = self._draw(wanted)
+            if not (self._engine.beside and wanted != step):
+                return Begun(_done(write), step, before)
+        except BaseException:
+            self._go_to(before)
+            raise
         pool = ThreadPoolExecutor(1)
         begun = Begun(pool.submit(write), step, before)
         pool.shutdown(wait=False)
         return begun
+
+    def _go_to(self, position: Position) -> None:
+        for name, state in position.items():
+            self._streams[name].load_state(state)
 
     def _position(self) -> Position:
         return {name: stream.state() for name, stream in self._streams.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from yonder.errors import DataError, StorageError, TrainingError
+from yonder.errors import DataError, RolloutError, StorageError, TrainingError
 from yonder.protocols import RolloutEngine, Stream
 from yonder.schema import Trip
 from yonder.signals import StopRequest
@@ -71,7 +71,7 @@ class Distiller:
         self._resume()
         self.progress.start(self.plan.name, self.plan.steps, self.step)
         while self.step < self.plan.steps and not self.stopped:
-            metrics, trips = self.iterate()
+            metrics, trips = self._iterate_or_save()
             rollbacks = self.safety.rollbacks
             self.stopped = self.react(trips, metrics)
             if self.safety.rollbacks == rollbacks:  # else the policy that was gathered from is gone
@@ -134,6 +134,17 @@ class Distiller:
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
         return metrics, trips
+
+    def _iterate_or_save(self) -> tuple[dict[str, Any], list[Trip]]:
+        """An iteration; without rollouts the run is saved as it was before it, so that the same command continues."""
+        try:
+            return self.iterate()
+        except RolloutError as error:
+            self.source.undo()
+            self.progress.finish()
+            self.save(planned=False)
+            message = f"{self.plan.name}: {error}; saved at step {self.step}, the same command continues"
+            raise RolloutError(message) from error
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
