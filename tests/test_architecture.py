@@ -29,6 +29,7 @@ LAYERS = [
         "changes",
         "consent",
         "preflight",
+        "processes",
         "stages",
         "card",
         "doctor",

@@ -36,7 +36,7 @@ from yonder.models.loading import (
 from yonder.models.lora import Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.models.teacher import Teacher
-from yonder.protocols import Reward, Stream
+from yonder.protocols import Reward, Sampler, Stream
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
@@ -61,8 +61,10 @@ from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
+from yonder.training.distributed import ALONE, World, shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 from yonder.training.rollout import Term
+from yonder.training.sharing import SharedSampler, shared_reward
 
 PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
 
@@ -70,9 +72,19 @@ PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a prog
 class Workshop:
     """Builds what one stage needs; every model is loaded once."""
 
-    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Path], sandbox_log: Path | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoints: Mapping[str, Path],
+        sandbox_log: Path | None = None,
+        world: World = ALONE,
+        by_prompt: bool = False,
+    ) -> None:
         """`checkpoints`: stage name -> the folder it hands on; `sandbox_log`: where results that a clock decided are
-        kept."""
+        kept; `world`: the processes that work on the stage; `by_prompt`: whether each prompt has its own random
+        numbers."""
+        self.world = world
+        self.by_prompt = by_prompt or recipe.parallel.seeds == "prompt"
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
@@ -119,6 +131,7 @@ class Workshop:
         model = load_causal_lm(origin, tokenizer, settings.dtype, pick_device(settings.device))
         policy = Policy(model, tokenizer, value_outputs)
         policy.autocast = self.autocast
+        shard(self.world, policy)
         return policy
 
     @property
@@ -137,12 +150,13 @@ class Workshop:
             policy.tokenizer, longest, task.chat, task.system, task.stop, cut, positions(policy.model) or sys.maxsize
         )
 
-    def sampler(self, policy: Policy, task: TaskSettings) -> PolicySampler:
-        """The in-process sampler over the live policy."""
+    def sampler(self, policy: Policy, task: TaskSettings) -> Sampler:
+        """The in-process sampler over the live policy; several processes share the prompts."""
         settings: PolicySettings = self.recipe.policy
         encoder, longest = self.encoder(policy, task), settings.max_completion_tokens
         total = min(settings.max_total_tokens or sys.maxsize, encoder.context)
-        return PolicySampler(policy, encoder, longest, settings.generation_batch, total)
+        alone = PolicySampler(policy, encoder, longest, settings.generation_batch, total, self.by_prompt)
+        return alone if self.world is ALONE else SharedSampler(self.world, alone)
 
     def trainee(self, stage: FitJudgeStage, task: TaskSettings) -> Trainee:
         """What a fit-judge stage trains, on the policy's device."""
@@ -206,11 +220,16 @@ class Workshop:
             )
         return self._rewards[key]
 
+    def together(self, reward: Reward) -> Reward:
+        """The reward, scored by all processes together: then all have the same scores."""
+        return shared_reward(self.world, reward)
+
     def term(self, term: TermSettings, policy: Policy) -> Term:
         """A term with its reward, or the teacher of this policy."""
         settings = self.recipe.rewards.get(term.reward)
         if not isinstance(settings, TeacherSettings):
-            return Term(term.reward, term.data, term.weight, self.reward(term.reward, self.task(term.data)))
+            reward = self.together(self.reward(term.reward, self.task(term.data)))
+            return Term(term.reward, term.data, term.weight, reward)
         if term.reward not in self._teachers:
             origin = self.resolve(settings.model)
             named = self.recipe.policy.tokenizer if isinstance(origin, FreshModel) else None
@@ -218,6 +237,10 @@ class Workshop:
             model = load_causal_lm(origin, tokenizer, settings.dtype, device, settings.quantize)
             self._teachers[term.reward] = Teacher(model, tokenizer, policy.tokenizer, settings.top_k)
         return Term(term.reward, term.data, term.weight, None, self._teachers[term.reward])
+
+    def probe(self, name: str, data: str) -> Term:
+        """A reward that only watches a data set."""
+        return Term(name, data, 0.0, self.together(self.reward(name, self.task(data))))
 
     def judges(self) -> dict[str, str]:
         """How each judge that was built reads its verdict, a sentence each."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 
@@ -45,6 +45,27 @@ class LoraSettings(Section):
     """Dropout before the adapter, in training."""
     target_modules: Literal["auto"] | tuple[str, ...] = "auto"
     """auto: every linear layer of the trunk; or names of modules."""
+
+
+class ParallelSettings(Section):
+    """Several processes, started by torchrun (docs/distributed.md); nothing here changes a run of one process."""
+
+    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
+    """auto: `ddp` where there are several processes; ddp: every process has the whole policy; fsdp2: weights, gradients
+    and optimizer are divided over the processes."""
+    offload: bool = False
+    """With `fsdp2`: what is divided waits in CPU memory."""
+    seeds: Literal["auto", "prompt"] = "auto"
+    """prompt: each prompt has its own random numbers when it is answered, so that any number of processes gets the same
+    completions; auto: that in several processes, one sequence for a batch in one."""
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """How long a process waits for the others, seconds."""
+
+    @model_validator(mode="after")
+    def _offloads(self) -> "ParallelSettings":
+        if self.offload and self.strategy != "fsdp2":
+            raise ValueError("`offload` is for `strategy: fsdp2`; set it, or leave `offload` out")
+        return self
 
 
 class SamplingSettings(Section):

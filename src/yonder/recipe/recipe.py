@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
-from yonder.recipe.models import PolicySettings
+from yonder.recipe.models import ParallelSettings, PolicySettings
 from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
@@ -61,6 +61,7 @@ class Recipe(Section):
     benchmarks: dict[str, BenchmarkSettings] = {}
     rewards: dict[str, RewardSettings] = {}
     sandbox: SandboxSettings = SandboxSettings()
+    parallel: ParallelSettings = ParallelSettings()
     stages: tuple[StageSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.errors import StorageError
 from yonder.models.lora import merged_weights
+from yonder.training.distributed import ALONE, World, divided_state, gathered, load_weights
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
@@ -94,7 +95,7 @@ def require_whole(model: Path, stage: str) -> None:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put a saved state back; the groups' own numbers (learning rate, weight decay) stay the recipe's."""
     own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
+    optimizer.load_state_dict(divided_state(optimizer, state))
     for group, numbers in zip(optimizer.param_groups, own, strict=True):
         group.update(numbers)
 
@@ -102,9 +103,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 class CheckpointStore:
     """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, world: World = ALONE) -> None:
         self.folder = folder
         self.keep = keep
+        self.world = world
 
     def path(self, step: int, part: int = 0) -> Path:
         """Where the checkpoint of a step stands; `part`: how much of the next one is done."""
@@ -123,16 +125,29 @@ class CheckpointStore:
         """Write one, then drop the oldest beyond `keep`; the best one and `also` stay. Later ones are damaged (see
         `latest`) and go too. `beside`: models in folders of their own."""
         target = self.path(step, part)
-        with written_whole(target) as aside:
-            for name, model in {"policy": policy, **(beside or {})}.items():
-                save_policy(aside / name, model)
-            _save(state, aside / "trainer.pt")
-        found = self.all()
-        here = found.index(target) + 1
-        for old in [*found[: max(0, here - self.keep)], *found[here:]]:
-            if old not in {self.path(kept) for kept in (best_step, *also) if kept is not None}:
-                shutil.rmtree(old, ignore_errors=True)
+        models = {"policy": policy, **(beside or {})}
+        weights = {name: self._weights(model) for name, model in models.items()}
+
+        def write() -> None:
+            with written_whole(target) as aside:
+                for name, model in models.items():
+                    save_policy(aside / name, model, *weights[name])
+                _save(state, aside / "trainer.pt")
+            found = self.all()
+            here = found.index(target) + 1
+            for old in [*found[: max(0, here - self.keep)], *found[here:]]:
+                if old not in {self.path(kept) for kept in (best_step, *also) if kept is not None}:
+                    shutil.rmtree(old, ignore_errors=True)
+
+        self.world.one_after_first(write)
         return target
+
+    def _weights(self, model: Trainable) -> tuple[Any, Any]:
+        """Weights and those of the value head as they are written; None where the model has them at hand."""
+        if not self.world.sharded:
+            return None, None
+        head = None if model.value_head is None else model.value_head.state_dict()
+        return gathered(model.model.state_dict(keep_vars=True), self.world), gathered(head, self.world)
 
     def all(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -141,6 +156,9 @@ class CheckpointStore:
     def latest(self) -> Path | None:
         """The newest whole checkpoint; a damaged one is skipped with a warning. None: there is nothing to go on
         from."""
+        return self.world.agreed(self._latest() if self.world.first else None)
+
+    def _latest(self) -> Path | None:
         found = self.all()
         for path in reversed(found):
             if is_whole(path):
@@ -150,13 +168,13 @@ class CheckpointStore:
         return None
 
 
-def save_policy(folder: Path, policy: Trainable) -> None:
-    """Model and tokenizer in Hugging Face format, an adapter merged into the weights, and the value head beside
-    them."""
-    policy.model.save_pretrained(folder, state_dict=merged_weights(policy.model))
+def save_policy(folder: Path, policy: Trainable, weights: Any = None, head: Any = None) -> None:
+    """Model and tokenizer in Hugging Face format, an adapter merged into the weights, and the value head beside them.
+    `weights`, `head`: what to write instead of what the model has."""
+    policy.model.save_pretrained(folder, state_dict=merged_weights(policy.model) if weights is None else weights)
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
-        _save(policy.value_head.state_dict(), folder / "value_head.pt")
+        _save(policy.value_head.state_dict() if head is None else head, folder / "value_head.pt")
 
 
 def _save(value: Mapping[str, Any], path: Path) -> None:
@@ -184,7 +202,7 @@ def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "poli
     tensors: dict[str, torch.Tensor] = {}
     for path in sorted((checkpoint / folder).glob("*.safetensors")):
         tensors |= load_file(path)
-    missing = policy.model.load_state_dict(tensors, strict=False).missing_keys
+    missing = load_weights(policy.model, tensors)
     tied = set(getattr(policy.model, "all_tied_weights_keys", {}) or {})
     if set(missing) - tied:
         raise StorageError(
@@ -192,7 +210,7 @@ def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "poli
         )
     policy.model.tie_weights()
     if policy.value_head is not None:
-        policy.value_head.load_state_dict(torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
+        load_weights(policy.value_head, torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
 
 
 def remember(write: Callable[[], object], path: Path) -> None:
