@@ -61,9 +61,9 @@ class Cycle:
         self.position = int(str(state["position"]))
 
 
-def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0) -> Policy:
+def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0, layers: int = 1) -> Policy:
     tokenizer = load_tokenizer("yonder:tokenizer")
-    fresh = FreshModel(family=family, hidden_size=32, layers=1, heads=2, context=64, seed=seed)
+    fresh = FreshModel(family=family, hidden_size=32, layers=layers, heads=2, context=64, seed=seed)
     model = load_causal_lm(fresh, tokenizer, "float32", torch.device("cpu"))
     return Policy(model, tokenizer, outputs)
 

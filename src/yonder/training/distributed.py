@@ -195,8 +195,8 @@ def begun(settings: Settings, device: torch.device) -> Generator[World]:
         torch.cuda.set_device(here)
         device = torch.device("cuda", here)
     limit = timedelta(seconds=settings.timeout_s)
-    store = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if size == 1 else {}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **store)
+    alone: dict[str, Any] = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if size == 1 else {}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **alone)
     groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
     try:
         yield World(rank, size, sharded, settings.offload, device, *groups)
