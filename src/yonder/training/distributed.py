@@ -294,8 +294,9 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
         return list(module.load_state_dict(dict(tensors), strict=False).missing_keys)
     own = module.state_dict(keep_vars=True)
     with torch.no_grad():
-        for name in own.keys() & tensors.keys():
-            own[name].copy_(_like(tensors[name], own[name]))
+        for name, tensor in own.items():
+            if name in tensors:
+                tensor.copy_(_like(tensors[name], tensor))
     return sorted(own.keys() - tensors.keys())
 
 
@@ -346,7 +347,8 @@ def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
     place = cast(Any, parameter)
     there = tensor.to(place.device_mesh.device_type)
-    return distribute_tensor(there, place.device_mesh, place.placements).to(parameter.device)
+    part = distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)  # each has read the whole
+    return part.to(parameter.device)
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
