@@ -21,18 +21,17 @@ from tests.slow.kills import outcome
 RECIPE = """
 threads: 1
 policy:
-  model: {family: llama, hidden_size: 64, layers: 2, heads: 4}
-  tokenizer: yonder:tokenizer
+  model: yonder:judge
   max_completion_tokens: 24
 task: {format: program, docstring: false, numbers: named}
 data:
-  labeled: {source: word-problems, options: {count: 96, seed: 1, templates: [buys, finds, wins, gets]}}
-  unlabeled: {source: word-problems, options: {count: 96, seed: 2}, labeled: false}
+  labeled: {source: word-problems, options: {count: 72, seed: 1}}
+  unlabeled: {source: word-problems, options: {count: 72, seed: 2}, labeled: false}
 rewards:
   correct: {kind: verifiable}
   judge: {kind: judge, model: yonder:judge, allow_unmeasured: true}
 stages:
-  - {name: warmup, kind: warmup, data: labeled, epochs: 6, optimizer: {lr: 3.0e-3}}
+  - {name: warmup, kind: warmup, data: labeled, epochs: 4, optimizer: {lr: 2.0e-3}}
   - name: distill
     kind: distill
     policy: stage:warmup
@@ -46,7 +45,7 @@ stages:
       - {reward: correct, data: labeled, weight: 0.3}
       - {reward: judge, data: unlabeled, weight: 0.7}
     kl: {beta: 0.003}
-    sampling: {temperature: 1.2}
+    sampling: {temperature: 1.5}
     optimizer: {lr: 1.0e-3}
 """
 CUT_AFTER = 6  # iterations
@@ -106,8 +105,11 @@ def start(node: Node, recipe: Path, output: Path) -> subprocess.Popen[str]:
     """torchrun on a node, one process; the rendezvous is on the first node."""
     launch = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3"]
     where = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{NODES[0].address}:29400", "--rdzv-id", output.name]
-    run = ["--local-addr", node.address, "-m", "yonder", "run", str(recipe), f"output_dir={output}"]
+    host = f"is_host={int(node == NODES[0])}"  # both namespaces have the machine's name
+    where += ["--rdzv-conf", host, "--local-addr", node.address]
+    run = ["-m", "yonder", "run", str(recipe), f"output_dir={output}"]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": node.device}
+    settings |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # without it a node that is started anew waits in vain
     command = ["ip", "netns", "exec", node.name, sys.executable, *launch, *where, *run]
     log = (output.parent / f"{output.name}-{node.name}.log").open("a")
     with log:
