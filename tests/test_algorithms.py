@@ -90,6 +90,11 @@ def test_a_recipe_written_out_says_every_number_and_reads_the_same(tmp_path: Pat
         ({"algorithm": "grpo", "truncated": "bootstrap"}, "`truncated: bootstrap` needs the value head of ppo"),
         ({"algorithm": "cispo", "dual_clip": 3.0}, "`dual_clip` does nothing in cispo"),
         ({"dynamic": {"refills": 1}, "group_size": 1}, "`dynamic` looks for differences within a group"),
+        ({"one_step_off": True}, "`one_step_off` needs `importance_cap`"),
+        (
+            {"one_step_off": True, "importance_cap": 2, "group_size": 4, "dynamic": {"refills": 1}},
+            "`one_step_off` excludes `dynamic.refills`",
+        ),
         ({"kl": {"estimator": "k3"}}, "`estimator: k3` is for `place: loss`"),
         ({"kl": {"beta": 0.0, "target": 0.1}}, "`target` steers `beta`, which is 0"),
         ({"ppo": {"head_warmup": 4}}, "`ppo.head_warmup` (4) leaves none of `steps` (4)"),

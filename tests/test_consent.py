@@ -84,6 +84,15 @@ def test_what_trains_nothing_needs_no_check(tmp_path: Path) -> None:
     require_checks(user, user.stages)
 
 
+def test_one_rollout_shuffled_is_the_judge_itself(tmp_path: Path) -> None:
+    words = (
+        r"stages.rl.terms.0: `shuffled` has one rollout an iteration, which shuffled is itself; raise `prompts.train`"
+    )
+    with pytest.raises(RecipeError, match=words):
+        recipe(tmp_path, distill(("shuffled", 1.0), prompts={"train": 1}))
+    recipe(tmp_path, distill(("shuffled", 1.0), prompts={"train": 1}, group_size=2))
+
+
 def result(folder: Path, verdict: str) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "judge_check.json").write_text(json.dumps({"admission": {"verdict": verdict, "why": f"why {verdict}."}}))

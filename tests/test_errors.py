@@ -22,7 +22,7 @@ from yonder.cli import app, guarded
 from yonder.data.responses import append_lines, read_lines
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
-from yonder.recipe import dump_recipe, load_recipe
+from yonder.recipe import dump_recipe, judge_settings, load_recipe
 from yonder.recipe.models import FreshModel
 from yonder.training.checkpoint import is_whole
 
@@ -103,10 +103,43 @@ SENTENCES = [  # overrides -> what the sentence says: where, and how to mend it
     (["rl.policy=stage:warm"], ["stages.rl: there is no earlier stage `warm`", "there is: warmup"]),
     (["warmup.data=trein"], ["stages.warmup.data: there is no data set `trein`", "there is: train"]),
     (["rl.steps=3"], ["stages.rl: `steps` (3) must be a multiple of `epochs` (2)"]),
+    (["rl.monitor.run_unlabeled=true"], ["stages.rl.monitor.run_unlabeled: no judge scores programs", "remove it"]),
     (["stages.nothing.epochs=1"], ["override `stages.nothing.epochs=1`", "no entry `nothing`", "['warmup', 'rl']"]),
     (["seed"], ["override `seed`: write key.sub=value"]),
     (["seed.x=1"], ["override `seed.x=1`", "`seed` is a value"]),
     (["title=[a"], ["override `title=[a`: the value is not valid YAML", "quote it"]),
+]
+
+
+FITTED = "{name: fit, kind: fit-judge, model: yonder:judge, data: [train]"
+COLLECTED = "{name: some, kind: collect, data: train"
+SENTENCES += [  # lists that are empty
+    (["stages=[]"], ["stages: is an empty list; name one or more"]),
+    (["rl.terms=[]"], ["stages.rl.terms: is an empty list; name one or more"]),
+    (
+        [f"stages=[{FITTED}, lora: {{target_modules: []}}}}]"],
+        [
+            "stages.fit.lora.target_modules: is an empty list, so nothing would be trained",
+            "name modules, or write auto",
+        ],
+    ),
+    ([f"stages=[{COLLECTED}, temperatures: []}}]"], ["stages.some.temperatures: is an empty list; name one or more"]),
+    (
+        [f"stages=[{FITTED.replace('data: [train]', 'responses: []')}}}]"],
+        ["stages.fit: there is nothing to learn from; name a collect stage in `responses`, or labeled `data`"],
+    ),
+    (
+        ["stages=[{name: check, kind: check-judge, reward: correct, responses: []}]"],
+        ["stages.check.responses: there is nothing to check against; name a collect stage"],
+    ),
+    (
+        ["rewards.correct={kind: ensemble, rewards: [a]}"],
+        ["rewards.correct.rewards: has 1 of the 2 entries that it needs at least; name 2 or more"],
+    ),
+    (
+        ["rewards.correct={kind: judge, model: a, backend: vllm, server: {urls: []}}"],
+        ["rewards.correct.server.urls: is an empty list; name one or more"],
+    ),
 ]
 
 
@@ -353,3 +386,34 @@ def test_a_half_written_last_line_is_replaced_not_continued(tmp_path: Path) -> N
 
 def test_the_recipe_of_these_tests_is_a_good_one(recipe: Path) -> None:
     assert load_recipe(recipe).title == "small"
+
+
+UNUSED = [
+    ("guards=[empty]", "judge: `guards` are for completions of a policy, nothing for a file of responses; remove it"),
+    ("min_code_lines=4", "judge: `min_code_lines` is for completions of a policy"),
+    ("allow_failing=true", "judge: `allow_failing` is a consent to training"),
+    ("model=stage:fitted", "judge: `stage:fitted` is known inside its recipe only; give the folder"),
+]
+
+
+@pytest.mark.parametrize(("setting", "words"), UNUSED)
+def test_settings_of_a_reward_that_a_file_has_no_use_for(
+    setting: str, words: str, refused: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"question": "1 + 1?", "response": "2"}\n')
+    assert words in refused("judge", path, "--model", "yonder:judge", "--set", setting)
+    assert words in refused("judge-benchmark", "rm-bench", "--model", "yonder:judge", "--set", setting)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_of_a_server_and_references_that_are_not_there(refused: Any, tmp_path: Path) -> None:
+    server = "server={urls: ['http://localhost:1'], cache: true}"
+    said = refused("judge", tmp_path / "a", "--model", "yonder:judge", "--set", "backend=vllm", "--set", server)
+    assert "`server.cache` is a file of a run directory" in said
+    said = refused("judge-benchmark", "rm-bench", "--model", "yonder:judge", "--set", "show_reference=true")
+    assert "`show_reference` needs references, which benchmarks do not have" in said
+
+
+def test_what_switches_guards_off_is_what_a_file_gets() -> None:
+    assert judge_settings("yonder:judge", "text", ["guards=[]", "min_code_lines=0"]).guards == ()

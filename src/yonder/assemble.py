@@ -36,7 +36,7 @@ from yonder.models.loading import (
 from yonder.models.lora import Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.models.teacher import Teacher
-from yonder.protocols import Reward, Sampler, Stream
+from yonder.protocols import Reward, RolloutEngine, Stream
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
@@ -150,7 +150,7 @@ class Workshop:
             policy.tokenizer, longest, task.chat, task.system, task.stop, cut, positions(policy.model) or sys.maxsize
         )
 
-    def sampler(self, policy: Policy, task: TaskSettings) -> Sampler:
+    def sampler(self, policy: Policy, task: TaskSettings) -> RolloutEngine:
         """The in-process sampler over the live policy; several processes share the prompts."""
         settings: PolicySettings = self.recipe.policy
         encoder, longest = self.encoder(policy, task), settings.max_completion_tokens

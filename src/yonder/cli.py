@@ -143,10 +143,11 @@ def judge_benchmark(  # noqa: PLR0913 - one argument an option
     """Measure a judge on a published benchmark; an interrupted call continues."""
     from yonder.evaluation.judge_benchmarks import benchmark_of
     from yonder.evaluation.judge_benchmarks.reading import read_items
-    from yonder.recipe import judge_settings
+    from yonder.recipe import RECIPES_ONLY, judge_settings
 
     benchmark = benchmark_of(name)
-    checked = judge_settings(model, prompt or benchmark.prompt, settings or [])
+    unused = {**RECIPES_ONLY, "show_reference": "needs references, which benchmarks do not have"}
+    checked = judge_settings(model, prompt or benchmark.prompt, settings or [], unused)
     items = read_items(benchmark, file, split, limit)
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

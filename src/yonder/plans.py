@@ -1,15 +1,18 @@
-"""Recipe sections to the plain numbers that the training loops take."""
+"""Recipe sections to the plain numbers and functions that the training loops take."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
+from yonder.rewards.verifiable import VerifiableReward
 from yonder.training.advantages import Estimator
 from yonder.training.kl_control import KLControl
 from yonder.training.plan import Plan
 from yonder.training.rollback import Safety
 from yonder.training.rollout import Term
+from yonder.training.sharing import SharedReward, own
 from yonder.training.signal import Refill
+from yonder.training.stream_watches import RunStates
 from yonder.training.supervised import SupervisedPlan
 from yonder.training.update import LossSettings
 from yonder.training.watches import MonitorRules
@@ -48,6 +51,7 @@ def distill_plan(stage: DistillStage, recipe: Recipe) -> Plan:
         patience=stage.evaluate.patience,
         max_skipped=o.max_skipped,
         value_lr=stage.ppo.value_lr,
+        one_step_off=stage.one_step_off,
         refill=Refill(stage.dynamic.refills, stage.dynamic.tolerance),
     )
 
@@ -99,8 +103,28 @@ def monitor_rules(stage: DistillStage) -> MonitorRules:
     m = stage.monitor
     return MonitorRules(
         m.window, m.min_wrong, m.z, m.max_false_yes, m.max_false_yes_growth, m.max_gap_growth, m.min_length,
-        m.max_unscored,
+        m.max_unscored, m.max_run_fall,
     )  # fmt: skip
+
+
+def run_states(
+    terms: Sequence[Term], programs: Mapping[str, VerifiableReward | SharedReward], unlabeled: bool
+) -> dict[str, RunStates]:
+    """Stream of programs -> what says whether they run: a verifiable term on that stream, or, if `unlabeled`, a run of
+    all. `programs`: stream of programs -> what runs them."""
+    found: dict[str, RunStates] = {}
+    for term in terms:
+        if term.stream in programs and isinstance(own(term.reward), VerifiableReward):
+            found[term.stream] = _verified(term)
+    return found | ({stream: _run(stream, reward) for stream, reward in programs.items()} if unlabeled else {})
+
+
+def _verified(term: Term) -> RunStates:
+    return lambda rollouts, scores: scores[term.reward_name, term.stream]
+
+
+def _run(stream: str, reward: VerifiableReward | SharedReward) -> RunStates:
+    return lambda rollouts, scores: reward.runs(rollouts[stream])
 
 
 def safety(stage: DistillStage, verifier: Term | None, refits: Collection[str] = ()) -> Safety:

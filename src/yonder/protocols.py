@@ -17,7 +17,7 @@ class Reward(Protocol):
 
 
 class Sampler(Protocol):
-    """Answers prompts with the live policy."""
+    """Answers prompts with the policy."""
 
     def sample(
         self,
@@ -32,6 +32,16 @@ class Sampler(Protocol):
 
         temperature None: greedy.
         """
+        ...
+
+
+class RolloutEngine(Sampler, Protocol):
+    """Answers prompts while the policy learns."""
+
+    beside: bool  # it has weights of its own, and may work at the same time as the trainer
+
+    def refresh(self, step: int) -> None:
+        """Take the policy's weights as they are after `step` updates, where it has its own."""
         ...
 
 

@@ -34,6 +34,7 @@ from yonder.plans import (
     kl_control,
     loss_settings,
     monitor_rules,
+    run_states,
     safety,
     supervised_plan,
 )
@@ -64,6 +65,7 @@ from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import derived_seed
 from yonder.training.sft_losses import LanguageLoss
+from yonder.training.sharing import shared_verifier
 from yonder.training.supervised import Supervised
 from yonder.training.warmup import sft_examples
 
@@ -291,6 +293,9 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     labeled = verified[0] if verified else None
     scored = [term for term in terms if term.teacher is None]
     probes = [shop.probe(name, labeled.stream) for name in stage.monitor.probe] if labeled else []
+    programs = {t.data: shop.task(t.data) for t in stage.terms if shop.task(t.data).format == "program"}
+    verifiers = {name: shared_verifier(shop.world, shop.verifier(task)) for name, task in programs.items()}
+    runs = run_states(scored, verifiers, stage.monitor.run_unlabeled)
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep, shop.world)
@@ -315,7 +320,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
         probes=probes,
-        monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None),
+        monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None, runs),
         safety=safety(stage, labeled, () if refit is None else refit.rewards),
         recorder=recorder,
         store=store,

@@ -9,6 +9,7 @@ from yonder.evaluation.judge_check.admission import admit
 from yonder.evaluation.judge_check.check import CheckPlan, JudgeCheck, check_judge
 from yonder.evaluation.judge_check.fitted import development_half
 from yonder.evaluation.judge_check.sentences import check_sentences
+from yonder.reporting.judge_figures import figure_rows
 from yonder.schema import Interval, JudgeScore, Response, Score
 
 
@@ -96,6 +97,14 @@ def test_best_of_n():
                    for r, s in rows]).best_of[0]  # fmt: skip
     assert (at(mixed.chosen), at(mixed.oracle), at(mixed.lift)) == (0.5, 0.5, 0.375)
     assert mixed.lift.low < 0.3 < 0.45 < mixed.lift.high
+
+
+def test_best_of_n_where_nothing_is_right_is_not_measured():
+    rows = [(response(f"q{i}", False), score(0.1 + 0.1 * k)) for i in range(3) for k in range(4)]
+    said = [line for line in check_sentences(judge(rows)) if line.startswith("best of")]
+    shown = [row for row in figure_rows(json.loads(json.dumps(judge(rows).to_json()))) if "best of" in row["label"]]
+    assert shown == [{"label": "best of 4: no question has a right response", "text": "not measured", "interval": ""}]
+    assert said == ["best of 4: not measured, for none of 3 questions has a right response"]
 
 
 def test_yes_or_no_beside_the_likelihood_on_the_same_pairs():

@@ -1,6 +1,8 @@
 """The local judge against the whole model's logits."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,15 @@ def test_weights_that_cannot_be_packed_are_refused_in_one_sentence() -> None:
         load_judge({"model": "yonder:judge", "device": "cpu", "quantize": "4bit"})  # 352 columns: no multiple of 64
     except ModelError as error:
         assert "cannot be run on cpu as configured" in str(error)  # on some processors
+        assert str(error).endswith("`quantize` may not take layers of these shapes here: leave it out, or use a GPU")
+
+
+def test_packing_is_silent_about_a_kernel_that_nobody_asked_for() -> None:
+    pytest.importorskip("bitsandbytes")
+    code = (
+        "import logging; logging.basicConfig(level=0); import yonder.models.loading; import bitsandbytes; "
+        "logging.getLogger('bitsandbytes.backends.cpu.ops').warning('something else')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "gemm_4bit_forward" not in done.stderr
+    assert "something else" in done.stderr

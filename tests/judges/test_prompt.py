@@ -37,6 +37,9 @@ def test_shipped_prompts_keep_their_text(name: str) -> None:
         ("{question} {response} {response}", "must contain {response} exactly once"),
         ("{response} answers {question}", "must show {question} before {response}"),
         ("{fence} {question} {response}", "must show {question} before {fence}"),
+        ("{question} {answer} {response}", r"mine.txt: nothing stands for {answer}; .* or { answer } with spaces"),
+        ("{Question} {question} {response}", "nothing stands for {Question}"),
+        ("{question} {response} ({label_2}).", "nothing stands for {label_2}"),
     ],
 )
 def test_a_prompt_file_with_wrong_placeholders_is_refused(tmp_path: Path, template: str, message: str) -> None:
@@ -44,6 +47,19 @@ def test_a_prompt_file_with_wrong_placeholders_is_refused(tmp_path: Path, templa
     path.write_text(template)
     with pytest.raises(RecipeError, match=message):
         read_judge_prompt(str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"verdict": "Yes", "why": {"step": 1}}', "{}", "{x}", "{a, b}", "{ answer }", "{{answer}}", "${answer}",
+        r"\boxed{answer} and \frac{one}{two}", "def f(): return {i: i for i in range(3)}", "{fence} {fence}",
+    ],
+)  # fmt: skip
+def test_braces_that_are_no_placeholders_stay(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("{question} {response} " + text)
+    assert read_judge_prompt(str(path)).endswith(text)
 
 
 def test_an_unknown_prompt_names_those_there_are() -> None:

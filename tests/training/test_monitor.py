@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
+from yonder.plans import run_states
+from yonder.recipe.data import TaskSettings
+from yonder.recipe.rewards import VerifiableSettings
+from yonder.rewards.verifiable import VerifiableReward
+from yonder.sandbox import Sandbox
 from yonder.schema import Completion, Prompt, Rollout, Score, Trip
 from yonder.training.monitor import Monitor
+from yonder.training.rollback import Safety
 from yonder.training.rollout import Term
 from yonder.training.watches import MonitorRules
 from yonder.training.window import Window, agreement, compare
@@ -18,7 +24,7 @@ JUDGED = Term("judge", "unlabeled", 1.0, None)  # type: ignore[arg-type]
 PROBE = Term("judge", "labeled", 0.0, None)  # type: ignore[arg-type]
 RULES = MonitorRules(
     window=2, min_wrong=10, z=3.0, max_false_yes=0.5, max_false_yes_growth=0.1, max_gap_growth=0.1, min_length=0.5,
-    max_unscored=0.5,
+    max_unscored=0.5, max_run_fall=0.2,
 )  # fmt: skip
 PROMPTS = 20  # of two rollouts each
 Batch = tuple[dict[str, list[Rollout]], dict[tuple[str, str], list[Score]]]
@@ -175,3 +181,132 @@ def test_a_probe_without_a_verified_stream_is_left_alone() -> None:
     members, given = batch(yes_to_wrong=20)
     watched = Monitor(RULES, [JUDGED], [PROBE], None)
     assert watched.observe(0, members, {key: value for key, value in given.items() if key[0] == "judge"}) == ({}, [])
+
+
+def ran(fail: int, unknown: int = 0) -> Batch:
+    """Forty programs that the judge scores 0.7: the first `fail` raise, the sandbox failed on the last `unknown`."""
+    members, given = batch()
+    states = ["error"] * fail + ["ok"] * (40 - fail - unknown) + ["infrastructure"] * unknown
+    return members, {**given, ("right", "unlabeled"): [Score(None, "no label", {"status": one}) for one in states]}
+
+
+def runs_monitor(**rules: float) -> Monitor:
+    states = {"unlabeled": lambda rollouts, scores: scores["right", "unlabeled"]}
+    return Monitor(replace(RULES, **rules), [VERIFIED, JUDGED], [PROBE], "verifiable", states)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("batches", "rules"),
+    [
+        ([ran(4)] * 2 + [ran(20)] * 2, ["not-running"]),  # 90 % -> 50 %
+        ([ran(4)] * 2 + [ran(11)] * 2, []),  # 0.175 is within 0.2
+        ([ran(30)] * 4, []),  # never any good: no fall
+        ([ran(4)] * 2 + [ran(0, unknown=36)] * 2, []),  # the sandbox's own failures are no programs that fail
+    ],
+)
+def test_programs_that_stop_running(batches: list[Batch], rules: list[str]) -> None:
+    assert [name for names in feed(runs_monitor(), *batches) for name in names] == rules
+    assert not any(feed(monitor(), *batches))  # nobody runs them there
+
+
+def test_a_fall_of_running_programs_must_be_sure() -> None:
+    # 40 prompts, each twice in a window of 80. 4 -> 20 failing: 16 prompts add 2/80 to the mean, which grows by 0.4, so
+    # their residuals change by 0.025 - 0.01 and the others' by -0.01: 16 x 0.015^2 + 24 x 0.01^2 = 0.006;
+    # sqrt(40/39 x 0.006) = 0.07845; z = 0.4 / 0.07845 = 5.099
+    fallen = [ran(4)] * 2 + [ran(20)] * 2
+    assert feed(runs_monitor(z=5.0), *fallen)[-1] == ["not-running"]
+    assert feed(runs_monitor(z=5.2), *fallen)[-1] == []
+    (trip,) = trips(runs_monitor(), *fallen)
+    assert (trip.reward, trip.stream) == ("judge", "unlabeled")
+    assert trip.message == "50% of the programs that judge@unlabeled scores run; at the start it was 90%"
+    assert trip.figures == {"first": 0.9, "now": 0.5, "rollouts": 80}
+    assert [row["scores"]["runs"]["details"]["status"] for row in trip.rollouts] == ["error"] * 4
+    assert runs_monitor().observe(0, *ran(10, unknown=20))[0]["rollouts/unlabeled/running"] == 0.5
+    action = Safety("rollback", 2, 1, VERIFIED).decide(trip, [VERIFIED, JUDGED])
+    assert action == "rollback"  # as `short`
+
+
+def test_what_says_whether_programs_run() -> None:
+    with Sandbox(workers=1) as sandbox:
+        programs = VerifiableReward(VerifiableSettings(kind="verifiable"), TaskSettings(), sandbox.run)
+        judged, verified = Term("judge", "s", 0.5, None), Term("right", "s", 0.5, programs)  # type: ignore[arg-type]
+        texts = ["def solution():\n    return 3", "def solution():\n    return 1 / 0", "no program"]
+        done = [Completion((1,), (0.0,), text, True) for text in texts]
+        members = {"s": [Rollout(Prompt(str(i), "q", "t"), (1,), done[i]) for i in range(3)]}
+        assert run_states([judged], {"s": programs}, False) == {}  # nobody runs them
+        assert run_states([judged], {}, True) == {}  # no programs
+        (given,) = run_states([judged, verified], {"s": programs}, False).values()
+        truth = [Score(1.0, details={"status": "ok"})] * 3
+        assert given(members, {("right", "s"): truth}) is truth
+        (run,) = run_states([judged], {"s": programs}, True).values()
+        found = run(members, {})
+    assert [(score.value, score.details["status"]) for score in found] == [(1.0, "ok"), (0.0, "error"), (0.0, "error")]
+    assert "ZeroDivisionError" in found[1].reason
+
+
+def zeros(unlabeled: list[float | None], labeled: float = 1.0) -> Batch:
+    members, given = batch()
+    guards = [Score(value, "empty", {"guard": "empty"} if value == 0 else {}) for value in unlabeled]
+    truth = [Score(labeled, details={"correct": True})] * 40
+    return members, {**given, ("judge", "unlabeled"): guards, ("verifiable", "labeled"): truth}
+
+
+def test_nothing_but_zeros_is_told_and_never_stops() -> None:
+    none = zeros([0.0] * 30 + [None] * 10)
+    found = trips(monitor(), *[none] * 4)
+    assert [trip.rule for trip in found] == ["zero"]
+    assert found[0].message == (
+        "every score of judge@unlabeled has been 0 for 2 iterations, so nothing is learned from it; guards caught 30 "
+        "of the last 40; read the reasons in the rollout log"
+    )
+    assert len(found[0].rollouts) == 8 and found[0].rollouts[0]["scores"]["judge"]["value"] == 0
+    assert Safety("rollback", 2, 1, VERIFIED).decide(found[0], [VERIFIED, JUDGED]) == "warn"
+
+
+def test_what_is_not_all_zeros() -> None:
+    some, unscored = zeros([0.0] * 39 + [0.1]), zeros([None] * 40)
+    lenient = replace(RULES, max_unscored=1.0)
+    assert feed(monitor(), *[some] * 4) == [[]] * 4
+    assert feed(monitor(), *[zeros([0.0] * 40), some] * 3) == [[]] * 6  # not in a row
+    assert ["zero"] not in feed(monitor(lenient), *[unscored] * 4)  # unscored is no zero
+    assert feed(monitor(), *[zeros([0.7] * 40, labeled=0.0)] * 4) == [[]] * 4  # a term of weight 0 teaches nothing
+
+
+def test_zeros_of_a_term_whose_weight_moved() -> None:
+    watched = monitor()
+    watched.reweigh([replace(VERIFIED, weight=1.0), replace(JUDGED, weight=0.0)])
+    assert feed(watched, *[zeros([0.0] * 40)] * 3) == [[]] * 3
+    again = zeros([0.7] * 40, labeled=0.0)
+    (trip,) = trips(watched, *[again] * 2)
+    assert (trip.rule, trip.reward) == ("zero", "verifiable")
+
+
+def test_a_probe_without_scores_is_told_and_does_not_stop() -> None:
+    members, given = batch()
+    silent = members, {**given, ("judge", "labeled"): [Score(None, "no mass")] * 40}
+    (trip,) = trips(monitor(), *[silent] * 3)
+    assert (trip.rule, trip.reward, trip.stream) == ("unscored", "judge", "labeled")
+    safety = Safety("stop", 2, 1, VERIFIED)
+    assert safety.decide(trip, [VERIFIED, JUDGED]) == "warn"
+    assert safety.decide(replace(trip, stream="unlabeled"), [VERIFIED, JUDGED]) == "stop"  # a term's
+
+
+def test_a_state_from_before_a_watch_was_switched_on() -> None:
+    before, after = monitor(), runs_monitor()
+    feed(before, *[ran(4)] * 2)
+    after.load_state(before.state())
+    assert [r for rules in feed(after, *[ran(4)] * 2, *[ran(20)] * 2) for r in rules] == ["not-running"]
+
+
+def test_the_state_of_the_label_free_rules_goes_round() -> None:
+    batches = [ran(4), ran(3), zeros([0.0] * 40), zeros([0.0] * 40), ran(20), ran(22), ran(22)]
+    batches = [(m, {("right", "unlabeled"): [Score(None)] * 40, **s}) for m, s in batches]
+    whole = runs_monitor()
+    expected = feed(whole, *batches)
+    assert {rule for rules in expected for rule in rules} == {"zero", "not-running"}
+    for cut in range(len(batches)):
+        first, second = runs_monitor(), runs_monitor()
+        before = feed(first, *batches[:cut])
+        second.load_state(first.state())
+        assert before + [[t.rule for t in second.observe(i, *batches[i])[1]] for i in range(cut, 7)] == expected
+        assert second.state() == whole.state()

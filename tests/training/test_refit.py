@@ -43,7 +43,7 @@ PLAN = RefitPlan(
 )  # fmt: skip
 RULES = MonitorRules(
     window=3, min_wrong=10, z=0.0, max_false_yes=1.0, max_false_yes_growth=0.02, max_gap_growth=2.0, min_length=0.0,
-    max_unscored=1.0,
+    max_unscored=1.0, max_run_fall=1.0,
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from yonder.training.watches import MonitorRules
 
 RULES = MonitorRules(
     window=3, min_wrong=20, z=3.0, max_false_yes=1.0, max_false_yes_growth=0.1, max_gap_growth=2.0, min_length=0.0,
-    max_unscored=1.0,
+    max_unscored=1.0, max_run_fall=0.2,
 )  # fmt: skip
 TRIP = Trip("false-yes", "judge", "s0", "fooled", {})
 
@@ -174,7 +174,9 @@ def test_stops_with_the_good_weights(tmp_path: Path, action: str, verifier: bool
     load_policy_weights(made.store.path(result["chosen_step"]), other.learner.policy)
     assert same(weights(made), weights(other))
     other.store = made.store
-    assert sum(score.value or 0 for score in Fooled().score(made.generate()["s0"])) < 0.8 * 32  # not the hacked one
+    assert (
+        sum(score.value or 0 for score in Fooled().score(made.generate(made.step)["s0"])) < 0.8 * 32
+    )  # not the hacked one
     again = hacked(tmp_path, 40, action, verifier, most)
     assert again.run()["steps"] == event["step"]  # continued, it stays stopped
 
@@ -199,7 +201,8 @@ def test_nothing_trained_on_it_means_a_warning() -> None:
     safety = Safety("rollback", 4, 1, terms()[0])
     assert safety.decide(TRIP, terms()) == "rollback"
     assert safety.decide(TRIP, moved(terms(), "judge", terms()[0])) == "warn"
-    assert safety.decide(replace(TRIP, rule="unscored"), terms()) == "stop"
+    assert safety.decide(replace(TRIP, rule="unscored", stream="s1"), terms()) == "stop"
+    assert safety.decide(replace(TRIP, rule="unscored"), terms()) == "warn"  # the probe
 
 
 def test_a_checkpoint_is_good_after_a_window_without_a_trip() -> None:
@@ -217,3 +220,25 @@ def test_a_checkpoint_is_good_after_a_window_without_a_trip() -> None:
     safety.saved(9)
     assert (safety.good_step, safety.kept, safety.rollbacks) == (9, {9}, 1)
     assert Safety("warn", 4, 1, None, good_step=3).kept == set()
+
+
+def test_a_warning_that_nothing_is_learned_leaves_the_good_checkpoint_alone(tmp_path: Path) -> None:
+    made = hacked(tmp_path, 4)
+    made.save()
+    made.step = 1
+    made.save()
+    made.step = 1 + RULES.window
+    told = {}
+    assert made.react([replace(TRIP, rule="zero")], told) == ""
+    assert made.safety.good_step == 1  # settled: as if nothing had been told
+    assert told["alarm"]["action"] == "warn"
+
+
+def test_weights_that_moved_are_known_to_the_monitor(tmp_path: Path) -> None:
+    made = hacked(tmp_path, 4)
+    made.save()
+    made.react([TRIP], {})
+    none = {("word", "s0"): [Score(0.0)], ("judge", "s0"): [Score(0.0)], ("judge", "s1"): [Score(0.0)]}
+    rollouts = {name: made.sampler.sample(made.streams[name].next(1), 1, 1.0, 0) for name in made.streams}
+    found = [trip.name for i in range(RULES.window) for trip in made.monitor.observe(i, rollouts, none)[1]]
+    assert found == ["zero word@s0"]

@@ -27,7 +27,7 @@ from yonder.training.rollout import Term
 from yonder.training.update import LossSettings
 from yonder.training.watches import MonitorRules
 
-LENIENT = MonitorRules(20, 30, 3.0, 1.0, 1.0, 1.0, 0.0, 1.0)  # never trips while rewards give scores
+LENIENT = MonitorRules(20, 30, 3.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)  # never trips while rewards give scores
 
 
 class WordReward:

@@ -4,9 +4,11 @@
 
     judge = judge_reward({"model": "Qwen/Qwen3-8B", "prompt": "text"}, question="question")
     right = verifiable_reward({"format": "text"}, answer="answer")
-    trainer = GRPOTrainer(model, reward_funcs=[judge, right], ...)
+    settings = GRPOConfig(multi_objective_aggregation="normalize_then_sum", ...)
+    trainer = GRPOTrainer(model, reward_funcs=[judge, right], args=settings, ...)
 
-A function returns one number from 0 to 1 for each completion, or None for "cannot say", which TRL leaves out.
+A function returns one number from 0 to 1 for each completion, or None for "cannot say". TRL leaves that out, but beside
+a second function it takes None for 0 by default: give GRPOConfig `multi_objective_aggregation="normalize_then_sum"`.
 Columns of the data set are named by `question`, `answer`, `options` and `prefix` (a column with the given beginning of
 the response, where the prompt ends with it). Prompts and completions may be plain texts or lists of messages.
 """

@@ -22,6 +22,8 @@ CONTROL = re.compile(  # the first sign of what looks like a control token; toke
     r"|>(?=>[A-Z_]{2,40}<<)"  # >>QUESTION<< of Falcon
 )
 FENCE = "{fence}"
+PLACES = ("{question}", "{response}", FENCE)
+PLACE = re.compile(r"(?<![\w\\{}$])\{[A-Za-z_]\w+\}(?!\})")  # {word}; not \boxed{word}, {{word}}, ${word} or {x}
 TAIL_SHOWN = 40  # characters
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
 
@@ -36,6 +38,11 @@ def read_judge_prompt(name: str) -> str:
     template = path.read_text(encoding="utf-8").rstrip(
         "\n"
     )  # editors end files with one; a prompt ends at its last word
+    if unknown := [place for place in PLACE.findall(template) if place not in PLACES]:
+        raise RecipeError(
+            f"judge prompt {path}: nothing stands for {unknown[0]}; write {', '.join(PLACES[:2])} or {FENCE}, or "
+            f"{{ {unknown[0][1:-1]} }} with spaces where these very words are meant"
+        )
     for place in ("{question}", "{response}"):
         if template.count(place) != 1:
             raise RecipeError(f"judge prompt {path} must contain {place} exactly once")

@@ -52,6 +52,8 @@ class _Row:
 class PolicySampler:
     """Samples completions from the live policy; the weights are shared with training."""
 
+    beside = False
+
     def __init__(
         self,
         policy: Policy,
@@ -73,6 +75,9 @@ class PolicySampler:
         self.max_total_tokens = max_total_tokens
         self.batch = batch
         self.by_prompt = by_prompt
+
+    def refresh(self, step: int) -> None:
+        """Nothing to do."""
 
     def sample(
         self,

@@ -2,6 +2,7 @@
 off."""
 
 import importlib.util
+import logging
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,14 @@ Tokenizer = PreTrainedTokenizerBase
 CausalLM = PreTrainedModel
 
 transformers.utils.logging.disable_progress_bar()  # ours show what matters
+NO_KERNEL = "Failed to load CPU gemm_4bit_forward"  # bitsandbytes on import: a faster kernel that nobody asked for
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NO_KERNEL)
+
+
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_of_use)
 
 
 def pick_device(name: str) -> torch.device:

@@ -44,7 +44,11 @@ class Trunk:
             ours = self.head(self.hidden(ids, mask)).float()
         except RuntimeError as error:  # packed weights whose kernel does not take this shape, a full device
             why = str(error).splitlines()[0]
-            raise ModelError(f"{type(self.model).__name__} cannot be run on {device} as configured: {why}") from error
+            packed = getattr(self.model, "is_quantized", False)
+            mend = "; `quantize` may not take layers of these shapes here: leave it out, or use a GPU" if packed else ""
+            raise ModelError(
+                f"{type(self.model).__name__} cannot be run on {device} as configured: {why}{mend}"
+            ) from error
         theirs = self.model(input_ids=ids, attention_mask=mask).logits.float()
         if (ours - theirs).abs().max() > 1e-2 * theirs.abs().max().clamp(min=1.0):
             raise ModelError(

@@ -1,6 +1,7 @@
 """Recipes: one YAML file per run, checked before anything heavy is imported."""
 
 from yonder.recipe.loading import (
+    RECIPES_ONLY,
     dump_recipe,
     find_recipe,
     judge_settings,
@@ -12,6 +13,7 @@ from yonder.recipe.loading import (
 from yonder.recipe.recipe import Recipe
 
 __all__ = [
+    "RECIPES_ONLY",
     "Recipe",
     "dump_recipe",
     "find_recipe",

@@ -37,7 +37,7 @@ class DataSettings(Section):
     source: str | None = None
     """`svamp`, `gsm8k`, `word-problems` (embedded); `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic` or
     `hub:OWNER/NAME` (hub);
-    or a path to a .jsonl, .jsonl.gz, .parquet or .csv file."""
+    or a path to a .jsonl, .jsonl.gz, .json (a list of objects), .csv or .parquet file."""
     split: str = "train"
     """Split of the source."""
     options: dict[str, Any] = {}

@@ -102,12 +102,40 @@ def parse_section(section: type[S], tree: Mapping[str, Any], origin: str) -> S:
         raise RecipeError(f"{origin}: {_sentence(error, dict(tree))}") from None
 
 
-def judge_settings(model: str, prompt: str, overrides: Sequence[str]) -> JudgeSettings:
-    """The settings of a judge outside of a recipe; `overrides` are `key=value` or `server.key=value`."""
+RECIPES_ONLY = {
+    "guards": "are for completions of a policy",
+    "min_code_lines": "is for completions of a policy",
+    "allow_failing": "is a consent to training",
+    "allow_unmeasured": "is a consent to training",
+    "server.cache": "is a file of a run directory",
+    "server.price_per_million": "is for a stage's result",
+}
+"""Keys of a judge that say nothing where a file is scored, and why."""
+
+
+def judge_settings(
+    model: str, prompt: str, overrides: Sequence[str], unused: Mapping[str, str] = RECIPES_ONLY
+) -> JudgeSettings:
+    """The settings of a judge outside of a recipe; `overrides` are `key=value` or `server.key=value`.
+
+    RecipeError for wrong ones, for a stage's model, and for keys switched on that would do nothing: `unused`, key ->
+    why.
+    """
     tree: dict[str, Any] = {"model": model, "prompt": prompt}
     for override in overrides:
         apply_override(tree, override)
-    return parse_section(JudgeSettings, tree, "judge")
+    checked = parse_section(JudgeSettings, tree, "judge")
+    if isinstance(checked.model, str) and checked.model.startswith("stage:"):
+        raise RecipeError(
+            f"judge: `{checked.model}` is known inside its recipe only; give the folder that the stage's stage.json "
+            "names as `checkpoint`"
+        )
+    for key, why in unused.items():
+        section, _, name = key.rpartition(".")
+        given = tree.get(section) if section else tree
+        if isinstance(given, dict) and given.get(name):
+            raise RecipeError(f"judge: `{key}` {why}, nothing for a file of responses; remove it")
+    return checked
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -204,6 +232,10 @@ def _sentence(error: ValidationError, tree: dict[str, Any]) -> str:
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
         return f"{key}: {message}{more}" if key else f"{message}{more}"
+    if first["type"] == "too_short" and "ctx" in first:
+        least, has = first["ctx"]["min_length"], first["ctx"]["actual_length"]
+        what = "is an empty list" if not has else f"has {has} of the {least} entries that it needs at least"
+        return f"{key}: {what}; name {'one' if least == 1 else least} or more{more}"
     given = first.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from yonder.recipe.base import Section
 
@@ -45,6 +45,13 @@ class LoraSettings(Section):
     """Dropout before the adapter, in training."""
     target_modules: Literal["auto"] | tuple[str, ...] = "auto"
     """auto: every linear layer of the trunk; or names of modules."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _some(cls, value: Literal["auto"] | tuple[str, ...]) -> Literal["auto"] | tuple[str, ...]:
+        if not value:
+            raise ValueError("is an empty list, so nothing would be trained; name modules, or write auto")
+        return value
 
 
 class ParallelSettings(Section):

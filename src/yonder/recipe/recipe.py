@@ -162,8 +162,9 @@ def check_references(recipe: Recipe) -> None:
                 _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
                 _check_labels(recipe, f"benchmarks.{name}", recipe.benchmarks[name].data)
         if isinstance(stage, DistillStage):
-            _check_probe(recipe, stage, key)
+            _check_monitor(recipe, stage, key)
             _check_refit(recipe, stage, f"{key}.refit")
+            _check_shuffled(recipe, stage, key)
             for i, term in enumerate(stage.terms):
                 settings = recipe.rewards.get(term.reward)
                 if settings is not None and settings.kind == "verifiable":
@@ -213,13 +214,21 @@ def _check_teachers(recipe: Recipe, stage: StageSettings, key: str) -> None:
         )
 
 
-def _check_probe(recipe: Recipe, stage: DistillStage, key: str) -> None:
-    """A probe is compared with the truth on labeled prompts, so there must be a verifiable term."""
+def _check_monitor(recipe: Recipe, stage: DistillStage, key: str) -> None:
+    """A probe is compared with the truth on labeled prompts, so there must be a verifiable term; what is run must be a
+    program."""
     kinds = {recipe.rewards[term.reward].kind for term in stage.terms if term.reward in recipe.rewards}
     if stage.monitor.probe and "verifiable" not in kinds:
         raise ValueError(
             f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; "
             "add one (its weight may be 0)"
+        )
+    judged = [t for t in stage.terms if t.reward not in recipe.rewards or recipe.rewards[t.reward].kind != "verifiable"]
+    formats = {(recipe.data[term.data.partition(".")[0]].task or recipe.task).format for term in judged}
+    if stage.monitor.run_unlabeled and "program" not in formats:
+        raise ValueError(
+            f"{key}.monitor.run_unlabeled: no judge scores programs here (`task.format: program`), so there is nothing "
+            "to run; remove it"
         )
 
 
@@ -265,6 +274,17 @@ def _check_refit(recipe: Recipe, stage: DistillStage, key: str) -> None:
     for name in refit.replay:
         if name in {other.name for other in recipe.stages} and recipe.stage(name).kind != "collect":
             raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name a stage of kind collect")
+
+
+def _check_shuffled(recipe: Recipe, stage: DistillStage, key: str) -> None:
+    """A permutation of one score is that score: such a control would be its reward itself, and needs no consent."""
+    for i, term in enumerate(stage.terms):
+        settings = recipe.rewards.get(term.reward)
+        if isinstance(settings, ShuffledSettings) and stage.prompts[term.data] * stage.group_size < 2:
+            raise ValueError(
+                f"{key}.terms.{i}: `{term.reward}` has one rollout an iteration, which shuffled is itself; raise "
+                f"`prompts.{term.data}`"
+            )
 
 
 def _check_labels(recipe: Recipe, key: str, name: str) -> None:

@@ -101,7 +101,7 @@ class CollectStage(StageBase):
     """Who answers; default: the recipe's policy.model."""
     samples: int = Field(default=8, gt=0)
     """Responses a question, spread evenly over the temperatures."""
-    temperatures: tuple[float, ...] = (1.0,)
+    temperatures: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     """Sampling temperatures."""
 
 
@@ -227,7 +227,13 @@ class MonitorSettings(Section):
     min_length: float = Field(default=0.5, ge=0, le=1)
     """Trip (`short`) when completions that a judge scores shrink below this share of their first length; 0: never."""
     max_unscored: float = Field(default=0.5, gt=0, le=1)
-    """Stop (`unscored`) when this share of a term's rollouts stays unscored for a whole window."""
+    """Stop (`unscored`) when this share of a term's rollouts stays unscored for a whole window; a probe's: warn."""
+    run_unlabeled: bool = False
+    """Run the programs of every stream that a judge scores, for the rule `not-running`: a check that needs no labels
+    and costs about a millisecond each. Where a verifiable term runs them anyway, the rule needs no such leave."""
+    max_run_fall: float = Field(default=0.2, gt=0, le=1)
+    """Trip (`not-running`) when the share of programs that run has fallen by more since the first window, and by `z`
+    standard errors."""
 
 
 class RefitSettings(Section):
@@ -273,6 +279,9 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Optimizer updates, as [J] counts; an iteration makes `epochs` of them."""
     epochs: int = Field(default=2, gt=0)
     """Passes over each rollout batch; [J]: 2."""
+    one_step_off: bool = False
+    """Write the next iteration's rollouts while this one's are scored and trained on, so that they are `epochs` steps
+    old when their turn comes; needs `importance_cap`. Pays with an engine that runs beside the trainer."""
     sampling: SamplingSettings = SamplingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
@@ -305,6 +314,9 @@ class DistillStage(StageBase, AlgorithmSettings):
                 f"`ppo.head_warmup` ({self.ppo.head_warmup}) leaves none of `steps` ({self.steps}) for the policy; "
                 "lower it"
             )
+        if self.one_step_off and (self.importance_cap is None or self.dynamic.refills):
+            what = "needs `importance_cap` (2)" if self.importance_cap is None else "excludes `dynamic.refills`"
+            raise ValueError(f"`one_step_off` {what}, as its rollouts are those of an older policy; change one of them")
         if self.steps % self.epochs:
             raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")
         return self

@@ -95,6 +95,8 @@ def _best_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
     )
     if n is None or chosen is None or lift is None:
         return []
+    if number(mapping(row.get("oracle")).get("value")) == 0:
+        return [{"label": f"best of {n:.0f}: no question has a right response", "text": "not measured", "interval": ""}]
     most = "" if oracle is None else f"; {oracle['text']} have a right one"
     return [
         {"label": f"right, of the best liked of {n:.0f}{most}", **chosen},

@@ -63,6 +63,16 @@ class VerifiableReward:
         """What each rollout answers, whatever the label: what `core.votes.majority` counts. None: none, or not run."""
         return [answer for answer, _, _ in self._found(rollouts)]
 
+    def runs(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Whether each rollout's program runs, whatever the label: 1, 0, or None where the sandbox failed. `status` as
+        in `score`."""
+        found = self._found(rollouts)
+        values = [None if status == "infrastructure" else float(status == "ok") for _, status, _ in found]
+        return [
+            Score(value, detail or status, {"status": status})
+            for value, (_, status, detail) in zip(values, found, strict=True)
+        ]
+
     def _label(self, rollout: Rollout) -> Answer | None:
         label = rollout.prompt.answer
         if label is None or self.task.format == "open":

@@ -8,12 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from yonder.errors import DataError, StorageError, TrainingError
-from yonder.protocols import Sampler, Stream
+from yonder.protocols import RolloutEngine, Stream
 from yonder.schema import Rollout, Trip
 from yonder.signals import StopRequest
+from yonder.training.ahead import RolloutSource
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
 from yonder.training.distributed import divided_state
 from yonder.training.figures import Clock, facts, iteration_metrics
@@ -21,7 +23,7 @@ from yonder.training.learner import Learner
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollback import Overseer, Refitted, Refitter, Safety, moved
+from yonder.training.rollback import NEEDS_NO_ROLLBACK, Overseer, Refitted, Refitter, Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
@@ -40,7 +42,7 @@ class Distiller:
 
     plan: Plan
     learner: Learner
-    sampler: Sampler
+    sampler: RolloutEngine
     streams: Mapping[str, Stream]
     terms: Sequence[Term]
     probes: Sequence[Term]
@@ -56,9 +58,11 @@ class Distiller:
     step: int = 0  # optimizer updates made
     stopped: str = ""  # why it ended early
     selection: Selection = field(init=False)
+    source: RolloutSource = field(init=False)
 
     def __post_init__(self) -> None:
         self.selection = Selection(self.plan.patience)
+        self.source = RolloutSource(self.generate, self.sampler, self.plan.one_step_off)
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
@@ -108,9 +112,11 @@ class Distiller:
     def iterate(self) -> tuple[dict[str, Any], list[Trip]]:
         """One iteration: prompts, rollouts, scores, advantages, updates, monitor, records."""
         clock = Clock()
-        rollouts = self.generate()
+        following = self.step + self.plan.epochs
+        rollouts, written = self.source.take(self.step, following if following < self.plan.steps else None)
         clock.mark("generate")
-        gathered = gather(rollouts, self.score(rollouts), self.terms, self.plan.refill, self.generate, self.score)
+        draw, scores = partial(self.generate, self.step), self.score(rollouts)
+        gathered = gather(rollouts, scores, self.terms, self.plan.refill, draw, self.score)
         rollouts, scores = gathered.rollouts, gathered.scores
         if self.refit is not None:
             self.refit.gather(rollouts, scores)
@@ -125,6 +131,7 @@ class Distiller:
         metrics: dict[str, Any] = {
             "step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time(),
             **iteration_metrics(rollouts, scores, self.terms), **gathered.metrics,
+            **({"rollouts/staleness_steps": self.step - self.plan.epochs - written} if self.plan.one_step_off else {}),
             **self.learner.metrics(stats, batch), **observed, **clock.metrics(int(batch.completion_mask.sum())),
         }  # fmt: skip
         self.recorder.rollouts(self.step, rollouts, scores)
@@ -152,7 +159,8 @@ class Distiller:
                 returned = True  # once an iteration, whatever else trips in it
             if action == "rollback" and self.safety.verifier is not None:
                 self.terms = moved(self.terms, trip.reward, self.safety.verifier)
-        if not trips:
+                self.monitor.reweigh(self.terms)
+        if all(trip.rule in NEEDS_NO_ROLLBACK for trip in trips):
             self.safety.calm(self.step)
         return stopped
 
@@ -186,19 +194,22 @@ class Distiller:
         load_policy_weights(checkpoint, self.learner.policy)
         optimizer = self.learner.optimizer
         optimizer.load_state_dict(divided_state(optimizer, state["learner"]["optimizer"]))
+        self.source.discard()
         self.monitor.clear()
         if self.refit is not None and judge_too and self.refit.load_weights(checkpoint, state["refit"]):
             self.monitor.restart(self.refit.rewards)
         self.safety.returned(self.step)
         self.progress.say(f"{self.plan.name}: back to the weights of step {good}")
 
-    def generate(self, prompts: Mapping[str, int] | None = None, refill: int = 0) -> dict[str, list[Rollout]]:
-        """Completions for the next prompts, of every stream as many as the plan says; seeds are functions of the step,
-        so a resumed run draws the same."""
+    def generate(
+        self, step: int, prompts: Mapping[str, int] | None = None, refill: int = 0
+    ) -> dict[str, list[Rollout]]:
+        """Completions for the next prompts, of every stream as many as the plan says; seeds are functions of the step
+        that trains on them, so a resumed run draws the same."""
         counts = self.plan.prompts if prompts is None else prompts
         found: dict[str, list[Rollout]] = {}
         for name in (name for name in self.streams if name in counts):
-            seed = derived_seed(self.plan.seed, self.plan.name, self.step, name, *([refill] if refill else []))
+            seed = derived_seed(self.plan.seed, self.plan.name, step, name, *([refill] if refill else []))
             found[name] = self.sampler.sample(
                 self.streams[name].next(counts[name]),
                 self.plan.group_size,
@@ -234,6 +245,7 @@ class Distiller:
         state = {
             "step": self.step,
             "learner": self.learner.state(),
+            "pending": self.source.state(),  # before the streams, which it may still be drawing from
             "streams": {name: stream.state() for name, stream in self.streams.items()},
             "monitor": self.monitor.state(),
             "safety": self.safety.state(),
@@ -254,12 +266,14 @@ class Distiller:
             state = load_state(checkpoint)
             load_policy_weights(checkpoint, self.learner.policy)
             self.learner.load_state(state["learner"])
+            self.source.load_state(state["pending"])
             for name, stream in self.streams.items():
                 self._go_on(name, stream, state["streams"][name])
             self.monitor.load_state(state["monitor"])
             self.safety.load_state(state["safety"])
             self.stopped = state["stopped"]
             self.terms = [replace(t, weight=w) for t, w in zip(self.terms, state["weights"], strict=True)]
+            self.monitor.reweigh(self.terms)
             self.selection.load_state(state["selection"])
             if self.refit is not None:
                 self.refit.load_state(state["refit"])

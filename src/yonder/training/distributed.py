@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from yonder.errors import ModelError, StorageError, TrainingError
 from yonder.models.padding import token_batches
 from yonder.models.policy import Policy
+from yonder.recipe.models import ParallelSettings
 from yonder.signals import StopRequest
 
 T = TypeVar("T")
@@ -164,16 +165,8 @@ class World:
 ALONE = World()
 
 
-class Settings(Protocol):
-    """What is read of `recipe.models.ParallelSettings`."""
-
-    strategy: str
-    offload: bool
-    timeout_s: float
-
-
 @contextmanager
-def begun(settings: Settings, device: torch.device) -> Generator[World]:
+def begun(settings: ParallelSettings, device: torch.device) -> Generator[World]:
     """The world that torchrun's environment variables describe; without them this process alone.
 
     `device`: the policy's. Raises ModelError where a node has fewer GPUs than processes. A connection that is lost is
@@ -186,7 +179,7 @@ def begun(settings: Settings, device: torch.device) -> Generator[World]:
         return
     rank, here = (int(os.environ[name]) if size > 1 else 0 for name in ("RANK", "LOCAL_RANK"))
     cuda = device.type == "cuda"
-    if cuda and (device.index is not None or here >= torch.cuda.device_count()):
+    if cuda and (":" in str(device) or here >= torch.cuda.device_count()):
         raise ModelError(
             f"process {here} of this node has no GPU of its own (it has {torch.cuda.device_count()}); start one a GPU "
             "(--nproc-per-node) and leave `policy.device` at auto"
@@ -195,7 +188,9 @@ def begun(settings: Settings, device: torch.device) -> Generator[World]:
         torch.cuda.set_device(here)
         device = torch.device("cuda", here)
     limit = timedelta(seconds=settings.timeout_s)
-    alone: dict[str, Any] = {"store": dist.HashStore(), "rank": 0, "world_size": 1} if size == 1 else {}
+    alone: dict[str, Any] = (
+        {"store": dist.TCPStore("127.0.0.1", 0, 1, True), "rank": 0, "world_size": 1} if size == 1 else {}
+    )
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **alone)
     groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
     try:

@@ -130,5 +130,5 @@ class Learner:
                 f"the sampler's log-probs differ from the trainer's by {self.rollout_gap_nats:.3f} nats a token; "
                 f"they must agree within {MOST_APART:g}, or be corrected (`importance_cap`)"
             )
-        exact = self.plan.epochs > 1 or self.policy.value_head is not None or corrected
+        exact = self.plan.one_step_off or self.plan.epochs > 1 or self.policy.value_head is not None or corrected
         self.rollout_is_old = self.rollout_gap_nats < 1e-3 and not exact

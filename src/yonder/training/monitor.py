@@ -1,28 +1,39 @@
 """The monitor: asks its watches after every iteration and tells which rules have begun to hold."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from yonder.schema import Trip
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
-from yonder.training.watches import LengthWatch, MonitorRules, ProbeWatch, UnscoredWatch, Watch
+from yonder.training.stream_watches import LengthWatch, RunStates, RunWatch, UnscoredWatch, ZeroWatch
+from yonder.training.watches import MonitorRules, ProbeWatch, Watch
 
 
 class Monitor:
     """A rule that begins to hold is told once; it can trip again after a window in which it never did. Resumable."""
 
     def __init__(
-        self, rules: MonitorRules, terms: Sequence[Term], probes: Sequence[Term], verifier: str | None
+        self,
+        rules: MonitorRules,
+        terms: Sequence[Term],
+        probes: Sequence[Term],
+        verifier: str | None,
+        runs: Mapping[str, RunStates] | None = None,
     ) -> None:
-        """Probes are compared with the term whose reward is the `verifier`; without one they are left alone."""
+        """Probes are compared with the term whose reward is the `verifier`; without one they are left alone. `runs`:
+        stream of programs -> what says whether they run."""
         self.window = rules.window
         self._watches: dict[str, Watch] = {}
         for probe in probes if verifier is not None else ():
             self._watches[f"probe {probe.name}"] = ProbeWatch(rules, probe, verifier or "")
+            self._watches[f"unscored {probe.name}"] = UnscoredWatch(rules, probe)
         for term in terms:
             if term.reward_name != verifier:
                 self._watches[f"length {term.name}"] = LengthWatch(rules, term)
+                if runs and term.stream in runs:
+                    self._watches[f"runs {term.name}"] = RunWatch(rules, term, runs[term.stream])
             self._watches[f"unscored {term.name}"] = UnscoredWatch(rules, term)
+            self._watches[f"zero {term.name}"] = ZeroWatch(rules, term)
         self._quiet: dict[str, int] = {}  # rules that were told -> iterations since they last held
 
     def observe(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> tuple[dict[str, float], list[Trip]]:
@@ -44,6 +55,13 @@ class Monitor:
             watch.clear()
         self._quiet = {}
 
+    def reweigh(self, terms: Sequence[Term]) -> None:
+        """The terms have other weights now: one without weight need not teach anything."""
+        for term in terms:
+            watch = self._watches.get(f"zero {term.name}")
+            if isinstance(watch, ZeroWatch):
+                watch.term = term
+
     def restart(self, rewards: Collection[str]) -> None:
         """The scores of these rewards are others now: what their probes measured at the start is measured anew."""
         for watch in self._watches.values():
@@ -57,7 +75,8 @@ class Monitor:
         return {"watches": watches, "quiet": dict(self._quiet)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state; a watch that it does not know, of a setting switched on since, begins here."""
         for name, watch in self._watches.items():
-            watch.load_state(state["watches"][name])
+            if name in state["watches"]:
+                watch.load_state(state["watches"][name])
         self._quiet = dict(state["quiet"])

@@ -29,3 +29,4 @@ class Plan:
     max_skipped: int
     value_lr: float | None = None  # None: as `lr`
     refill: Refill = field(default_factory=Refill)
+    one_step_off: bool = False

@@ -9,7 +9,8 @@ from yonder.schema import Trip
 from yonder.training.checkpoint import Trainable
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
 
-NEEDS_NO_ROLLBACK = "unscored"  # nothing was learned from it, so the policy is as good as it was
+UNSCORED, ZERO = "unscored", "zero"
+NEEDS_NO_ROLLBACK = {UNSCORED, ZERO}  # nothing was learned from such scores, so the policy is as good as it was
 
 
 class Refitted(NamedTuple):
@@ -33,6 +34,10 @@ class Overseer(Protocol):
 
     def restart(self, rewards: Collection[str]) -> None:
         """The scores of these rewards are others now."""
+        ...
+
+    def reweigh(self, terms: Sequence[Term]) -> None:
+        """The terms have these weights now."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -119,8 +124,12 @@ class Safety:
     def decide(self, trip: Trip, terms: Sequence[Term], returned: bool = False) -> str:
         """`warn`, `stop` (as things are), `stop-at-good`, `rollback` or `refit`. `returned`: another trip of this
         iteration has brought the good weights back, which counts once."""
-        if trip.rule == NEEDS_NO_ROLLBACK:
+        if trip.rule == UNSCORED and any(
+            (term.reward_name, term.stream) == (trip.reward, trip.stream) for term in terms
+        ):
             return "stop"
+        if trip.rule in NEEDS_NO_ROLLBACK:  # a probe without scores; a task too hard for now
+            return "warn"
         trained = any(term.reward_name == trip.reward and term.weight > 0 for term in terms)
         if self.action == "warn" or not trained:
             return "warn"  # also where nothing is trained on the reward (any more)

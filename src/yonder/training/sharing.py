@@ -7,6 +7,7 @@ from typing import Protocol
 from yonder.models.policy import Policy
 from yonder.protocols import Reward
 from yonder.rewards.base import ShuffledReward
+from yonder.rewards.verifiable import VerifiableReward
 from yonder.schema import Prompt, Rollout, Score
 from yonder.training.distributed import ALONE, World, whole
 
@@ -30,12 +31,17 @@ class PartSampler(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class SharedSampler:
-    """A `protocols.Sampler`: each process answers its share of the prompts, and all get all rollouts."""
+    """A `protocols.RolloutEngine`: each process answers its share of the prompts, and all get all rollouts."""
 
-    world: World
-    sampler: PartSampler
+    beside = False  # all processes meet here, so none may be training
+
+    def __init__(self, world: World, sampler: PartSampler) -> None:
+        self.world = world
+        self.sampler = sampler
+
+    def refresh(self, step: int) -> None:
+        """Nothing to do: the weights are those in training."""
 
     def sample(
         self,
@@ -63,11 +69,25 @@ class SharedReward:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """As the reward alone would, up to rounding; one that compares rollouts sees whole groups."""
+        part = self._mine(rollouts)
+        return self.world.gather(self.reward.score(part) if part else [])
+
+    def runs(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """As `rewards.verifiable.VerifiableReward.runs`; only for one."""
+        part = self._mine(rollouts)
+        assert isinstance(self.reward, VerifiableReward)
+        return self.world.gather(self.reward.runs(part) if part else [])
+
+    def _mine(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         begins = [i for i, r in enumerate(rollouts) if i == 0 or r.group != rollouts[i - 1].group]
         edges = [*begins, len(rollouts)]
         mine = self.world.share(len(begins))
-        part = rollouts[edges[mine.start] : edges[mine.stop]]
-        return self.world.gather(self.reward.score(part) if part else [])
+        return rollouts[edges[mine.start] : edges[mine.stop]]
+
+
+def own(reward: Reward | None) -> Reward | None:
+    """What one process scores with."""
+    return reward.reward if isinstance(reward, SharedReward) else reward
 
 
 def shared_reward(world: World, reward: Reward) -> Reward:
@@ -77,3 +97,8 @@ def shared_reward(world: World, reward: Reward) -> Reward:
     if isinstance(reward, ShuffledReward):  # the whole batch is shuffled, whoever scored it
         return ShuffledReward(SharedReward(world, reward.reward), reward.seed)
     return SharedReward(world, reward)
+
+
+def shared_verifier(world: World, reward: VerifiableReward) -> VerifiableReward | SharedReward:
+    """A verifier that can say of programs whether they run."""
+    return reward if world is ALONE else SharedReward(world, reward)

@@ -1,4 +1,4 @@
-"""What the monitor watches: a probe beside the verifier, the length of completions, and scores that stay away.
+"""What the monitor watches: a probe beside the verifier; `stream_watches` has what needs no labels.
 
 Each watch is told every iteration, says which of its rules hold, and can be saved, continued and begun anew.
 """
@@ -30,6 +30,7 @@ class MonitorRules:
     max_gap_growth: float
     min_length: float
     max_unscored: float
+    max_run_fall: float
 
 
 class Finding(NamedTuple):
@@ -144,86 +145,6 @@ class ProbeWatch:
         self.window.load_state(state["window"])
         self._fooled.extend(state["fooled"])
         self._first = dict(state["first"])
-
-
-class LengthWatch:
-    """A rule that needs no labels: the completions of a stream shrink, as those of a policy that found a short cut."""
-
-    def __init__(self, rules: MonitorRules, term: Term) -> None:
-        self.rules = rules
-        self.term = term
-        self._recent: deque[float] = deque(maxlen=rules.window)
-        self._first: float | None = None
-
-    def observe(
-        self, step: int, rollouts: StreamRollouts, scores: StreamScores
-    ) -> tuple[dict[str, float], list[Finding]]:
-        """The rule `short`; no metrics, the lengths are there already."""
-        stream = self.term.stream
-        lengths = [len(rollout.completion.token_ids) for rollout in rollouts[stream]]
-        self._recent.append(sum(lengths) / max(1, len(lengths)))
-        if len(self._recent) < self.rules.window:
-            return {}, []
-        now = sum(self._recent) / len(self._recent)
-        first = self._first = now if self._first is None else self._first
-        rows = logged(step, stream, sorted(range(len(lengths)), key=lengths.__getitem__)[:SHOWN], rollouts, scores)
-        said = f"completions of {stream} have shrunk from {first:.1f} tokens at the start to {now:.1f}"
-        trip = Trip("short", self.term.reward_name, stream, said, {"first": first, "now": now}, rows)
-        return {}, [Finding(now < self.rules.min_length * first, trip)]
-
-    def clear(self) -> None:
-        """Begin a new window; what was measured at the start stays."""
-        self._recent.clear()
-
-    def state(self) -> Any:
-        """Plain values for a checkpoint."""
-        return {"recent": list(self._recent), "first": self._first}
-
-    def load_state(self, state: Any) -> None:
-        """Continue from a state."""
-        self.clear()
-        self._recent.extend(state["recent"])
-        self._first = state["first"]
-
-
-class UnscoredWatch:
-    """Scores that stay away: nothing is learned from such a term."""
-
-    def __init__(self, rules: MonitorRules, term: Term) -> None:
-        self.rules = rules
-        self.term = term
-        self._recent: deque[float] = deque(maxlen=rules.window)
-
-    def observe(
-        self, step: int, rollouts: StreamRollouts, scores: StreamScores
-    ) -> tuple[dict[str, float], list[Finding]]:
-        """The rule `unscored`; no metrics, the shares are there already."""
-        name, stream = self.term.reward_name, self.term.stream
-        values = scores[name, stream]
-        self._recent.append(sum(score.value is None for score in values) / max(1, len(values)))
-        if len(self._recent) < self.rules.window:
-            return {}, []
-        least = min(self._recent)
-        said = (
-            f"{least:.0%} or more of the rollouts of {self.term.name} stayed unscored for {self.rules.window} "
-            "iterations; read the reasons in the rollout log"
-        )
-        left = [i for i, score in enumerate(values) if score.value is None][:SHOWN]
-        trip = Trip("unscored", name, stream, said, {"now": least}, logged(step, stream, left, rollouts, scores))
-        return {}, [Finding(least >= self.rules.max_unscored, trip)]
-
-    def clear(self) -> None:
-        """Begin a new window."""
-        self._recent.clear()
-
-    def state(self) -> Any:
-        """Plain values for a checkpoint."""
-        return list(self._recent)
-
-    def load_state(self, state: Any) -> None:
-        """Continue from a state."""
-        self.clear()
-        self._recent.extend(state)
 
 
 def logged(

@@ -21,6 +21,9 @@ def check_sentences(check: JudgeCheck) -> list[str]:
     if check.guarded:
         found.append(f"{check.guarded} of {check.n} scored responses are 0 by a guard, unasked; the figures count them")
     for row in check.best_of:
+        if row.oracle.value == 0:
+            found.append(f"best of {row.n}: not measured, for none of {row.questions} questions has a right response")
+            continue
         found.append(
             f"best of {row.n}: {shown(row.chosen)} right, {row.lift.value:+.3f} ({row.lift.low:+.3f} to "
             f"{row.lift.high:+.3f}) by its choice; at most {row.oracle.value:.3f} (pass@{row.n})"

@@ -1,0 +1,135 @@
+"""Rollouts written one iteration ahead: how old they are, the same beside the trainer and in its turn, resumable."""
+
+import threading
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.test_learning import rewards, weights
+from tests.training.test_rollback import hacked, lines
+from tests.training.tools import tiny_distiller
+from yonder.models.generation import PolicySampler
+from yonder.schema import Prompt, Rollout
+from yonder.training.ahead import RolloutSource
+from yonder.training.batch import Batch
+from yonder.training.distill import Distiller
+from yonder.training.learner import Learner
+
+
+class Beside:
+    """An engine with weights of its own. It notes the step of its weights, and which thread wrote."""
+
+    beside = True
+
+    def __init__(self, inner: PolicySampler) -> None:
+        self.live = inner.policy.model
+        self.inner = deepcopy(inner)
+        self.refreshed: list[int] = []
+        self.threads: list[str] = []
+
+    def refresh(self, step: int) -> None:
+        self.refreshed.append(step)
+        self.inner.policy.model.load_state_dict(self.live.state_dict())
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float | None,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> list[Rollout]:
+        self.threads.append(threading.current_thread().name)
+        return self.inner.sample(prompts, samples, temperature, seed, top_p, top_k)
+
+
+def ahead(folder: Path, algorithm: str = "grpo", steps: int = 12, beside: bool = False, **plan: object) -> Distiller:
+    made = tiny_distiller(folder, algorithm, steps, one_step_off=True, **plan)
+    made.learner.loss = replace(made.learner.loss, importance_cap=2.0)
+    if beside:
+        assert isinstance(made.sampler, PolicySampler)
+        made.sampler = Beside(made.sampler)
+        made.source = RolloutSource(made.generate, made.sampler, True)
+    return made
+
+
+def test_all_but_the_first_rollouts_are_an_iteration_old(tmp_path: Path) -> None:
+    made = ahead(tmp_path, beside=True)
+    made.run()
+    assert [row["rollouts/staleness_steps"] for row in lines(tmp_path, "metrics.jsonl")] == [0, 2, 2, 2, 2, 2]
+    engine = made.sampler
+    assert isinstance(engine, Beside)
+    assert engine.refreshed == [0, 0, 2, 4, 6, 8]  # nothing is written beyond the last iteration
+    assert engine.threads[0] == "MainThread" and "MainThread" not in engine.threads[1:]
+
+
+def test_beside_the_trainer_or_in_its_turn_the_numbers_are_the_same(tmp_path: Path) -> None:
+    runs = [ahead(tmp_path / str(beside), beside=beside) for beside in (False, True)]
+    for made in runs:
+        made.run()
+    first, second = weights(runs[0]), weights(runs[1])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert rewards(tmp_path / "False") == rewards(tmp_path / "True")
+
+
+def test_the_weights_that_correct_it_are_those_of_an_older_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart: list[float] = []
+    prepare = Learner.prepare
+
+    def watched(self: Learner, *arguments: Any) -> Batch:
+        batch = prepare(self, *arguments)
+        apart.append(float((batch.old_logprobs - batch.rollout_logprobs).abs().max()))
+        return batch
+
+    monkeypatch.setattr(Learner, "prepare", watched)
+    ahead(tmp_path, steps=4).run()
+    assert apart[0] < 1e-5
+    assert apart[1] > 0.01
+
+
+@pytest.mark.parametrize(("algorithm", "steps"), [("grpo", 80), ("ppo", 160)])
+def test_learns_the_trivial_task(tmp_path: Path, algorithm: str, steps: int) -> None:
+    ahead(tmp_path, algorithm, steps, save_every=steps).run()
+    found = rewards(tmp_path)
+    assert found[0] < 0.2
+    assert sum(found[-5:]) / 5 > 0.95
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_resumed_equals_unbroken_with_what_was_pending(tmp_path: Path, beside: bool) -> None:
+    whole = ahead(tmp_path / "whole", beside=beside)
+    whole.run()
+    broken = ahead(tmp_path / "broken", beside=beside)
+    broken._resume()
+    for _ in range(3):
+        metrics, _ = broken.iterate()
+        broken.recorder.metrics(metrics)
+        if broken.step == 4:
+            broken.save()
+    resumed = ahead(tmp_path / "broken", beside=beside)
+    resumed.run()
+    first, second = weights(whole), weights(resumed)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert rewards(tmp_path / "broken") == rewards(tmp_path / "whole")
+    assert lines(tmp_path / "broken", "metrics.jsonl")[2]["rollouts/staleness_steps"] == 2  # it was in the checkpoint
+
+
+def test_after_a_rollback_nothing_of_the_fooled_policy_is_trained_on(tmp_path: Path) -> None:
+    made = hacked(tmp_path, 40)
+    made.plan = replace(made.plan, one_step_off=True)
+    made.learner.loss = replace(made.learner.loss, importance_cap=2.0)
+    made.source = RolloutSource(made.generate, made.sampler, True)
+    made.run()
+    (event,) = [event for event in lines(tmp_path, "events.jsonl") if event["action"] == "rollback"]
+    ages = {row["step"]: row["rollouts/staleness_steps"] for row in lines(tmp_path, "metrics.jsonl")}
+    assert ages[event["step"]] == 1
+    assert ages[event["step"] + 1] == 0
+    assert ages[event["step"] + 2] == 1
