@@ -99,11 +99,10 @@ def steps(made: Learner, begin: int, end: int) -> list[dict[str, float]]:
     return found
 
 
-def weights(policy: Policy, world: World) -> dict[str, Any]:
+def weights(policy: Policy, world: World) -> dict[str, torch.Tensor]:
     """All weights, on process 0."""
-    return gathered(
-        {name: p.detach().clone() if not world.sharded else p for name, p in policy.named_parameters()}, world
-    )
+    found = gathered(dict(policy.named_parameters()), world)
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
 
 
 def fresh(world: World, folder: Path) -> dict[str, Any]:

@@ -188,9 +188,10 @@ def begun(settings: ParallelSettings, device: torch.device) -> Generator[World]:
         torch.cuda.set_device(here)
         device = torch.device("cuda", here)
     limit = timedelta(seconds=settings.timeout_s)
-    alone: dict[str, Any] = (
-        {"store": dist.TCPStore("127.0.0.1", 0, 1, True), "rank": 0, "world_size": 1} if size == 1 else {}
-    )
+    alone: dict[str, Any] = {}
+    if size == 1:
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+        alone = {"store": store, "rank": 0, "world_size": 1}
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **alone)
     groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
     try:
