@@ -188,11 +188,7 @@ def begun(settings: ParallelSettings, device: torch.device) -> Generator[World]:
         torch.cuda.set_device(here)
         device = torch.device("cuda", here)
     limit = timedelta(seconds=settings.timeout_s)
-    alone: dict[str, Any] = {}
-    if size == 1:
-        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
-        alone = {"store": store, "rank": 0, "world_size": 1}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **alone)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **_meeting(rank, size, limit))
     groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
     try:
         yield World(rank, size, sharded, settings.offload, device, *groups)
@@ -204,6 +200,21 @@ def begun(settings: ParallelSettings, device: torch.device) -> Generator[World]:
         raise TrainingError(
             f"process {rank} lost the others ({first}); the one that failed says why, and the same command continues"
         ) from error
+
+
+def _meeting(rank: int, size: int, limit: timedelta) -> dict[str, Any]:
+    """Where the processes find each other. torchrun's agents keep one store over restarts, and what the processes
+    before wrote there must not be read (seen in torch 2.13: the new ones wait for them forever)."""
+    if size == 1:
+        store: Any = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    elif os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        kept = dist.TCPStore(address, port, None, False, limit)  # pyright: ignore[reportPrivateImportUsage]
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt-{attempt}", kept)  # pyright: ignore[reportPrivateImportUsage]
+    else:
+        return {}
+    return {"store": store, "rank": rank, "world_size": size}
 
 
 # --- weights that are divided over the processes
