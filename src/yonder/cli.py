@@ -205,7 +205,8 @@ def _run(
 
     names = None if kind is None else names_of_kind(loaded, kind, stage)
     try:
-        with listening() as stop, begun(loaded.parallel, pick_device(loaded.policy.device)) as world:
+        device, how = pick_device(loaded.policy.device), loaded.parallel
+        with listening() as stop, begun(how.strategy, how.offload, how.timeout_s, device) as world:
             summary = run_pipeline(loaded, names, progress_for_this_terminal(), stop, allow_changes, world)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues from the last checkpoint") from None

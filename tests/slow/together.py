@@ -15,7 +15,6 @@ from tests.training.tools import Silent, tiny_policy
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
-from yonder.recipe.models import ParallelSettings
 from yonder.schema import Prompt, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
@@ -144,7 +143,7 @@ def main(strategy: str, output: str, checkpoints: str | None = None) -> None:
     """Write what process 0 found."""
     torch.set_num_threads(1)
     folder = Path(output)
-    with begun(ParallelSettings.model_validate({"strategy": strategy, "timeout_s": 120.0}), CPU) as world:
+    with begun(strategy, False, 120.0, CPU) as world:
         found = fresh(world, folder) if checkpoints is None else continued(world, folder, Path(checkpoints))
         if world.first:
             torch.save(found, folder / "found.pt")

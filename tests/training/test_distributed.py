@@ -9,7 +9,6 @@ import pytest
 from tests.models.tiny import UNEQUAL, policy, prompts, tokenizer
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
-from yonder.recipe.models import ParallelSettings
 from yonder.schema import Rollout
 from yonder.training.distributed import ALONE, CPU, World, begun
 
@@ -59,7 +58,7 @@ def test_with_numbers_of_the_batch_it_is_not() -> None:
 def test_one_process_is_a_world_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with begun(ParallelSettings(), CPU) as world:
+    with begun("auto", False, 1.0, CPU) as world:
         assert world is ALONE
     rows = [1, 2]
     assert ALONE.gather(rows) is rows

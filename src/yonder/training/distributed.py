@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from yonder.errors import ModelError, StorageError, TrainingError
 from yonder.models.padding import token_batches
 from yonder.models.policy import Policy
-from yonder.recipe.models import ParallelSettings
 from yonder.signals import StopRequest
 
 T = TypeVar("T")
@@ -166,14 +165,14 @@ ALONE = World()
 
 
 @contextmanager
-def begun(settings: ParallelSettings, device: torch.device) -> Generator[World]:
+def begun(strategy: str, offload: bool, timeout_s: float, device: torch.device) -> Generator[World]:
     """The world that torchrun's environment variables describe; without them this process alone.
 
-    `device`: the policy's. Raises ModelError where a node has fewer GPUs than processes. A connection that is lost is
-    one sentence, since the process that failed has said why.
+    The first three as `recipe.models.ParallelSettings` says; `device`: the policy's. Raises ModelError where a node has
+    fewer GPUs than processes. A connection that is lost is one sentence, since the process that failed has said why.
     """
     size = int(os.environ["WORLD_SIZE"]) if "MASTER_ADDR" in os.environ and "RANK" in os.environ else 1
-    sharded = settings.strategy == "fsdp2"
+    sharded = strategy == "fsdp2"
     if size == 1 and not sharded:
         yield ALONE
         return
@@ -187,11 +186,11 @@ def begun(settings: ParallelSettings, device: torch.device) -> Generator[World]:
     if cuda:
         torch.cuda.set_device(here)
         device = torch.device("cuda", here)
-    limit = timedelta(seconds=settings.timeout_s)
+    limit = timedelta(seconds=timeout_s)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **_meeting(rank, size, limit))
     groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
     try:
-        yield World(rank, size, sharded, settings.offload, device, *groups)
+        yield World(rank, size, sharded, offload, device, *groups)
         dist.destroy_process_group()
     except RuntimeError as error:
         if not any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
