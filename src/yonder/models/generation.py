@@ -76,8 +76,8 @@ class PolicySampler:
         self.batch = batch
         self.by_prompt = by_prompt
 
-    def refresh(self, step: int) -> None:
-        """Nothing to do."""
+    def renew(self) -> None:
+        """Nothing: these are the weights that are trained."""
 
     def sample(
         self,

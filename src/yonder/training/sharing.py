@@ -40,8 +40,8 @@ class SharedSampler:
         self.world = world
         self.sampler = sampler
 
-    def refresh(self, step: int) -> None:
-        """Nothing to do: the weights are those in training."""
+    def renew(self) -> None:
+        """Nothing: these are the weights that are trained."""
 
     def sample(
         self,
