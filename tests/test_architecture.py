@@ -24,11 +24,13 @@ LAYERS = [
     ("evaluation", "reporting", "engines"),
     (
         "assemble",
+        "judge_assembly",
         "plans",
         "refitting",
         "changes",
         "consent",
         "preflight",
+        "processes",
         "stages",
         "handing_on",
         "planning",

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yonder.assemble import load_judge
+    from yonder.judge_assembly import load_judge
     from yonder.pipeline import run
     from yonder.recipe import load_recipe
     from yonder.sandbox import Sandbox
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Sandbox": "yonder.sandbox",
-    "load_judge": "yonder.assemble",
+    "load_judge": "yonder.judge_assembly",
     "load_recipe": "yonder.recipe",
     "run": "yonder.pipeline",
 }

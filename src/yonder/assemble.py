@@ -1,6 +1,5 @@
 """From a recipe to models, data and rewards: the only file that knows every class of them."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,32 +10,24 @@ import torch
 from yonder.data.datasets import load_data, resampled
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
-from yonder.judges.cache import VerdictCache
-from yonder.judges.llama_cpp import LlamaCppBackEnd
+from yonder.judge_assembly import build_yes_no, judge_prompt, judge_rules
 from yonder.judges.local import LocalJudge
-from yonder.judges.openai import ChatBackEnd, VotesBackEnd
-from yonder.judges.prompt import JudgePrompt, WrittenPrompt, read_judge_prompt
 from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
-from yonder.judges.sglang import SGLangBackEnd
-from yonder.judges.transport import Limits, Transport
-from yonder.judges.vllm import VLLMBackEnd
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.loading import (
-    Tokenizer,
     load_causal_lm,
     load_classifier,
     load_tokenizer,
     pick_device,
-    pick_devices,
     positions,
 )
 from yonder.models.lora import AdapterOff, Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.models.teacher import Teacher
-from yonder.protocols import Reward, Stream
+from yonder.protocols import Reward, RolloutEngine, Stream
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
@@ -44,10 +35,8 @@ from yonder.recipe.recipe import Recipe, SandboxSettings
 from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
-    JudgePromptSettings,
     JudgeSettings,
     RewardSettings,
-    ServerSettings,
     ShuffledSettings,
     TeacherSettings,
     VerifiableSettings,
@@ -56,23 +45,33 @@ from yonder.recipe.stages import DistillStage, FitJudgeStage, TermSettings
 from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.ensemble import EnsembleReward
-from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules, YesNoModel
+from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
+from yonder.training.distributed import ALONE, World, shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 from yonder.training.rollout import Term
-
-PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
+from yonder.training.sharing import SharedSampler, shared_reward
 
 
 class Workshop:
     """Builds what one stage needs; every model is loaded once."""
 
-    def __init__(self, recipe: Recipe, checkpoints: Mapping[str, Path], sandbox_log: Path | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoints: Mapping[str, Path],
+        sandbox_log: Path | None = None,
+        world: World = ALONE,
+        by_prompt: bool = False,
+    ) -> None:
         """`checkpoints`: stage name -> the folder it hands on; `sandbox_log`: where results that a clock decided are
-        kept."""
+        kept; `world`: the processes that work on the stage; `by_prompt`: whether each prompt has its own random
+        numbers."""
+        self.world = world
+        self.by_prompt = by_prompt or recipe.parallel.seeds == "prompt"
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
@@ -124,6 +123,7 @@ class Workshop:
         policy.autocast = self.autocast
         if train and settings.activation_checkpointing:
             policy.trunk.recompute()
+        shard(self.world, policy)
         return policy
 
     def reference(self, stage: DistillStage, policy: Policy) -> Policy | AdapterOff | None:
@@ -152,12 +152,13 @@ class Workshop:
             policy.tokenizer, longest, task.chat, task.system, task.stop, cut, positions(policy.model) or sys.maxsize
         )
 
-    def sampler(self, policy: Policy, task: TaskSettings) -> PolicySampler:
-        """The in-process sampler over the live policy."""
+    def sampler(self, policy: Policy, task: TaskSettings) -> RolloutEngine:
+        """The in-process sampler over the live policy; several processes share the prompts."""
         settings: PolicySettings = self.recipe.policy
         encoder, longest = self.encoder(policy, task), settings.max_completion_tokens
         total = min(settings.max_total_tokens or sys.maxsize, encoder.context)
-        return PolicySampler(policy, encoder, longest, settings.generation_batch, total)
+        alone = PolicySampler(policy, encoder, longest, settings.generation_batch, total, self.by_prompt)
+        return alone if self.world is ALONE else SharedSampler(self.world, alone)
 
     def trainee(self, stage: FitJudgeStage, task: TaskSettings) -> Trainee:
         """What a fit-judge stage trains, on the policy's device."""
@@ -221,11 +222,16 @@ class Workshop:
             )
         return self._rewards[key]
 
+    def together(self, reward: Reward) -> Reward:
+        """The reward, scored by all processes together: then all have the same scores."""
+        return shared_reward(self.world, reward)
+
     def term(self, term: TermSettings, policy: Policy) -> Term:
         """A term with its reward, or the teacher of this policy."""
         settings = self.recipe.rewards.get(term.reward)
         if not isinstance(settings, TeacherSettings):
-            return Term(term.reward, term.data, term.weight, self.reward(term.reward, self.task(term.data)))
+            reward = self.together(self.reward(term.reward, self.task(term.data)))
+            return Term(term.reward, term.data, term.weight, reward)
         if term.reward not in self._teachers:
             origin = self.resolve(settings.model)
             named = self.recipe.policy.tokenizer if isinstance(origin, FreshModel) else None
@@ -233,6 +239,10 @@ class Workshop:
             model = load_causal_lm(origin, tokenizer, settings.dtype, device, settings.quantize)
             self._teachers[term.reward] = Teacher(model, tokenizer, policy.tokenizer, settings.top_k)
         return Term(term.reward, term.data, term.weight, None, self._teachers[term.reward])
+
+    def probe(self, name: str, data: str) -> Term:
+        """A reward that only watches a data set."""
+        return Term(name, data, 0.0, self.together(self.reward(name, self.task(data))))
 
     def judges(self) -> dict[str, str]:
         """How each judge that was built reads its verdict, a sentence each."""
@@ -279,71 +289,6 @@ class Workshop:
         return self._classifiers[name]
 
 
-def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer, every_spelling: bool = False) -> JudgePrompt:
-    """The judge prompt of these settings for one tokenizer."""
-    labels = (settings.yes, settings.no)
-    return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, labels, every_spelling)
-
-
-def judge_rules(settings: JudgeSettings, program: bool) -> JudgeRules:
-    """What turns this judge's verdicts into rewards."""
-    return JudgeRules(
-        tau=settings.tau,
-        delta=settings.delta,
-        mass_floor=settings.mass_floor,
-        program=program,
-        keep_docstring=settings.keep_docstring,
-        show_reference=settings.show_reference,
-        guards=settings.guards,
-        min_code_lines=settings.min_code_lines,
-    )
-
-
-def build_yes_no(settings: JudgeSettings, model: ModelReference, cache: Path | None = None) -> YesNoModel:
-    """A judge's back end with its prompt. `cache`: file for the verdicts of a served one."""
-    if settings.server is not None:
-        return build_served(settings, settings.server, str(model), cache)
-    tokenizer = load_tokenizer(model)
-    prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
-
-    def copy(device: torch.device | None) -> LocalJudge:
-        network = load_causal_lm(model, tokenizer, settings.dtype, device, settings.quantize)
-        limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
-        return LocalJudge(network, prompt, limit, settings.batch_tokens, settings.share_prefix)
-
-    copies = [copy(device) for device in pick_devices(settings.device)]
-    return copies[0] if len(copies) == 1 else Replicas(copies)
-
-
-def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:
-    """A judge on a server, probed."""
-    key = None if server.key_env is None else os.environ.get(server.key_env)
-    if server.key_env is not None and not key:
-        raise ModelError(f"the environment variable {server.key_env} (server.key_env) is not set; export the API key")
-    limits = Limits(server.concurrency, server.requests_per_minute, server.timeout_s, server.deadline_s)
-    transport = Transport(server.urls, limits, key)
-    name, words = server.model or model, (settings.yes, settings.no)
-    verdicts = VerdictCache(cache) if cache is not None and server.cache else None
-    if settings.backend in ("openai", "votes"):
-        written = WrittenPrompt(read_judge_prompt(settings.prompt), words)
-        chat = (
-            VotesBackEnd(transport, name, words, server.votes)
-            if settings.backend == "votes"
-            else ChatBackEnd(transport, name, words, server.top_logprobs)
-        )
-        return ServedJudge(written, chat, settings.max_tokens, verdicts, model)
-    prompt = judge_prompt(settings, load_tokenizer(model), settings.every_spelling)
-    if settings.backend == "llama-cpp":
-        begin = str(prompt.tokenizer.bos_token or "")
-        llama_cpp = LlamaCppBackEnd(transport, name, prompt.labels, server.top_logprobs, begin)
-        return ServedJudge(prompt, llama_cpp, settings.max_tokens, verdicts, model)
-    if settings.backend == "sglang":
-        sglang = SGLangBackEnd(transport, name, prompt.labels, server.batch)
-        return ServedJudge(prompt, sglang, settings.max_tokens, verdicts, model)
-    vllm = VLLMBackEnd(transport, name, prompt.labels, server.batch, server.top_logprobs)
-    return ServedJudge(prompt, vllm, settings.max_tokens, verdicts, model)
-
-
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:
     """A local reranker or reward model."""
     tokenizer = load_tokenizer(model)
@@ -362,16 +307,6 @@ def build_sandbox(limits: SandboxSettings, log: Path | None = None) -> Sandbox:
         fallback="confined" if limits.fallback else "none",
         log=log,
     )
-
-
-def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
-    """A judge from settings or a plain mapping of them: `load_judge({"model": "Qwen/Qwen3-8B"}).score([(question,
-    response)])`.
-
-    Raises RecipeError for wrong settings, ModelError when the model cannot be had.
-    """
-    checked = settings if isinstance(settings, JudgeSettings) else parse_section(JudgeSettings, settings, "judge")
-    return JudgeReward(build_yes_no(checked, checked.model), judge_rules(checked, checked.prompt in PROGRAM_PROMPTS))
 
 
 def load_correctness(settings: ClassifierSettings | Mapping[str, Any]) -> ClassifierReward:

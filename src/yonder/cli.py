@@ -226,17 +226,22 @@ def _run(
     loaded = load_recipe(recipe, overrides or [])
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.models.loading import pick_device
     from yonder.pipeline import names_of_kind
     from yonder.pipeline import run as run_pipeline
     from yonder.signals import listening
     from yonder.terminal import print_results, progress_for_this_terminal
+    from yonder.training.distributed import begun
 
     names = None if kind is None else names_of_kind(loaded, kind, stage)
     try:
-        with listening() as stop:
-            summary = run_pipeline(loaded, names, progress_for_this_terminal(), stop, allow_changes)
+        device, how = pick_device(loaded.policy.device), loaded.parallel
+        with listening() as stop, begun(how.strategy, how.offload, how.timeout_s, device) as world:
+            summary = run_pipeline(loaded, names, progress_for_this_terminal(), stop, allow_changes, world)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues from the last checkpoint") from None
+    if not world.first:
+        return
     if as_json:
         typer.echo(json.dumps(summary, default=str))
         return

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 import yonder
-from yonder.assemble import Workshop
 from yonder.card import outside_files, write_card
 from yonder.changes import Made, difference, goes_on, refuse_changes, shown
 from yonder.consent import checks_of
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
 from yonder.preflight import check_inputs
+from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import CONSENT
@@ -27,8 +27,8 @@ from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
 from yonder.signals import StopRequest
-from yonder.stages import StageContext, run_stage
 from yonder.storage import only_one, read_json, write_json, write_whole
+from yonder.training.distributed import ALONE, World
 from yonder.training.progress import Progress, Silent
 
 log = logging.getLogger("yonder")
@@ -40,23 +40,29 @@ def run(
     progress: Progress | None = None,
     stop: StopRequest | None = None,
     allow_changes: bool = False,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """Run a recipe's stages in order and return the summary (also written as `summary.json`).
 
     `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not
     changed are skipped; an unfinished one continues where it was, and one that changed is refused unless
     `allow_changes`. Raises YonderError subclasses for everything a user can mend; Stopped where `stop` asked for it.
+    In a `world` of several, process 0 does this, and the others what it tells them; their summary is empty.
     """
+    if not world.first:
+        follow(recipe, world, stop or StopRequest())
+        return {}
     names = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
     wanted = [stage for stage in recipe.stages if stage.name in names]
-    check_inputs(recipe, wanted)
-    with only_one(recipe.output_dir):
-        runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes)
-        runner.begin(wanted)
-        for stage in wanted:
-            runner.stop.check("no stage is running")
-            runner.run(stage)
-        return runner.finish()
+    with leading(world) as lead:
+        check_inputs(recipe, wanted)
+        with only_one(recipe.output_dir):
+            runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes, lead)
+            runner.begin(wanted)
+            for stage in wanted:
+                runner.stop.check("no stage is running")
+                runner.run(stage)
+            return runner.finish()
 
 
 def closure(recipe: Recipe, names: Collection[str]) -> set[str]:
@@ -80,6 +86,7 @@ class Runner:
     progress: Progress
     stop: StopRequest = field(default_factory=StopRequest)
     allow_changes: bool = False
+    lead: Lead = field(default_factory=Lead)
     records: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     made_from: dict[str, Made] = field(default_factory=dict[str, Made])  # of every stage up to the one that runs
 
@@ -120,17 +127,11 @@ class Runner:
         write_json(folder / "stage.json", record | {"seconds": known.get("seconds", 0.0)})
         seconds = float(known.get("seconds", 0.0))
         start = time.perf_counter()
-        shop = Workshop(self.recipe, self.checkpoints(), folder / "program_results.jsonl")
+        folders = {name: self.stage_folder(name) for name in self.records}
+        task = Task(stage.name, folder, folders, self.checkpoints(), bool(record["changes"]))
         try:
-            context = StageContext(
-                self.recipe, shop, folder, {name: self.stage_folder(name) for name in self.records}, self.progress,
-                self.stop, bool(record["changes"]),
-            )  # fmt: skip
-            result = run_stage(stage, context)
-            usage = shop.judge_usage()
-            result |= {"judge_usage": usage} if usage else {}
+            result = self.lead.run(self.recipe, task, self.progress, self.stop)
         finally:
-            shop.close()
             write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start})
         record |= {"status": "done", "seconds": seconds + time.perf_counter() - start, "result": result}
         write_json(folder / "stage.json", record)
@@ -183,6 +184,8 @@ class Runner:
             "files": outside_files(recipe, stage),
             "results of": {name: self.made_from[name].hash for name in stage_inputs(recipe, stage)},
         }
+        if recipe.parallel.seeds != "auto":
+            parts["parallel.seeds"] = recipe.parallel.seeds
         if isinstance(stage, EvaluateStage):
             parts["benchmarks"] = {name: recipe.benchmarks[name].model_dump(mode="json") for name in stage.benchmarks}
         return parts

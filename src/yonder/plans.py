@@ -10,6 +10,7 @@ from yonder.training.kl_control import KLControl
 from yonder.training.plan import Plan
 from yonder.training.rollback import Safety
 from yonder.training.rollout import Term
+from yonder.training.sharing import SharedReward, own
 from yonder.training.signal import Refill
 from yonder.training.stream_watches import RunStates
 from yonder.training.supervised import SupervisedPlan
@@ -107,13 +108,13 @@ def monitor_rules(stage: DistillStage) -> MonitorRules:
 
 
 def run_states(
-    terms: Sequence[Term], programs: Mapping[str, VerifiableReward], unlabeled: bool
+    terms: Sequence[Term], programs: Mapping[str, VerifiableReward | SharedReward], unlabeled: bool
 ) -> dict[str, RunStates]:
     """Stream of programs -> what says whether they run: a verifiable term on that stream, or, if `unlabeled`, a run of
     all. `programs`: stream of programs -> what runs them."""
     found: dict[str, RunStates] = {}
     for term in terms:
-        if term.stream in programs and isinstance(term.reward, VerifiableReward):
+        if term.stream in programs and isinstance(own(term.reward), VerifiableReward):
             found[term.stream] = _verified(term)
     return found | ({stream: _run(stream, reward) for stream, reward in programs.items()} if unlabeled else {})
 
@@ -122,7 +123,7 @@ def _verified(term: Term) -> RunStates:
     return lambda rollouts, scores: scores[term.reward_name, term.stream]
 
 
-def _run(stream: str, reward: VerifiableReward) -> RunStates:
+def _run(stream: str, reward: VerifiableReward | SharedReward) -> RunStates:
     return lambda rollouts, scores: reward.runs(rollouts[stream])
 
 

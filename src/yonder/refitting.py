@@ -39,6 +39,7 @@ def build_refit(
         trainee,
         fresh_source(stage, settings, shop, policy, labeled, read),
         [response for response in replay if response.correct is not None],
+        shop.world.replicated,
     )
 
 
@@ -107,6 +108,6 @@ def fresh_source(
         return sampler.sample(prompts, stage.group_size, sampling.temperature, seed, sampling.top_p, sampling.top_k)
 
     return Answered(
-        name, shop.stream(name), settings.prompts, answer, shop.verifier(task), sampling.temperature, read,
-        derived_seed(shop.recipe.seed, stage.name),
+        name, shop.stream(name), settings.prompts, answer, shop.together(shop.verifier(task)), sampling.temperature,
+        read, derived_seed(shop.recipe.seed, stage.name),
     )  # fmt: skip

@@ -65,8 +65,9 @@ from yonder.training.learner import Learner
 from yonder.training.monitor import Monitor
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollout import Term, derived_seed
+from yonder.training.rollout import derived_seed
 from yonder.training.sft_losses import LanguageLoss
+from yonder.training.sharing import shared_verifier
 from yonder.training.supervised import Supervised
 from yonder.training.warmup import sft_examples
 
@@ -109,16 +110,17 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     prompts = with_solutions(everything, stage.data)
     encoder = shop.encoder(policy, task, sft=True)
     seed = derived_seed(context.recipe.seed, stage.name)
-    store = CheckpointStore(context.folder / "checkpoints", 2, context.recipe.policy.lora is not None)
+    store = CheckpointStore(context.folder / "checkpoints", 2, context.recipe.policy.lora is not None, shop.world)
     measure = development_accuracy(stage.evaluate, policy, context)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
         policy=policy,
         examples=sft_examples(shop.epochs(stage.data, prompts), encoder),
         loss=LanguageLoss(policy, stage.prompt_loss),
-        recorder=Recorder(context.folder),
+        recorder=Recorder(context.folder, silent=not shop.world.first),
         store=store,
         progress=context.progress,
+        world=shop.world,
         evaluate=None if measure is None else lambda: {"development/accuracy": measure()},
         stop=context.stop,
     )
@@ -195,15 +197,17 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
         )
     trainee = shop.trainee(stage, task)
     examples = trainee.examples(training)
-    store = CheckpointStore(context.folder / "checkpoints", keep=2)
+    world = shop.world.replicated
+    store = CheckpointStore(context.folder / "checkpoints", 2, world=world)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, 1, stage.patience),
         policy=trainee.model,
         examples=lambda epoch: examples if stage.balance == "none" else balanced(examples, seed, epoch),
         loss=trainee.loss,
-        recorder=Recorder(context.folder),
+        recorder=Recorder(context.folder, silent=not world.first),
         store=store,
         progress=context.progress,
+        world=world,
         evaluate=trainee.quality(held_out),
         metric=LIKELIHOOD,
         stop=context.stop,
@@ -222,7 +226,8 @@ def chosen_figures(folder: Path, result: Result) -> Result:
 
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
     """Made negatives without those whose answer is right all the same."""
-    scores = context.shop.verifier(task).score([as_rollout(response) for response in negatives])
+    verifier = context.shop.together(context.shop.verifier(task))
+    scores = verifier.score([as_rollout(response) for response in negatives])
     return [
         r
         for r, score in zip(negatives, scores, strict=True)
@@ -289,17 +294,15 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     ]
     labeled = verified[0] if verified else None
     scored = [term for term in terms if term.teacher is None]
-    probes = (
-        [Term(name, labeled.stream, 0.0, shop.reward(name, shop.task(labeled.stream))) for name in stage.monitor.probe]
-        if labeled
-        else []
-    )
-    programs = {t.data: shop.verifier(shop.task(t.data)) for t in stage.terms if shop.task(t.data).format == "program"}
-    runs = run_states(scored, programs, stage.monitor.run_unlabeled)
+    probes = [shop.probe(name, labeled.stream) for name in stage.monitor.probe] if labeled else []
+    programs = {t.data: shop.task(t.data) for t in stage.terms if shop.task(t.data).format == "program"}
+    verifiers = {name: shared_verifier(shop.world, shop.verifier(task)) for name, task in programs.items()}
+    runs = run_states(scored, verifiers, stage.monitor.run_unlabeled)
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
-    store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None)
-    plan, recorder = distill_plan(stage, recipe), Recorder(context.folder, stage.log_rollouts)
+    store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None, shop.world)
+    plan = distill_plan(stage, recipe)
+    recorder = Recorder(context.folder, stage.log_rollouts, silent=not shop.world.first)
     learner = Learner(
         plan=plan,
         policy=policy,
@@ -311,6 +314,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         progress=context.progress,
         kl=kl_control(stage),
         sampler_apart=stage.rollouts.engine != "in-process",
+        world=shop.world,
     )
     job = Distiller(
         plan=plan,
@@ -387,5 +391,5 @@ def development_accuracy(
         return None
     shop, task = context.shop, context.shop.task(settings.data)
     prompts = shop.data(settings.data)[: settings.limit]
-    sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
+    sampler, verifier = shop.sampler(policy, task), shop.together(shop.verifier(task))
     return lambda: evaluate(prompts, sampler, verifier).accuracy.value

@@ -16,8 +16,8 @@ import pytest
 
 from tests.judges.faulty import Faulty, scores, serving
 from tests.test_pipeline import Heard, write
-from yonder.assemble import load_judge
 from yonder.errors import ModelError, RecipeError
+from yonder.judge_assembly import load_judge
 from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import ServedJudge, verdict_of, verdict_of_probabilities

@@ -7,7 +7,7 @@ import torch
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, sampler, tokenizer
 from yonder.errors import DataError, ModelError
-from yonder.models.generation import Sampling, choose
+from yonder.models.generation import Sampling, choose, together
 from yonder.models.trunk import Trunk
 from yonder.schema import Rollout
 from yonder.training.batch import Batch, pack
@@ -98,7 +98,8 @@ def test_a_group_is_drawn_from_the_models_distribution() -> None:
 def test_choose_divides_by_the_temperature_before_the_cuts() -> None:
     # logits / 2 = ln 2, 0: 2/3 and 1/3; top-p 0.7 must keep both (at temperature 1: 4/5, and it would keep one)
     logits = torch.tensor([[1.3862944, 0.0]]).expand(200, 2)
-    chosen, logprobs = choose(logits, Sampling(2.0, top_p=0.7), torch.Generator().manual_seed(0))
+    points = together(torch.Generator().manual_seed(0))([0] * logits.shape[0])
+    chosen, logprobs = choose(logits, Sampling(2.0, top_p=0.7), lambda: points)
     assert set(chosen.tolist()) == {0, 1}
     assert sorted({round(value, 5) for value in logprobs.tolist()}) == [-1.09861, -0.40547]  # ln 1/3, ln 2/3
 

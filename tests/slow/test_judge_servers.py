@@ -12,7 +12,7 @@ import pytest
 
 from tests.slow import servers
 from tests.slow.judge_model import VOCABULARY, pairs, save_judge
-from yonder.assemble import build_yes_no
+from yonder.judge_assembly import build_yes_no
 from yonder.judges.served import ServedJudge
 from yonder.judges.vllm import VLLMBackEnd
 from yonder.recipe.rewards import JudgeSettings

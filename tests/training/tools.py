@@ -62,9 +62,11 @@ class Cycle:
         self.position = int(str(state["position"]))
 
 
-def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0, lora: Lora | None = None) -> Policy:
+def tiny_policy(
+    outputs: int = 0, family: str = "llama", seed: int = 0, lora: Lora | None = None, layers: int = 1
+) -> Policy:
     tokenizer = load_tokenizer("yonder:tokenizer")
-    fresh = FreshModel(family=family, hidden_size=32, layers=1, heads=2, context=64, seed=seed)
+    fresh = FreshModel(family=family, hidden_size=32, layers=layers, heads=2, context=64, seed=seed)
     model = load_causal_lm(fresh, tokenizer, "float32", torch.device("cpu"))
     if lora is not None:
         with torch.no_grad():  # a frozen random head this narrow would leave every distribution flat

@@ -18,14 +18,19 @@ from yonder.training.learner import MOST_APART
 BROKEN = 0.5  # nats a token beyond which importance weights correct nothing: the weights are not the policy's
 
 
-def rollout_sampler(stage: DistillStage, own: PolicySampler, folder: Path) -> RolloutEngine:
+def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> RolloutEngine:
     """The stage's sampler: `own`, or one over the servers of `rollouts`; `folder`: the stage's.
 
-    Raises ModelError where the key is missing.
+    Raises ModelError where the key is missing, or several processes train.
     """
     settings = stage.rollouts
     if settings.engine == "in-process":
         return own
+    if not isinstance(own, PolicySampler):
+        raise ModelError(
+            f"stage {stage.name}: rollouts by servers are for one trainer process; start without torchrun, or set "
+            "`rollouts.engine: in-process`"
+        )
     key = None if settings.key_env is None else os.environ.get(settings.key_env)
     if settings.key_env is not None and not key:
         raise ModelError(

@@ -5,8 +5,10 @@ here: the tokens
 of a `Completion` are exactly those that were sampled.
 """
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +28,9 @@ class Sampling:
     temperature: float | None
     top_p: float = 1.0
     top_k: int = 0
+
+
+Points = Callable[[list[int]], Tensor]  # rows that are drawn for -> (N, 1) numbers in [0, 1), float64
 
 
 @dataclass(slots=True)
@@ -56,7 +61,10 @@ class PolicySampler:
         max_completion_tokens: int,
         batch: int,
         max_total_tokens: int | None = None,
+        by_prompt: bool = False,
     ) -> None:
+        """`by_prompt`: each prompt of a call has random numbers of its own, whatever it is batched with; else a batch
+        has them together."""
         if not policy.trunk.takes_positions:
             raise ModelError(
                 f"{type(policy.model).__name__} takes no position_ids; batches of unequal prompts would be wrong"
@@ -66,6 +74,7 @@ class PolicySampler:
         self.max_completion_tokens = max_completion_tokens
         self.max_total_tokens = max_total_tokens
         self.batch = batch
+        self.by_prompt = by_prompt
 
     def refresh(self, step: int) -> None:
         """Nothing: these are the weights that are trained."""
@@ -78,11 +87,13 @@ class PolicySampler:
         seed: int,
         top_p: float = 1.0,
         top_k: int = 0,
+        first: int = 0,
     ) -> list[Rollout]:
         """`samples` completions of each prompt, prompt by prompt; a pure function of weights, prompts, settings and
         seed.
 
-        Prompts are batched by length. Raises DataError for a prompt that is too long.
+        Prompts are batched by length. `first`: the place of the first prompt among those of a larger call, where
+        groups begin to count. Raises DataError for a prompt that is too long.
         """
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
@@ -92,11 +103,15 @@ class PolicySampler:
         done: dict[int, list[_Row]] = {}
         for start in range(0, len(order), each):
             part = order[start : start + each]
-            rows = self._generate([encoded[i] for i in part], samples, settings, generator)
+            points = together(generator)
+            if self.by_prompt:
+                numbers = [own_numbers(seed, first + i, samples, self.max_completion_tokens) for i in part]
+                points = apart(torch.cat(numbers).to(self.policy.device))
+            rows = self._generate([encoded[i] for i in part], samples, settings, points)
             for row in rows:
                 done.setdefault(part[row.prompt], []).append(row)
         return [
-            Rollout(prompts[i], encoded[i], self._completion(row), group=i)
+            Rollout(prompts[i], encoded[i], self._completion(row), group=first + i)
             for i in range(len(prompts))
             for row in done[i]
         ]
@@ -113,16 +128,14 @@ class PolicySampler:
         return Completion(tuple(row.ids), tuple(row.logprobs), self.encoder.decode(row.ids), row.finished)
 
     @torch.no_grad()
-    def _generate(
-        self, prompts: list[tuple[int, ...]], samples: int, settings: Sampling, generator: torch.Generator
-    ) -> list[_Row]:
+    def _generate(self, prompts: list[tuple[int, ...]], samples: int, settings: Sampling, points: Points) -> list[_Row]:
         """One batch to the end. The cache is left-padded; a row that ended stays until a quarter of the rows did."""
         rows = [_Row(prompt, self._limit(ids)) for prompt, ids in enumerate(prompts) for _ in range(samples)]
         with self.policy.mixed_precision():
             cache, logits, mask = self._prefill(prompts, samples)
             live = list(range(len(rows)))  # rows in the cache, in its order
             for _ in range(max(row.limit for row in rows)):
-                ids, logprobs = choose(logits.float(), settings, generator)
+                ids, logprobs = choose(logits.float(), settings, partial(points, live))
                 self._append(rows, live, ids.tolist(), logprobs.tolist())
                 going = [i for i, row in enumerate(live) if not rows[row].over]
                 if not going:
@@ -172,24 +185,41 @@ class PolicySampler:
             row.finished = token in self.encoder.end_ids or self.encoder.stopped(row.ids)
 
 
-def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The next token of each row and its log-prob at the sampling temperature (before top-p and top-k). (N, V) ->
-    (N,), (N,)."""
+def together(generator: torch.Generator) -> Points:
+    """One generator for all rows."""
+    return lambda rows: torch.rand(len(rows), 1, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+def apart(numbers: Tensor) -> Points:
+    """Numbers of each row's own, one after the other. (rows, tokens)."""
+    columns = iter(numbers.split(1, -1))
+    return lambda rows: next(columns)[torch.tensor(rows, device=numbers.device)]
+
+
+def own_numbers(seed: int, prompt: int, samples: int, tokens: int) -> Tensor:
+    """The random numbers of one prompt, (samples, tokens), float64: the same on every device."""
+    generator = torch.Generator().manual_seed(random.Random(f"{seed}/{prompt}").getrandbits(63))
+    return torch.rand(samples, tokens, generator=generator, dtype=torch.float64)
+
+
+def choose(logits: Tensor, settings: Sampling, points: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """The next token of each row and its log-prob at the sampling temperature (before top-p and top-k). `points`: a
+    random number for each row, (N, 1). (N, V) -> (N,), (N,)."""
     if settings.temperature is None:
         ids = logits.argmax(-1)
         return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
     logits = logits / settings.temperature
     kept = keep_top(logits, settings.top_k, settings.top_p)
-    ids = draw(kept.softmax(-1), generator)
+    ids = draw(kept.softmax(-1), points())
     return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
-def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+def draw(probabilities: Tensor, points: Tensor) -> Tensor:
     """One index a row by the inverse of the cumulative distribution: one random number a row, not one an entry. (N,
-    V) -> (N,)."""
+    V), (N, 1) -> (N,)."""
     mass = probabilities.double().cumsum(-1)
     total = mass[:, -1:]
-    point = torch.rand(mass.shape[0], 1, generator=generator, device=mass.device, dtype=mass.dtype) * total
+    point = points * total
     last = torch.searchsorted(
         mass, total.contiguous()
     )  # the first index that reaches the total: nothing beyond it has mass

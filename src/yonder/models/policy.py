@@ -35,6 +35,7 @@ class Policy(nn.Module):
         self.tokenizer = tokenizer
         self.trunk = Trunk(model)
         self.autocast: torch.dtype | None = None
+        self.home: torch.device | None = None  # where it computes, while its weights may wait elsewhere
         width = self.trunk.head.in_features
         self.value_head = nn.Linear(width, value_outputs, device=self.device) if value_outputs else None
         if self.value_head is not None:
@@ -43,8 +44,8 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device
+        """Where it computes."""
+        return self.home or next(self.model.parameters()).device
 
     def mixed_precision(self) -> torch.autocast | nullcontext[None]:
         """The context of every forward: autocast to the recipe's type, or nothing."""
@@ -92,6 +93,11 @@ class Policy(nn.Module):
             final = self.value_head(ends.detach().float()).detach()
         statistics = (spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy))
         return SequenceOutputs(*statistics, values, final, tuple(divergences))
+
+    def logits(self, input_ids: Tensor, attention_mask: Tensor, read: Tensor) -> Tensor:
+        """Logits of the next token at the positions `read` (B, S - 1). input_ids, attention_mask: (B, S) -> (N, V)."""
+        with self.mixed_precision():
+            return self.trunk.head(self.trunk.hidden(input_ids, attention_mask)[:, :-1][read])
 
     @property
     def _chunk(self) -> int:

@@ -63,6 +63,27 @@ class PolicyLoraSettings(LoraSettings):
     all the same where a later stage trains on it)."""
 
 
+class ParallelSettings(Section):
+    """Several processes, started by torchrun (docs/distributed.md); nothing here changes a run of one process."""
+
+    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
+    """auto: `ddp` where there are several processes; ddp: every process has the whole policy; fsdp2: weights, gradients
+    and optimizer are divided over the processes."""
+    offload: bool = False
+    """With `fsdp2`: what is divided waits in CPU memory."""
+    seeds: Literal["auto", "prompt"] = "auto"
+    """prompt: each prompt has its own random numbers when it is answered, so that any number of processes gets the same
+    completions; auto: that in several processes, one sequence for a batch in one."""
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """How long a process waits for the others, seconds."""
+
+    @model_validator(mode="after")
+    def _offloads(self) -> "ParallelSettings":
+        if self.offload and self.strategy != "fsdp2":
+            raise ValueError("`offload` is for `strategy: fsdp2`; set it, or leave `offload` out")
+        return self
+
+
 class SamplingSettings(Section):
     """How completions are sampled. Nothing is inherited from a model's own generation settings."""
 

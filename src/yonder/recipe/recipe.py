@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
-from yonder.recipe.models import FreshModel, PolicySettings
+from yonder.recipe.models import FreshModel, ParallelSettings, PolicySettings
 from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
@@ -61,6 +61,7 @@ class Recipe(Section):
     benchmarks: dict[str, BenchmarkSettings] = {}
     rewards: dict[str, RewardSettings] = {}
     sandbox: SandboxSettings = SandboxSettings()
+    parallel: ParallelSettings = ParallelSettings()
     stages: tuple[StageSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -226,6 +227,8 @@ def _check_teachers(recipe: Recipe, stage: StageSettings, key: str) -> None:
 def _check_adapter(recipe: Recipe, stage: StageSettings) -> None:
     """An adapter is handed on alone only where its weights can be found again."""
     lora = recipe.policy.lora
+    if lora is not None and recipe.parallel.strategy == "fsdp2":
+        raise ValueError("parallel.strategy: fsdp2 does not divide an adapter (policy.lora); use ddp")
     if lora is None or lora.save != "adapter" or not isinstance(stage, WarmupStage | DistillStage):
         return
     start = recipe.policy.model if stage.policy is None else stage.policy

@@ -58,8 +58,9 @@ class ResultLog:
 
     def _read(self) -> dict[str, ProgramResult]:
         known: dict[str, ProgramResult] = {}
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        base = self.path.name.partition(".")[0]  # NAME.jsonl, and NAME.1.jsonl of another process
+        for path in [self.path, *sorted(self.path.parent.glob(f"{base}*.jsonl"))]:
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
                 entry = _parse_line(line, self.limits)
                 if entry is not None:
                     known.setdefault(*entry)

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from yonder.errors import StorageError
 from yonder.models.lora import ADAPTER_FILE, load_adapter, save_adapter, save_merged
 from yonder.storage import to_disk
+from yonder.training.distributed import ALONE, World, divided_state, gathered, load_weights
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
@@ -96,7 +97,7 @@ def require_whole(model: Path, stage: str) -> None:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put a saved state back; the groups' own numbers (learning rate, weight decay) stay the recipe's."""
     own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
+    optimizer.load_state_dict(divided_state(optimizer, state))
     for group, numbers in zip(optimizer.param_groups, own, strict=True):
         group.update(numbers)
 
@@ -104,11 +105,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 class CheckpointStore:
     """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`."""
 
-    def __init__(self, folder: Path, keep: int, adapter_alone: bool = False) -> None:
+    def __init__(self, folder: Path, keep: int, adapter_alone: bool = False, world: World = ALONE) -> None:
         """`adapter_alone`: of the policy only its adapter is written; see `merge`."""
         self.folder = folder
         self.keep = keep
         self.adapter_alone = adapter_alone
+        self.world = world
 
     def path(self, step: int, part: int = 0) -> Path:
         """Where the checkpoint of a step stands; `part`: how much of the next one is done."""
@@ -127,18 +129,23 @@ class CheckpointStore:
         """Write one, then drop the oldest beyond `keep`; the best one and `also` stay. Later ones are damaged (see
         `latest`) and go too. `beside`: models in folders of their own."""
         target = self.path(step, part)
-        with written_whole(target) as aside:
-            save_policy(aside / "policy", policy, self.adapter_alone)
-            for name, model in (beside or {}).items():
-                save_policy(aside / name, model)
-            _save(state, aside / "trainer.pt")
-        for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        found = self.all()
-        here = found.index(target) + 1
-        for old in [*found[: max(0, here - self.keep)], *found[here:]]:
-            if old not in {self.path(kept) for kept in (best_step, *also) if kept is not None}:
-                shutil.rmtree(old, ignore_errors=True)
+        models = {"policy": policy, **(beside or {})}
+        weights = {name: self._weights(model) for name, model in models.items()}
+
+        def write() -> None:
+            with written_whole(target) as aside:
+                for name, model in models.items():
+                    save_policy(aside / name, model, self.adapter_alone and name == "policy", *weights[name])
+                _save(state, aside / "trainer.pt")
+            for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            found = self.all()
+            here = found.index(target) + 1
+            for old in [*found[: max(0, here - self.keep)], *found[here:]]:
+                if old not in {self.path(kept) for kept in (best_step, *also) if kept is not None}:
+                    shutil.rmtree(old, ignore_errors=True)
+
+        self.world.one_after_first(write)
         return target
 
     def merge(self, step: int, policy: Trainable) -> Path:
@@ -146,10 +153,21 @@ class CheckpointStore:
         `merged` beside the checkpoints."""
         target = self.folder.with_name("merged") / self.path(step).name
         load_policy_weights(self.path(step), policy)
-        shutil.rmtree(target.parent, ignore_errors=True)
-        with written_whole(target) as aside:
-            save_policy(aside / "policy", policy)
+
+        def write() -> None:
+            shutil.rmtree(target.parent, ignore_errors=True)
+            with written_whole(target) as aside:
+                save_policy(aside / "policy", policy)
+
+        self.world.one_after_first(write)
         return target / "policy"
+
+    def _weights(self, model: Trainable) -> tuple[Any, Any]:
+        """Weights and those of the value head as they are written; None where the model has them at hand."""
+        if not self.world.sharded:
+            return None, None
+        head = None if model.value_head is None else model.value_head.state_dict()
+        return gathered(model.model.state_dict(keep_vars=True), self.world), gathered(head, self.world)
 
     def all(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -158,6 +176,9 @@ class CheckpointStore:
     def latest(self) -> Path | None:
         """The newest whole checkpoint; a damaged one is skipped with a warning. None: there is nothing to go on
         from."""
+        return self.world.agreed(self._latest() if self.world.first else None)
+
+    def _latest(self) -> Path | None:
         found = self.all()
         for path in reversed(found):
             if is_whole(path):
@@ -167,13 +188,18 @@ class CheckpointStore:
         return None
 
 
-def save_policy(folder: Path, policy: Trainable, adapter_alone: bool = False) -> None:
+def save_policy(
+    folder: Path, policy: Trainable, adapter_alone: bool = False, weights: Any = None, head: Any = None
+) -> None:
     """Model and tokenizer in Hugging Face format, an adapter merged into the weights (or alone, without them), and the
-    value head beside them."""
-    (save_adapter if adapter_alone else save_merged)(policy.model, folder)
+    value head beside them. `weights`, `head`: what to write instead of what the model has."""
+    if weights is not None:
+        policy.model.save_pretrained(folder, state_dict=weights)
+    else:
+        (save_adapter if adapter_alone else save_merged)(policy.model, folder)
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
-        _save(policy.value_head.state_dict(), folder / "value_head.pt")
+        _save(policy.value_head.state_dict() if head is None else head, folder / "value_head.pt")
 
 
 def _save(value: Mapping[str, Any], path: Path) -> None:
@@ -201,14 +227,14 @@ def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "poli
     else:
         _load_weights(checkpoint, policy, folder)
     if policy.value_head is not None:
-        policy.value_head.load_state_dict(torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
+        load_weights(policy.value_head, torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
 
 
 def _load_weights(checkpoint: Path, policy: Trainable, folder: str) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for path in sorted((checkpoint / folder).glob("*.safetensors")):
         tensors |= load_file(path)
-    missing = policy.model.load_state_dict(tensors, strict=False).missing_keys
+    missing = load_weights(policy.model, tensors)
     tied = set(getattr(policy.model, "all_tied_weights_keys", {}) or {})
     if set(missing) - tied:
         raise StorageError(

@@ -16,6 +16,7 @@ from yonder.schema import Trip
 from yonder.signals import StopRequest
 from yonder.training.ahead import RolloutSource, Written
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
+from yonder.training.distributed import divided_state
 from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.learner import Learner
 from yonder.training.plan import Plan
@@ -83,9 +84,10 @@ class Distiller:
             over = self.step >= self.plan.steps or bool(self.stopped)
             must = best or self.safety.rollbacks > rollbacks
             planned = must or due(self.step, self.plan.save_every, self.plan.epochs, over)
-            if planned or self.stop.asked:
+            asked = self.learner.world.stopping(self.stop)
+            if planned or asked:
                 self.save(planned)
-            if self.stop.asked and not over:
+            if asked and not over:
                 self.progress.finish()
                 self.stop.check(f"{self.plan.name}: saved at step {self.step}")
         self.progress.finish()
@@ -200,7 +202,8 @@ class Distiller:
             raise StorageError(f"{self.plan.name}: the good checkpoint {checkpoint} to return to is damaged")
         state = load_state(checkpoint)
         load_policy_weights(checkpoint, self.learner.policy)
-        self.learner.optimizer.load_state_dict(state["learner"]["optimizer"])
+        optimizer = self.learner.optimizer
+        optimizer.load_state_dict(divided_state(optimizer, state["learner"]["optimizer"]))
         self.source.discard()
         self.monitor.clear()
         if self.refit is not None and judge_too and self.refit.load_weights(checkpoint, state["refit"]):

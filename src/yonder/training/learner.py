@@ -14,6 +14,7 @@ from yonder.models.policy import Policy
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, flatten, pack
 from yonder.training.checkpoint import load_optimizer
+from yonder.training.distributed import ALONE, World, gathered
 from yonder.training.kl_control import KLControl
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
@@ -40,6 +41,7 @@ class Learner:
     progress: Progress
     kl: KLControl = field(default_factory=KLControl)
     sampler_apart: bool = False  # another program samples: its log-probs are compared at every step, never reused
+    world: World = ALONE
     learned: bool = False  # some step had a gradient
     rollout_is_old: bool = False  # the sampler's log-probs serve as the old ones: nothing needs the extra forward
     rollout_gap_nats: float = 0.0  # measured at the first step, or at every one
@@ -55,7 +57,8 @@ class Learner:
         """Scored rollouts as one batch, with log-probs, values and each term's advantages."""
         batch = pack(*flatten(rollouts), len(terms), self.policy.device)
         batch = place_scores(batch, rollouts, scores, terms)
-        batch = annotate(batch, self.policy, self.reference, self.loss, self.value_outputs, self.rollout_is_old)
+        settings, known = (self.loss, self.value_outputs), self.rollout_is_old
+        batch = annotate(batch, self.policy, self.reference, *settings, known, self.world)
         batch = estimate_advantages(batch, self.kl.estimator(self.estimator))
         if step == 0 or self.sampler_apart:
             self._compare_with_sampler(batch)
@@ -75,7 +78,7 @@ class Learner:
             set_rate(self.optimizer, lr)
             loss = self.loss.at(step, self.kl.scale)
             try:
-                made = update(self.policy, self.optimizer, batch, terms, loss, self.value_outputs)
+                made = update(self.policy, self.optimizer, batch, terms, loss, self.value_outputs, self.world)
             except NotFinite as error:
                 if self.skips.skipped():
                     facts = {"lr": lr} | batch_facts(batch, rollouts, scores, terms, step)
@@ -99,7 +102,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Plain values and tensors for a checkpoint, without the policy's weights."""
         return {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": gathered(self.optimizer.state_dict(), self.world),
             "kl": self.kl.state(),
             "skips": self.skips.state(),
             "learned": self.learned,

@@ -18,14 +18,18 @@ from yonder.training.rollout import StreamRollouts, StreamScores
 class Recorder:
     """Appends `metrics.jsonl`, `events.jsonl` and `rollouts-<first step>.jsonl.zst` in a stage's folder."""
 
-    def __init__(self, folder: Path, rollouts_per_stream: int = 0) -> None:
+    def __init__(self, folder: Path, rollouts_per_stream: int = 0, silent: bool = False) -> None:
+        """`silent`: nothing is written, since another process does."""
         self.folder = folder
         self.rollouts_per_stream = rollouts_per_stream
+        self.silent = silent
         self._first_step = 0
 
     def begin(self, step: int) -> None:
         """Continue after `step`: what an interrupted run wrote beyond it is dropped, so that no step appears twice."""
         self._first_step = step
+        if self.silent:
+            return
         for path in (self.folder / "metrics.jsonl", self.folder / "events.jsonl"):
             if not path.is_file():
                 continue
@@ -51,7 +55,8 @@ class Recorder:
 
     def dump(self, name: str, value: dict[str, Any]) -> Path:
         """Write a JSON file of its own, for people to read; returns where."""
-        write_json(self.folder / name, _number(value))
+        if not self.silent:
+            write_json(self.folder / name, _number(value))
         return self.folder / name
 
     def rollouts(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> None:
@@ -71,6 +76,8 @@ class Recorder:
         self._write(self.folder / name, (line + "\n").encode(), "ab")
 
     def _write(self, path: Path, data: bytes, mode: str) -> None:
+        if self.silent:
+            return
         try:
             with path.open(mode) as file:
                 file.write(data)

@@ -19,6 +19,7 @@ from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapte
 from yonder.protocols import Reward, Stream
 from yonder.schema import Prompt, Response, Rollout, Score
 from yonder.training.checkpoint import Trainable, load_policy_weights
+from yonder.training.distributed import ALONE, World
 from yonder.training.fit import HELD_OUT, LIKELIHOOD, Trainee, split_by_question
 from yonder.training.rollback import Refitted
 from yonder.training.rollout import StreamRollouts, StreamScores, derived_seed
@@ -144,6 +145,7 @@ class Refit:
     trainee: Trainee
     source: Source
     replay: Sequence[Response] = ()
+    world: World = ALONE
     count: int = 0
     name: str = field(init=False)
     rewards: Collection[str] = field(init=False)
@@ -187,7 +189,7 @@ class Refit:
             load_adapter_state(self.model.model, weights)
             return Refitted(False, f"{self.name} cannot be fitted again: {error}; lower `refit.lr`", {})
         after = self._figures(held_out)
-        better = not before or after["log_likelihood"] >= before["log_likelihood"]
+        better = self.world.agreed(not before or after["log_likelihood"] >= before["log_likelihood"])
         if better:
             self.source.clear()
             self.count += 1
@@ -205,8 +207,9 @@ class Refit:
         with dropping(model, seed):
             for batch in work:
                 supervised_step(
-                    model, optimizer, self.trainee.loss, batch, plan.lr, plan.grad_clip, plan.micro_batch_tokens
-                )
+                    model, optimizer, self.trainee.loss, batch, plan.lr, plan.grad_clip, plan.micro_batch_tokens,
+                    self.world,
+                )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)  # the gradients of a judge are as large as the judge
 
     def _figures(self, held_out: Sequence[Response]) -> dict[str, float]:

@@ -30,9 +30,7 @@ class LanguageLoss:
             weights[i, example.target : len(example.ids)] = 1 / targets
         weights = weights[:, 1:].to(device)
         read = weights > 0
-        with self.policy.mixed_precision():
-            states = self.policy.trunk.hidden(tokens, attention)[:, :-1][read]
-            logits = self.policy.trunk.head(states)
+        logits = self.policy.logits(tokens, attention, read)
         nll = nn.functional.cross_entropy(logits.float(), tokens[:, 1:][read], reduction="none")
         return (nll * weights[read]).sum()
 

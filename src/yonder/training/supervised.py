@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from yonder.core.schedules import learning_rate
 from yonder.errors import NotFinite, TrainingError
 from yonder.models.lora import adapter_state, dropout_state, dropping, has_adapter, load_adapter_state, trainable
-from yonder.models.padding import token_batches
 from yonder.signals import StopRequest
 from yonder.training.checkpoint import CheckpointStore, Trainable, load_optimizer, load_policy_weights, load_state
+from yonder.training.distributed import ALONE, World, clip_gradients, gathered
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import derived_seed
@@ -84,6 +84,7 @@ class Supervised:
         "development/accuracy"  # of those that `evaluate` measures: the checkpoint with the highest is handed on
     )
     stop: StopRequest = field(default_factory=StopRequest)
+    world: World = ALONE
     epoch: int = 0
     begun: Begun = field(default_factory=Begun)
     skips: Skips = field(init=False)
@@ -109,13 +110,13 @@ class Supervised:
             self.epoch += 1
             last = self.epoch == self.plan.epochs
             if self.evaluate and self.plan.evaluate_every and (last or self.epoch % self.plan.evaluate_every == 0):
-                metrics |= self.evaluate()
+                metrics |= self.world.agreed(self.evaluate())
                 self.selection.observe(self.epoch, metrics[self.metric])
             self.recorder.metrics(metrics)  # before the checkpoint, beyond which resuming drops rows
             self._save_when_due(last)
             shown = {key: f"{metrics[key]:.3f}" for key in ("loss", self.metric) if key in metrics}
             self.progress.advance(self.epoch, shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"})
-            if self.stop.asked and not last:
+            if self.world.stopping(self.stop) and not last:
                 self._stop()
         self.progress.finish()
         return {"epochs": self.epoch, "skipped_steps": self.skips.total, **self.selection.summary(self.epoch)}
@@ -143,7 +144,7 @@ class Supervised:
                 begun.tokens += sum(len(example.ids) for example in batch)
                 begun.batches += 1
                 begun.seconds = time.perf_counter() - start
-                if self.stop.asked and begun.batches < len(batches):
+                if self.world.stopping(self.stop) and begun.batches < len(batches):
                     begun.dropout = dropout_state(self.policy.model)
                     self._stop()
         self.begun = Begun()
@@ -159,8 +160,9 @@ class Supervised:
         plan = self.plan
         try:
             found = supervised_step(
-                self.policy.model, self.optimizer, self.loss, batch, lr, plan.grad_clip, plan.micro_batch_tokens
-            )
+                self.policy.model, self.optimizer, self.loss, batch, lr, plan.grad_clip, plan.micro_batch_tokens,
+                self.world,
+            )  # fmt: skip
         except NotFinite as error:
             if self.skips.skipped():
                 give_up(plan.name, number, self.skips, error, self.recorder, self._batch_facts(batch, lr))
@@ -186,10 +188,12 @@ class Supervised:
 
     def _save(self) -> None:
         begun = asdict(self.begun) if self.begun.batches else None
+        if begun is not None and self.begun.dropout is not None:
+            begun["dropout"] = self.world.gather([self.begun.dropout])
         state = {
             "epoch": self.epoch,
             "begun": begun,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": gathered(self.optimizer.state_dict(), self.world),
             "selection": self.selection.state(),
             "skips": self.skips.state(),
         } | ({"adapter": adapter_state(self.policy.model)} if has_adapter(self.policy.model) else {})
@@ -197,7 +201,7 @@ class Supervised:
 
     def _stop(self) -> None:
         """Save where it stands, between epochs or in one, and raise Stopped."""
-        if not self.store.path(self.epoch, self.begun.batches).is_dir():
+        if not self.world.agreed(self.store.path(self.epoch, self.begun.batches).is_dir()):
             self._save()
         self.progress.finish()
         within = f" and {self.begun.batches} steps" if self.begun.batches else ""
@@ -216,6 +220,8 @@ class Supervised:
             self.skips.load_state(state["skips"])
             self.epoch = int(state["epoch"])
             self.begun = Begun(**(state["begun"] or {}))
+            if self.begun.dropout is not None:  # of each process
+                self.begun.dropout = state["begun"]["dropout"][self.world.rank % len(state["begun"]["dropout"])]
             within = f", step {self.begun.batches}" if self.begun.batches else ""
             self.progress.say(f"{self.plan.name}: resumed at epoch {self.epoch}{within}")
         self.recorder.begin(self.epoch)
@@ -229,8 +235,9 @@ def supervised_step(
     lr: float,
     grad_clip: float,
     micro_batch_tokens: int,
+    world: World = ALONE,
 ) -> tuple[float, float]:
-    """One optimizer step, its micro-batches sharing the batch's normalisers; returns loss and gradient norm.
+    """One optimizer step, micro-batches and processes sharing the batch's normalisers; returns loss and gradient norm.
 
     Raises NotFinite when one of them is not finite; the weights are then as before.
     """
@@ -238,11 +245,13 @@ def supervised_step(
         group["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     value = 0.0
-    for index in token_batches([len(example.ids) for example in batch], micro_batch_tokens):
+    for index, counted in world.micro_batches([len(example.ids) for example in batch], micro_batch_tokens):
         part = loss([batch[i] for i in index], batch)
-        part.backward()
-        value += float(part.detach())
-    norm = float(nn.utils.clip_grad_norm_(trainable(model), grad_clip))
+        (part if counted else 0.0 * part).backward()
+        value += float(part.detach()) * counted
+    world.sum_gradients(trainable(model))
+    value = world.add({"loss": value})["loss"]
+    norm = clip_gradients(trainable(model), grad_clip)
     if not (math.isfinite(norm) and math.isfinite(value)):
         optimizer.zero_grad(set_to_none=True)
         raise NotFinite(value, norm)

@@ -21,10 +21,10 @@ from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
 from yonder.models.lora import trainable
-from yonder.models.padding import token_batches
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
+from yonder.training.distributed import ALONE, World, clip_gradients
 from yonder.training.rollout import Term
 
 PER_TOKEN = ("policy/kl_nats", "policy/entropy_nats", "policy/approx_kl", "policy/clip_fraction")
@@ -83,6 +83,7 @@ def annotate(
     settings: LossSettings,
     value_outputs: Sequence[int],
     rollout_is_old: bool = False,
+    world: World = ALONE,
 ) -> Batch:
     """Add old log-probs, values and reference log-probs. `value_outputs`: each term's output of the value head.
 
@@ -90,7 +91,8 @@ def annotate(
     """
     old, ref = batch.rollout_logprobs.clone(), torch.zeros_like(batch.old_logprobs)
     values, final = torch.zeros_like(batch.old_values), torch.zeros_like(batch.final_values)
-    for index in token_batches(batch.lengths, settings.micro_batch_tokens):
+    work = world.micro_batches(batch.lengths, settings.micro_batch_tokens)
+    for index, _ in work:
         part = batch.rows(index)
         tokens = part.completion_mask.shape[1]
         if not rollout_is_old:
@@ -100,6 +102,7 @@ def annotate(
                 values[index, :tokens] = ours.values[..., list(value_outputs)]
                 final[index] = ours.final_values[..., list(value_outputs)]
         ref[index, :tokens] = old[index, :tokens] if reference is None else _forward(reference, part, settings).logprobs
+    world.merge([row for index, counts in work if counts for row in index], [old, ref, values, final])
     return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values, final_values=final)
 
 
@@ -110,26 +113,29 @@ def update(
     terms: Sequence[Term],
     settings: LossSettings,
     value_outputs: Sequence[int],
+    world: World = ALONE,
 ) -> dict[str, float]:
-    """One optimizer step on the whole batch; gradients add up over micro-batches. Returns metrics.
+    """One optimizer step on the whole batch; gradients add up over micro-batches and processes. Returns metrics.
 
     Raises NotFinite when loss or gradient is not finite; the weights are then as before.
     """
     counts = normalisers(batch.scored, batch.completion_mask, settings.average)  # each term's own, global
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
-    tokens = 0.0  # read by the loss: micro-batches without a score are skipped
-    for index in token_batches(batch.lengths, settings.micro_batch_tokens):
+    for index, counted in world.micro_batches(batch.lengths, settings.micro_batch_tokens):
         part = batch.rows(index)
-        if not bool(part.scored.any()):
-            continue
-        tokens += float(part.completion_mask.sum())
+        if not (bool(part.scored.any()) or world.sharded):
+            continue  # its tokens are not in the metrics' means
         outputs = _forward(policy, part, settings, guides_of(part, terms))
         loss, metrics = loss_of(part, outputs, terms, counts, settings, value_outputs)
-        loss.backward()
-        for name, value in metrics.items():
+        (loss if counted else 0.0 * loss).backward()
+        metrics["tokens"] = float(part.completion_mask.sum())
+        for name, value in metrics.items() if counted else ():
             sums[name] = sums.get(name, 0.0) + value
-    norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.grad_clip))
+    world.sum_gradients(policy.parameters())
+    sums = world.add(sums)
+    tokens = sums.pop("tokens", 0.0)
+    norm = clip_gradients(policy.parameters(), settings.grad_clip)
     if not (math.isfinite(norm) and math.isfinite(sums.get("loss", 0.0))):
         optimizer.zero_grad(set_to_none=True)
         raise NotFinite(sums.get("loss", 0.0), norm)

@@ -1,0 +1,102 @@
+"""From a judge's settings to a judge, in this process or on a server."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yonder.errors import ModelError
+from yonder.judges.cache import VerdictCache
+from yonder.judges.llama_cpp import LlamaCppBackEnd
+from yonder.judges.local import LocalJudge
+from yonder.judges.openai import ChatBackEnd, VotesBackEnd
+from yonder.judges.prompt import JudgePrompt, WrittenPrompt, read_judge_prompt
+from yonder.judges.replicas import Replicas
+from yonder.judges.served import ServedJudge
+from yonder.judges.sglang import SGLangBackEnd
+from yonder.judges.transport import Limits, Transport
+from yonder.judges.vllm import VLLMBackEnd
+from yonder.models.loading import Tokenizer, load_causal_lm, load_tokenizer, pick_devices, positions
+from yonder.recipe import parse_section
+from yonder.recipe.models import ModelReference
+from yonder.recipe.rewards import JudgePromptSettings, JudgeSettings, ServerSettings
+from yonder.rewards.judge import JudgeReward, JudgeRules, YesNoModel
+
+PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
+
+
+def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer, every_spelling: bool = False) -> JudgePrompt:
+    """The judge prompt of these settings for one tokenizer."""
+    labels = (settings.yes, settings.no)
+    return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, labels, every_spelling)
+
+
+def judge_rules(settings: JudgeSettings, program: bool) -> JudgeRules:
+    """What turns this judge's verdicts into rewards."""
+    return JudgeRules(
+        tau=settings.tau,
+        delta=settings.delta,
+        mass_floor=settings.mass_floor,
+        program=program,
+        keep_docstring=settings.keep_docstring,
+        show_reference=settings.show_reference,
+        guards=settings.guards,
+        min_code_lines=settings.min_code_lines,
+    )
+
+
+def build_yes_no(settings: JudgeSettings, model: ModelReference, cache: Path | None = None) -> YesNoModel:
+    """A judge's back end with its prompt. `cache`: file for the verdicts of a served one."""
+    if settings.server is not None:
+        return build_served(settings, settings.server, str(model), cache)
+    tokenizer = load_tokenizer(model)
+    prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
+
+    def copy(device: torch.device | None) -> LocalJudge:
+        network = load_causal_lm(model, tokenizer, settings.dtype, device, settings.quantize)
+        limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
+        return LocalJudge(network, prompt, limit, settings.batch_tokens, settings.share_prefix)
+
+    copies = [copy(device) for device in pick_devices(settings.device)]
+    return copies[0] if len(copies) == 1 else Replicas(copies)
+
+
+def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:
+    """A judge on a server, probed."""
+    key = None if server.key_env is None else os.environ.get(server.key_env)
+    if server.key_env is not None and not key:
+        raise ModelError(f"the environment variable {server.key_env} (server.key_env) is not set; export the API key")
+    limits = Limits(server.concurrency, server.requests_per_minute, server.timeout_s, server.deadline_s)
+    transport = Transport(server.urls, limits, key)
+    name, words = server.model or model, (settings.yes, settings.no)
+    verdicts = VerdictCache(cache) if cache is not None and server.cache else None
+    if settings.backend in ("openai", "votes"):
+        written = WrittenPrompt(read_judge_prompt(settings.prompt), words)
+        chat = (
+            VotesBackEnd(transport, name, words, server.votes)
+            if settings.backend == "votes"
+            else ChatBackEnd(transport, name, words, server.top_logprobs)
+        )
+        return ServedJudge(written, chat, settings.max_tokens, verdicts, model)
+    prompt = judge_prompt(settings, load_tokenizer(model), settings.every_spelling)
+    if settings.backend == "llama-cpp":
+        begin = str(prompt.tokenizer.bos_token or "")
+        llama_cpp = LlamaCppBackEnd(transport, name, prompt.labels, server.top_logprobs, begin)
+        return ServedJudge(prompt, llama_cpp, settings.max_tokens, verdicts, model)
+    if settings.backend == "sglang":
+        sglang = SGLangBackEnd(transport, name, prompt.labels, server.batch)
+        return ServedJudge(prompt, sglang, settings.max_tokens, verdicts, model)
+    vllm = VLLMBackEnd(transport, name, prompt.labels, server.batch, server.top_logprobs)
+    return ServedJudge(prompt, vllm, settings.max_tokens, verdicts, model)
+
+
+def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
+    """A judge from settings or a plain mapping of them: `load_judge({"model": "Qwen/Qwen3-8B"}).score([(question,
+    response)])`.
+
+    Raises RecipeError for wrong settings, ModelError when the model cannot be had.
+    """
+    checked = settings if isinstance(settings, JudgeSettings) else parse_section(JudgeSettings, settings, "judge")
+    return JudgeReward(build_yes_no(checked, checked.model), judge_rules(checked, checked.prompt in PROGRAM_PROMPTS))

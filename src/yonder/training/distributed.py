@@ -1,0 +1,370 @@
+"""Several processes with the numbers of one; the only file that knows `torch.distributed`.
+
+Every process draws the same prompts, answers and scores its share of them (whole groups), gets all rollouts and scores
+from the others, computes the same advantages, and makes its share of the forwards and backwards. Each term is divided
+by its own count over the whole batch, so gradients are SUMMED over processes. That is why nothing here wraps the policy
+in `DistributedDataParallel`: it averages, and expects one forward a backward; a sum after the last backward is all that
+is needed. Process 0 alone writes files.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from yonder.errors import ModelError, StorageError, TrainingError
+from yonder.models.padding import token_batches
+from yonder.models.policy import Policy
+from yonder.signals import StopRequest
+
+T = TypeVar("T")
+CPU = torch.device("cpu")
+BUCKET = 1 << 24  # elements of gradients that are summed at once
+WAIT = timedelta(days=30)  # for process 0 while it does what it does alone
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of a run as one of them sees it. Of a world of one every method gives back what it was given."""
+
+    rank: int = 0
+    size: int = 1
+    sharded: bool = False  # weights, gradients and optimizer are divided over the processes (fsdp2)
+    offload: bool = False  # ... and wait in CPU memory
+    device: torch.device = CPU
+    values: Any = None  # process group of plain values
+    orders: Any = None  # process group without time limit, in which process 0 says what is next
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    @property
+    def replicated(self) -> "World":
+        """The same processes where each has the whole of what is trained."""
+        return replace(self, sharded=False) if self.sharded else self
+
+    # --- plain values
+
+    def gather(self, mine: list[T]) -> list[T]:
+        """The lists of all processes, one after the other."""
+        if self.size == 1:
+            return mine
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, mine, group=self.values)
+        return [item for part in found for item in part]
+
+    def agreed(self, value: T) -> T:
+        """The value of process 0."""
+        return self._sent(value, self.values)
+
+    def order(self, value: T) -> T:
+        """As `agreed`, however long process 0 takes."""
+        return self._sent(value, self.orders)
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds in any process."""
+        return any(self.gather([flag]))
+
+    def stopping(self, stop: StopRequest) -> bool:
+        """Whether any process was asked to stop; all of them then are."""
+        if self.any(stop.asked):
+            stop.asked = True  # a signal may come in between, so it is never taken back
+            return True
+        return False
+
+    def add(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Sums over processes, in their order."""
+        sums: dict[str, float] = {}
+        for part in self.gather([dict(numbers)]):
+            for name, value in part.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return sums
+
+    def one_after_first(self, work: Callable[[], None]) -> None:
+        """Process 0 does it and the others wait; where it fails all fail."""
+        if self.size == 1:
+            work()
+            return
+        error: Exception | None = None
+        if self.first:
+            try:
+                work()
+            except (OSError, RuntimeError, StorageError) as raised:
+                error = raised
+        said = self.agreed(None if error is None else str(error))
+        if error is not None:
+            raise error
+        if said is not None:
+            raise StorageError(f"process 0: {said}")
+
+    # --- shares of the work
+
+    def share(self, count: int, rank: int | None = None) -> range:
+        """The part of `count` things in a row that is this process's."""
+        here = self.rank if rank is None else rank
+        return range(count * here // self.size, count * (here + 1) // self.size)
+
+    def micro_batches(self, lengths: Sequence[int], budget: int) -> list[tuple[list[int], bool]]:
+        """This process's rows in batches of at most `budget` tokens, and whether a batch counts.
+
+        Where weights are divided all processes make the same number of forwards; a row that is repeated for that alone
+        does not count.
+        """
+        if self.size == 1:
+            return [(index, True) for index in token_batches(lengths, budget)]
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        shares = [order[rank :: self.size] for rank in range(self.size)]
+        batches = [
+            [[rows[i] for i in found] for found in token_batches([lengths[i] for i in rows], budget)] for rows in shares
+        ]
+        idle = (max(map(len, batches)) - len(batches[self.rank])) * self.sharded
+        return [(index, True) for index in batches[self.rank]] + [(order[:1], False)] * idle
+
+    def merge(self, rows: Iterable[int], tensors: Sequence[Tensor]) -> None:
+        """Fill in, in place, the rows that others computed. `rows`: the first indices that this process did."""
+        if self.size == 1:
+            return
+        mine = list(rows)
+        for tensor in tensors:
+            whole = torch.zeros_like(tensor)
+            whole[mine] = tensor[mine]
+            dist.all_reduce(whole)
+            tensor.copy_(whole)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients of all processes, in float32; the same bits in each. Divided weights did so already."""
+        if self.size == 1 or self.sharded:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        read = torch.tensor([parameter.grad is not None for parameter in trained], device=self.device).int()
+        dist.all_reduce(read)
+        for bucket in _buckets([p for p, count in zip(trained, read.tolist(), strict=True) if count]):
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            flat = torch.cat([grad.flatten().float() for grad in grads])
+            dist.all_reduce(flat)
+            for parameter, grad, total in zip(bucket, grads, flat.split([g.numel() for g in grads]), strict=True):
+                parameter.grad = grad.copy_(total.view_as(grad))
+
+    def _sent(self, value: T, group: Any) -> T:
+        if self.size == 1:
+            return value
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0, group=group)
+        return cast(T, box[0])
+
+
+ALONE = World()
+
+
+@contextmanager
+def begun(strategy: str, offload: bool, timeout_s: float, device: torch.device) -> Generator[World]:
+    """The world that torchrun's environment variables describe; without them this process alone.
+
+    The first three as `recipe.models.ParallelSettings` says; `device`: the policy's. Raises ModelError where a node has
+    fewer GPUs than processes. A connection that is lost is one sentence, since the process that failed has said why.
+    """
+    size = int(os.environ["WORLD_SIZE"]) if "MASTER_ADDR" in os.environ and "RANK" in os.environ else 1
+    sharded = strategy == "fsdp2"
+    if size == 1 and not sharded:
+        yield ALONE
+        return
+    rank, here = (int(os.environ[name]) if size > 1 else 0 for name in ("RANK", "LOCAL_RANK"))
+    cuda = device.type == "cuda"
+    if cuda and (":" in str(device) or here >= torch.cuda.device_count()):
+        raise ModelError(
+            f"process {here} of this node has no GPU of its own (it has {torch.cuda.device_count()}); start one a GPU "
+            "(--nproc-per-node) and leave `policy.device` at auto"
+        )
+    if cuda:
+        torch.cuda.set_device(here)
+        device = torch.device("cuda", here)
+    limit = timedelta(seconds=timeout_s)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **_meeting(rank, size, limit))
+    groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
+    try:
+        yield World(rank, size, sharded, offload, device, *groups)
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
+            raise
+        first = str(error).splitlines()[0][:160]
+        raise TrainingError(
+            f"process {rank} lost the others ({first}); the one that failed says why, and the same command continues"
+        ) from error
+
+
+def _meeting(rank: int, size: int, limit: timedelta) -> dict[str, Any]:
+    """Where the processes find each other. torchrun's agents keep one store over restarts, and what the processes
+    before wrote there must not be read (seen in torch 2.13: the new ones wait for them forever)."""
+    if size == 1:
+        store: Any = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    elif os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        kept = dist.TCPStore(address, port, None, False, limit)  # pyright: ignore[reportPrivateImportUsage]
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt-{attempt}", kept)  # pyright: ignore[reportPrivateImportUsage]
+    else:
+        return {}
+    return {"store": store, "rank": rank, "world_size": size}
+
+
+# --- weights that are divided over the processes
+
+
+def shard(world: World, policy: Policy) -> None:
+    """Divide a policy over the processes (FSDP2): block by block, and what remains. Gradients are summed, in float32.
+
+    Nothing in a world that does not divide. With the recipe's autocast the gathered weights are of that type.
+    """
+    if not world.sharded:
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import (
+        CPUOffloadPolicy,
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
+
+    policy.home = policy.device
+    options: dict[str, Any] = {"mesh": init_device_mesh(world.device.type, (world.size,))}
+    if world.offload:
+        options["offload_policy"] = CPUOffloadPolicy(pin_memory=world.device.type == "cuda")
+    mixed = MixedPrecisionPolicy(param_dtype=policy.autocast, reduce_dtype=torch.float32)
+    for block in _blocks(policy):
+        fully_shard(block, mp_policy=mixed, **options)
+    if policy.value_head is not None:
+        fully_shard(policy.value_head, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32), **options)
+    fully_shard(policy, mp_policy=mixed, **options)
+    for module in _units(policy):
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
+    register_fsdp_forward_method(policy, "logits")
+    ids = torch.ones(1, 2, dtype=torch.long, device=policy.device)
+    with torch.no_grad():  # the first forward of all must begin at the root
+        policy(ids, ids, ids[:, 1], ids[:, 1:].float(), 1.0)
+    for module in _units(policy):
+        module.reshard()
+
+
+@contextmanager
+def whole(policy: nn.Module) -> Generator[None]:
+    """Within it every process has all weights, and forwards need no other process; nothing for a policy that is not
+    divided."""
+    units = _units(policy)
+    inner = [unit for unit in units if unit is not policy]
+    try:
+        for unit in inner:
+            unit.set_reshard_after_forward(False, recurse=False)
+        for unit in units:
+            unit.unshard()
+        yield
+    finally:
+        for unit in inner:
+            unit.set_reshard_after_forward(True, recurse=False)
+        for unit in units:
+            unit.reshard()
+
+
+def gathered(value: Any, world: World) -> Any:
+    """A state with each divided tensor whole, on the CPU, in process 0 (others get an empty one); anything else as it
+    is. Shared tensors stay shared."""
+    if not world.sharded:
+        return value
+    known: dict[int, Tensor] = {}
+
+    def made(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: made(inner) for key, inner in cast(Mapping[Any, Any], part).items()}
+        if isinstance(part, list):
+            return [made(inner) for inner in cast(list[Any], part)]
+        if isinstance(part, Tensor) and id(part) not in known:
+            tensor = _full(part.detach())
+            known[id(part)] = tensor.cpu() if world.first else tensor.new_empty(0)
+        return known[id(part)] if isinstance(part, Tensor) else part
+
+    return made(value)
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Put whole weights into a module, divided or not; returns the names that are missing."""
+    if not any(_is_divided(parameter) for parameter in module.parameters()):
+        return list(module.load_state_dict(dict(tensors), strict=False).missing_keys)
+    own = module.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if name in tensors:
+                tensor.copy_(_like(tensors[name], tensor))
+    return sorted(own.keys() - tensors.keys())
+
+
+def divided_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A whole optimizer state as this optimizer's parameters are divided."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if not any(_is_divided(parameter) for parameter in parameters):
+        return state
+    rows = {
+        i: {name: _like(x, parameters[i]) if isinstance(x, Tensor) and x.dim() else x for name, x in row.items()}
+        for i, row in state["state"].items()
+    }
+    return state | {"state": rows}
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
+    """Clip to the norm over all parameters, wherever they are; returns the norm before."""
+    return float(_full(nn.utils.clip_grad_norm_(list(parameters), limit)))
+
+
+def _blocks(policy: Policy) -> list[nn.Module]:
+    """The transformer blocks of a policy's trunk."""
+    layers = policy.model.config.num_hidden_layers
+    for module in policy.trunk.body.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == layers:
+            return list(module)
+    raise ModelError(f"{type(policy.model).__name__} has no list of {layers} blocks to divide; use `strategy: ddp`")
+
+
+def _units(policy: nn.Module) -> list[Any]:
+    """The modules whose weights are gathered together; none where nothing is divided."""
+    return [module for module in policy.modules() if hasattr(module, "unshard")]
+
+
+def _is_divided(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor, whose import takes long
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return cast(Any, tensor).full_tensor() if _is_divided(tensor) else tensor
+
+
+def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A whole tensor divided as a parameter is."""
+    if not _is_divided(parameter):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    place = cast(Any, parameter)
+    there = tensor.to(place.device_mesh.device_type)
+    part = distribute_tensor(there, place.device_mesh, place.placements, src_data_rank=None)  # each has read the whole
+    return part.to(parameter.device)
+
+
+def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Cut into parts of about `BUCKET` elements, in order."""
+    found: list[list[nn.Parameter]] = []
+    room = 0
+    for parameter in parameters:
+        if parameter.numel() > room:
+            found.append([])
+            room = BUCKET
+        found[-1].append(parameter)
+        room -= parameter.numel()
+    return found

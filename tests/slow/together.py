@@ -1,0 +1,153 @@
+"""One of several processes in `test_distributed.py`: the same recorded rollouts, learned from together.
+
+python -m torch.distributed.run --nproc-per-node N -m tests.slow.together STRATEGY OUTPUT [CHECKPOINTS]
+"""
+
+import sys
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.training.tools import Silent, tiny_policy
+from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
+from yonder.models.policy import Policy
+from yonder.schema import Prompt, Score
+from yonder.training.advantages import Estimator
+from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
+from yonder.training.distributed import CPU, World, begun, gathered, shard
+from yonder.training.learner import Learner
+from yonder.training.plan import Plan
+from yonder.training.records import Recorder
+from yonder.training.rollout import StreamRollouts, StreamScores, Term
+from yonder.training.update import LossSettings
+
+GROUP, STEPS, HALF = 4, 6, 3
+TERMS = [
+    Term("correct", "labeled", 0.5, None),
+    Term("judge", "unlabeled", 0.3, None),
+    Term("reranker", "unlabeled", 0.2, None),
+]
+WIDE = 100_000  # tokens of a micro-batch: all at once
+NARROW = 48  # a few rows at once
+CASES = tuple(product(("ppo", "grpo"), (WIDE, NARROW)))
+
+
+def recorded() -> tuple[StreamRollouts, StreamScores]:
+    """Rollouts of unequal length of one policy, and scores that a formula gives; some are missing."""
+    policy = tiny_policy(seed=3)
+    sampler = PolicySampler(policy, PromptEncoder(policy.tokenizer, 32), max_completion_tokens=9, batch=256)
+    rollouts = {}
+    for number, (name, count) in enumerate({"labeled": 3, "unlabeled": 4}.items()):
+        prompts = [Prompt(id=str(i), question=f"q{i}", text="word " * i + f"Question {i}:") for i in range(count)]
+        found = sampler.sample(prompts, GROUP, 1.0, seed=number)
+        cut = [1 + (7 * i) % 9 for i in range(len(found))]
+        rollouts[name] = [
+            replace(
+                r,
+                completion=replace(
+                    r.completion, token_ids=r.completion.token_ids[:n], logprobs=r.completion.logprobs[:n]
+                ),
+            )
+            for r, n in zip(found, cut, strict=True)
+        ]
+    scores: dict[tuple[str, str], list[Score]] = {}
+    for k, term in enumerate(TERMS):
+        values = [((3 + k) * i % 7) / 6 for i in range(len(rollouts[term.stream]))]
+        scores[term.reward_name, term.stream] = [
+            Score(None if k and i % 5 == k else value, "made") for i, value in enumerate(values)
+        ]
+    return rollouts, scores
+
+
+def learner(algorithm: str, budget: int, world: World, folder: Path) -> Learner:
+    """A policy of two blocks, as the recipe would build it."""
+    ppo = algorithm == "ppo"
+    plan = Plan(
+        name="together", seed=0, steps=STEPS, epochs=1, group_size=GROUP, prompts={}, temperature=1.0, top_p=1.0,
+        top_k=0, lr=1e-3, schedule="constant", warmup_fraction=0.0, weight_decay=0.01, save_every=1, evaluate_every=0,
+        patience=0, max_skipped=3,
+    )  # fmt: skip
+    policy, reference = tiny_policy(3 if ppo else 0, layers=2), tiny_policy(seed=1, layers=2)
+    for model in (policy, reference):
+        shard(world, model)
+    return Learner(
+        plan=plan,
+        policy=policy,
+        reference=reference,
+        value_outputs=[0, 1, 2],
+        estimator=Estimator("value" if ppo else "group", 0.05 if ppo else 0.0, "batch" if ppo else "group"),
+        loss=LossSettings(0.2, 0.0 if ppo else 0.05, 0.5 if ppo else 0.0, 0.2, 1.0, 1.0, budget),
+        recorder=Recorder(folder, silent=not world.first),
+        progress=Silent(),
+        world=world,
+    )
+
+
+def steps(made: Learner, begin: int, end: int) -> list[dict[str, float]]:
+    """Learn from the recorded rollouts again and again; the metrics of each step."""
+    rollouts, scores = recorded()
+    made.rollout_is_old = False
+    found = []
+    for step in range(begin, end):
+        batch = made.prepare(rollouts, scores, TERMS, step + 1)  # no step 0: the recorded rollouts are another policy's
+        found.append(made.learn(batch, rollouts, scores, TERMS, step))
+    return found
+
+
+def weights(policy: Policy, world: World) -> dict[str, torch.Tensor]:
+    """All weights, on process 0."""
+    found = gathered(dict(policy.named_parameters()), world)
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+
+def fresh(world: World, folder: Path) -> dict[str, Any]:
+    """Every case from its beginning, with a checkpoint half-way."""
+    found = {}
+    for algorithm, budget in CASES:
+        made = learner(algorithm, budget, world, folder)
+        metrics = steps(made, 0, HALF)
+        store = CheckpointStore(folder / f"{algorithm}-{budget}", 1, world)
+        store.save(HALF, made.policy, {"learner": made.state()}, None)
+        half = weights(made.policy, world)
+        metrics += steps(made, HALF, STEPS)
+        found[algorithm, budget] = {"metrics": metrics, "half": half, "end": weights(made.policy, world)}
+    return found
+
+
+def continued(world: World, folder: Path, checkpoints: Path) -> dict[str, Any]:
+    """Every case from the checkpoint that others wrote half-way."""
+    found = {}
+    for algorithm, budget in CASES:
+        made = learner(algorithm, budget, world, folder)
+        checkpoint = CheckpointStore(checkpoints / f"{algorithm}-{budget}", 1, world).latest()
+        assert checkpoint is not None
+        load_policy_weights(checkpoint, made.policy)
+        made.load_state(load_state(checkpoint)["learner"])
+        half = weights(made.policy, world)
+        again = made.state()  # what is loaded is what would be written
+        metrics = steps(made, HALF, STEPS)
+        found[algorithm, budget] = {
+            "metrics": metrics,
+            "half": half,
+            "end": weights(made.policy, world),
+            "state": again,
+        }
+    return found
+
+
+def main(strategy: str, output: str, checkpoints: str | None = None) -> None:
+    """Write what process 0 found."""
+    torch.set_num_threads(1)
+    folder = Path(output)
+    with begun(strategy, False, 120.0, CPU) as world:
+        found = fresh(world, folder) if checkpoints is None else continued(world, folder, Path(checkpoints))
+        if world.first:
+            torch.save(found, folder / "found.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
