@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -196,14 +196,6 @@ def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "poli
     policy.model.tie_weights()
     if policy.value_head is not None:
         policy.value_head.load_state_dict(torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
-
-
-def remember(write: Callable[[], object], path: Path) -> None:
-    """Run a write; a full or read-only disk becomes one sentence."""
-    try:
-        write()
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
 
 
 def _hash(path: Path) -> str:
