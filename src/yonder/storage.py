@@ -59,15 +59,26 @@ def write_whole(path: Path, text: str) -> None:
     StorageError when the disk is full or read-only.
     """
     aside = path.with_name(f".{path.name}.unfinished")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(text, encoding="utf-8", newline="\n")
+            to_disk(aside)
+            os.replace(aside, path)
+        except OSError:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Within it a disk that is full or read-only is one sentence."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", newline="\n")
-        to_disk(aside)
-        os.replace(aside, path)
+        yield
     except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+        reason = error.strerror or error
+        raise StorageError(f"{path} cannot be written ({reason}); free disk space or change output_dir") from error
 
 
 def to_disk(path: Path) -> None:

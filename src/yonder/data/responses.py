@@ -9,6 +9,7 @@ from typing import Any, cast
 from yonder.data.programs import split_head
 from yonder.errors import StorageError
 from yonder.schema import Completion, Prompt, Response, Rollout, Score
+from yonder.storage import writing
 
 _ANSWERED = re.compile(r"(returned|answered) .*, label ", re.DOTALL)
 
@@ -97,17 +98,14 @@ def append_responses(path: Path, responses: Sequence[Response]) -> None:
 def append_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows to a JSONL file in one write, in place of a last line that an interruption left half-written."""
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    try:
-        with path.open("r+b" if path.is_file() else "w+b") as file:
-            if size := file.seek(0, 2):
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-            file.seek(0, 2)
-            file.write(data)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+    with writing(path), path.open("r+b" if path.is_file() else "w+b") as file:
+        if size := file.seek(0, 2):
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(0, 2)
+        file.write(data)
 
 
 def read_lines(path: Path, mend: str = "delete the line") -> list[dict[str, Any]]:

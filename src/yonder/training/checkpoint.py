@@ -8,7 +8,7 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -241,14 +241,6 @@ def _load_weights(checkpoint: Path, policy: Trainable, folder: str) -> None:
             f"{checkpoint}/{folder} lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back"
         )
     policy.model.tie_weights()
-
-
-def remember(write: Callable[[], object], path: Path) -> None:
-    """Run a write; a full or read-only disk becomes one sentence."""
-    try:
-        write()
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
 
 
 def _hash(path: Path) -> str:

@@ -9,9 +9,8 @@ from typing import Any
 
 import zstandard
 
-from yonder.errors import StorageError
 from yonder.schema import Rollout, Score, Trip
-from yonder.storage import write_json
+from yonder.storage import write_json, writing
 from yonder.training.rollout import StreamRollouts, StreamScores
 
 
@@ -78,11 +77,8 @@ class Recorder:
     def _write(self, path: Path, data: bytes, mode: str) -> None:
         if self.silent:
             return
-        try:
-            with path.open(mode) as file:
-                file.write(data)
-        except OSError as error:
-            raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+        with writing(path), path.open(mode) as file:
+            file.write(data)
 
 
 def spread(count: int, most: int) -> Sequence[int]:
