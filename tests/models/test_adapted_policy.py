@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -26,7 +27,7 @@ from yonder.models.lora import (
     trainable,
 )
 from yonder.models.policy import Policy, SequenceOutputs
-from yonder.training.checkpoint import save_policy
+from yonder.training.checkpoint import CheckpointStore, save_policy
 from yonder.training.update import build_optimizer
 
 pytestmark = pytest.mark.skipif(not pytest.importorskip("peft"), reason="needs peft")
@@ -122,6 +123,22 @@ def test_an_exported_adapter_is_read_by_peft_and_by_transformers(tmp_path: Path,
     assert not any("lora_" in name for name in folded.state_dict())
     assert all(torch.equal(tensor, merged.state_dict()[name]) for name, tensor in folded.state_dict().items())
     assert torch.allclose(merged(input_ids=BATCH[0]).logits, live, atol=1e-4)
+
+
+def test_the_checkpoint_that_is_asked_for_is_merged(tmp_path: Path) -> None:
+    model = load_causal_lm(fresh("llama"), tokenizer(), "float32", CPU)
+    add_lora(model, Lora(rank=4), seed=0)
+    policy, store = Policy(model, tokenizer()), CheckpointStore(tmp_path / "checkpoints", 2, adapter_alone=True)
+    wanted: list[dict[str, Tensor] | None] = []
+    for step in (2, 4):
+        spread(policy)
+        wanted.append(merged_weights(model))
+        store.save(step, policy, {}, None)
+    found = load_file(store.merge(2, policy) / "model.safetensors")
+    assert wanted[0] is not None
+    assert wanted[1] is not None
+    assert all(torch.equal(tensor, wanted[0][name]) for name, tensor in found.items())
+    assert any(not torch.equal(tensor, wanted[1][name]) for name, tensor in found.items())
 
 
 def test_an_adapter_of_another_shape_is_one_sentence(tmp_path: Path) -> None:
