@@ -21,7 +21,7 @@ LAYERS = [
     ("models",),
     ("judges",),
     ("training",),
-    ("evaluation", "reporting"),
+    ("evaluation", "reporting", "engines"),
     (
         "assemble",
         "plans",

@@ -48,6 +48,12 @@ class TrainingError(YonderError):
     """Training had to stop: non-finite loss, no usable reward, or a tripped guard."""
 
 
+class RolloutError(TrainingError):
+    """The servers of the rollouts give none, or none from the policy's weights; the run is as before this iteration."""
+
+    exit_code = 75  # as `Stopped`
+
+
 class NotFinite(TrainingError):
     """A loss or its gradient is not finite; the step was not made, weights and optimizer are as before."""
 

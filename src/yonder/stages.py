@@ -20,6 +20,7 @@ from yonder.data.responses import (
     read_responses,
     reference_response,
 )
+from yonder.engines.build import rollout_sampler
 from yonder.errors import DataError
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
 from yonder.evaluation.judge_check.admission import MASS_FAIL
@@ -309,11 +310,12 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         recorder=recorder,
         progress=context.progress,
         kl=kl_control(stage),
+        sampler_apart=stage.rollouts.engine != "in-process",
     )
     job = Distiller(
         plan=plan,
         learner=learner,
-        sampler=shop.sampler(policy, task),
+        sampler=rollout_sampler(stage, shop.sampler(policy, task), context.folder),
         streams={name: shop.stream(name) for name in stage.prompts},
         terms=terms,
         probes=probes,

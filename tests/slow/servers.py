@@ -72,6 +72,15 @@ def vllm(model: Path, log: Path) -> Server:
     return Server(command, log, environment)
 
 
+def vllm_policy(model: Path, log: Path) -> Server:
+    """vLLM on the CPU for rollouts, as docs/rollouts.md says."""
+    command = [python_of("vllm"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command += ["--served-model-name", "policy", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
+    command += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    return Server(command, log, environment | {"VLLM_SERVER_DEV_MODE": "1"})
+
+
 def llama_cpp(model: Path, log: Path) -> Server:
     """The server of llama-cpp-python on a GGUF file; `type_k 0`: key-value cache in fp32."""
     gguf = log.parent / "judge.gguf"

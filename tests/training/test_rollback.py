@@ -175,7 +175,7 @@ def test_stops_with_the_good_weights(tmp_path: Path, action: str, verifier: bool
     assert same(weights(made), weights(other))
     other.store = made.store
     assert (
-        sum(score.value or 0 for score in Fooled().score(made.generate(made.step)["s0"])) < 0.8 * 32
+        sum(score.value or 0 for score in Fooled().score(made.draw(made.step)()["s0"])) < 0.8 * 32
     )  # not the hacked one
     again = hacked(tmp_path, 40, action, verifier, most)
     assert again.run()["steps"] == event["step"]  # continued, it stays stopped

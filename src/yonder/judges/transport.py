@@ -1,4 +1,4 @@
-"""Requests to judge servers: limits, retries with backoff until a deadline, several base URLs, a count of tokens.
+"""Requests to servers of models: limits, retries with backoff until a deadline, several base URLs, a count of tokens.
 
 A fault of the server (refused, reset, timeout, 408, 429, 5xx, half an answer) is retried, on another URL if there is
 one. What a retry cannot mend is told once every URL says it: a wrong key, path or model ends the run; a prompt that no
@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Usage:
-    """What a judge has cost so far."""
+    """What a server has cost so far."""
 
     requests: int = 0
     retries: int = 0
@@ -79,7 +79,11 @@ class Usage:
 class Transport:
     """Posts JSON to one of several servers that hold the same model; usable from many threads."""
 
-    def __init__(self, urls: tuple[str, ...], limits: Limits, key: str | None = None) -> None:
+    def __init__(
+        self, urls: tuple[str, ...], limits: Limits, key: str | None = None, name: str = "judge server"
+    ) -> None:
+        """`name`: what messages call the servers."""
+        self.name = name
         self.urls = tuple(url.rstrip("/") for url in urls)
         self.limits = limits
         self.usage = Usage()
@@ -101,11 +105,12 @@ class Transport:
         """Close the connections."""
         self._client.close()
 
-    def post(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
+    def post(self, path: str, body: dict[str, Any] | None, read: Callable[[Any], T], final: Collection[int] = ()) -> T:
         """POST and read the answer; `read` raises ValueError, KeyError, IndexError or TypeError for one it cannot read.
 
-        Raises ModelError where every server says that key, path or model are wrong, Refused where none takes this
-        body, Unanswered after the deadline or after unreadable answers.
+        body None: GET. `final`: statuses from 500 on that a retry cannot mend either. Raises ModelError where every
+        server says that key, path or model are wrong, Refused where none takes this body, Unanswered after the deadline
+        or after unreadable answers.
         """
         patience = self.limits.deadline_s if not self._given_up else min(GIVEN_UP_S, self.limits.deadline_s)
         end = time.monotonic() + patience
@@ -115,7 +120,7 @@ class Transport:
         while (url := self._next(path, refused, unreadable, end)) is not None:
             self._wait_for_turn()
             try:
-                answer = self._once(url, path, body)
+                answer = self._once(url, path, body, final)
                 found = read(answer)
                 self._count(url, answer)
                 return found
@@ -145,10 +150,10 @@ class Transport:
         where = f"{self._where()}{path}"
         raise Unanswered(f"no answer from {where} within the deadline; the last fault: {self._last_fault}")
 
-    def _once(self, url: str, path: str, body: dict[str, Any]) -> Any:
+    def _once(self, url: str, path: str, body: dict[str, Any] | None, final: Collection[int]) -> Any:
         """One try: the parsed answer. Raises _Passing, _Wrong, Refused, or ValueError for what is no JSON."""
         try:
-            response = self._client.post(url + path, json=body)
+            response = self._client.get(url + path) if body is None else self._client.post(url + path, json=body)
         except httpx2.TimeoutException:
             self._rest(url)
             raise _Passing(f"no answer in {self.limits.timeout_s:g} s") from None
@@ -158,13 +163,13 @@ class Transport:
         status = response.status_code
         if status in WRONG_FOR_GOOD:
             mend = "check the key that `server.key_env` names" if status in (401, 403) else "check url and model"
-            raise _Wrong(f"judge server {url}{path} answers {status}: {_said(response)}; {mend}")
-        if status in PASSING or status >= 500:
+            raise _Wrong(f"{self.name} {url}{path} answers {status}: {_said(response)}; {mend}")
+        if status in PASSING or (status >= 500 and status not in final):
             asked_s = _retry_after(response)
             self._rest(url, asked_s)
             raise _Passing(f"status {status}" + (f" (Retry-After: {asked_s:g} s)" if asked_s else ""))
         if status >= 400:
-            raise Refused(f"the judge server refuses this prompt ({status}: {_said(response)})")
+            raise Refused(f"the {self.name} refuses this prompt ({status}: {_said(response)})")
         return response.json()
 
     def _next(self, path: str, refused: Collection[str], unreadable: Counter[str], end: float) -> str | None:
@@ -227,7 +232,7 @@ class Transport:
             self.usage.faults[name] += 1
             first = self.usage.faults[name] == 1
         if first:
-            log.warning("judge server %s: %s; trying again", url, fault)
+            log.warning("%s %s: %s; trying again", self.name, url, fault)
 
     def _count(self, url: str, answer: Any) -> None:
         usage = answer.get("usage") if isinstance(answer, dict) else None

@@ -68,7 +68,7 @@ class PolicySampler:
         self.batch = batch
 
     def refresh(self, step: int) -> None:
-        """Nothing to do."""
+        """Nothing: these are the weights that are trained."""
 
     def sample(
         self,

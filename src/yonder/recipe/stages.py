@@ -9,6 +9,7 @@ from yonder.recipe.attacks import WITHHELD, Negative
 from yonder.recipe.base import Section
 from yonder.recipe.models import LoraSettings, ModelReference, SamplingSettings
 from yonder.recipe.rewards import JudgePromptSettings
+from yonder.recipe.rollouts import RolloutSettings
 
 BASE = "base"  # in evaluate stages: policy.model as it is
 Schedule = Literal["constant", "linear", "cosine"]
@@ -283,6 +284,7 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Write the next iteration's rollouts while this one's are scored and trained on, so that they are `epochs` steps
     old when their turn comes; needs `importance_cap`. Pays with an engine that runs beside the trainer."""
     sampling: SamplingSettings = SamplingSettings()
+    rollouts: RolloutSettings = RolloutSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluate: EvaluationSchedule = EvaluationSchedule()
     monitor: MonitorSettings = MonitorSettings()
@@ -313,6 +315,11 @@ class DistillStage(StageBase, AlgorithmSettings):
             raise ValueError(
                 f"`ppo.head_warmup` ({self.ppo.head_warmup}) leaves none of `steps` ({self.steps}) for the policy; "
                 "lower it"
+            )
+        if self.rollouts.engine == "vllm" and (self.sampling.top_p < 1 or self.sampling.top_k):
+            raise ValueError(
+                "`rollouts.engine: vllm` gives log-probs after `sampling.top_p` and `top_k`, with which the trainer's "
+                "do not agree; leave both out"
             )
         if self.one_step_off and (self.importance_cap is None or self.dynamic.refills):
             what = "needs `importance_cap` (2)" if self.importance_cap is None else "excludes `dynamic.refills`"

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.errors import StorageError
 from yonder.models.lora import ADAPTER_FILE, load_adapter, save_adapter, save_merged
+from yonder.storage import to_disk
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
@@ -48,11 +49,11 @@ def written_whole(target: Path) -> Generator[Path]:
         (aside / MANIFEST).write_text(json.dumps(hashes, indent=1))
         for path in aside.rglob("*"):
             if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+                to_disk(path)
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
+        to_disk(target.parent)
     except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)
         reason = _of_the_system(error)
@@ -131,6 +132,8 @@ class CheckpointStore:
             for name, model in (beside or {}).items():
                 save_policy(aside / name, model)
             _save(state, aside / "trainer.pt")
+        for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         found = self.all()
         here = found.index(target) + 1
         for old in [*found[: max(0, here - self.keep)], *found[here:]]:

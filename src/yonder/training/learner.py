@@ -39,9 +39,10 @@ class Learner:
     recorder: Recorder
     progress: Progress
     kl: KLControl = field(default_factory=KLControl)
+    sampler_apart: bool = False  # another program samples: its log-probs are compared at every step, never reused
     learned: bool = False  # some step had a gradient
     rollout_is_old: bool = False  # the sampler's log-probs serve as the old ones: nothing needs the extra forward
-    rollout_gap_nats: float = 0.0  # measured at the first step
+    rollout_gap_nats: float = 0.0  # measured at the first step, or at every one
     optimizer: torch.optim.Optimizer = field(init=False)
     skips: Skips = field(init=False)
 
@@ -56,7 +57,7 @@ class Learner:
         batch = place_scores(batch, rollouts, scores, terms)
         batch = annotate(batch, self.policy, self.reference, self.loss, self.value_outputs, self.rollout_is_old)
         batch = estimate_advantages(batch, self.kl.estimator(self.estimator))
-        if step == 0:
+        if step == 0 or self.sampler_apart:
             self._compare_with_sampler(batch)
         return batch
 
@@ -115,8 +116,8 @@ class Learner:
         self.rollout_is_old, self.rollout_gap_nats = state["rollout_is_old"], state["rollout_gap_nats"]
 
     def _compare_with_sampler(self, batch: Batch) -> None:
-        """At the first step the sampler's log-probs must agree with the trainer's; where they do to 1e-3 they are
-        used from then on.
+        """The sampler's log-probs must agree with the trainer's; where those of this process do to 1e-3 they are used
+        from then on.
 
         PPO needs the forward for its values all the same, several epochs need exact ratios, and importance weights
         correct the difference.
@@ -129,4 +130,4 @@ class Learner:
                 f"they must agree within {MOST_APART:g}, or be corrected (`importance_cap`)"
             )
         exact = self.plan.one_step_off or self.plan.epochs > 1 or self.policy.value_head is not None or corrected
-        self.rollout_is_old = self.rollout_gap_nats < 1e-3 and not exact
+        self.rollout_is_old = self.rollout_gap_nats < 1e-3 and not exact and not self.sampler_apart

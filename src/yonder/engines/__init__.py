@@ -1,0 +1,1 @@
+"""Rollouts by programs other than this one, which are sent the policy's weights."""

@@ -1,0 +1,251 @@
+"""A `Sampler` over vLLM servers: weights sent before every iteration and checked, prompts dealt out, nothing taken from
+a server that has other weights."""
+
+import logging
+import queue
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from yonder.engines.vllm import Answer, Ask, VLLMServer, gone
+from yonder.engines.weights import Outbox
+from yonder.errors import ModelError, RolloutError
+from yonder.judges.transport import Unanswered
+from yonder.models.encoding import PromptEncoder
+from yonder.models.policy import Policy
+from yonder.schema import Completion, Prompt, Rollout
+
+log = logging.getLogger("yonder")
+TRIES = 4  # rounds of questions of which a server answered some with other weights
+PROBE = (4, 8, 16)  # prompts, tokens of each, tokens of its answer
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a policy is sampled; lengths in tokens."""
+
+    longest_prompt: int
+    longest_completion: int
+    longest: int  # both together
+    temperature: float  # of the comparisons with the policy
+    most_apart: float  # nats a token that a server's log-probs may differ from the policy's
+    concurrency: int = 64  # prompts open at once
+    seeds: bool = False  # sent with every prompt
+
+
+class ServedSampler:
+    """Samples from servers that are given the live policy's weights."""
+
+    beside = True
+
+    def __init__(
+        self, servers: Sequence[VLLMServer], policy: Policy, encoder: PromptEncoder, rules: Rules, folder: Path
+    ) -> None:
+        """`folder`: where weights are left for the servers."""
+        self.servers = servers
+        self.policy = policy
+        self.encoder = encoder
+        self.rules = rules
+        self.outbox = Outbox(folder, policy)
+        self.run = uuid.uuid4().hex[:12]
+        self.sent = 0
+        self.weights: Path | None = None  # the newest version, by its name
+
+    def refresh(self, step: int) -> None:
+        """Send the policy's weights to every server and compare its log-probs with the policy's.
+
+        The first time the servers are checked, and weights with shifted tokens are sent before, so that a server that
+        keeps some of its own is found out. Raises ModelError for a server that cannot do it, RolloutError where none
+        is there.
+        """
+        if self.weights is None:
+            self._begin()
+        self._send(self._write())
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float | None,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> list[Rollout]:
+        """`samples` completions of each prompt, prompt by prompt, all from the weights that `refresh` sent last.
+
+        Raises DataError for a prompt that is too long, RolloutError where no server gives them.
+        """
+        encoded = [self.encoder.encode(prompt) for prompt in prompts]
+        asks = [
+            Ask(
+                ids, samples, self._limit(ids), temperature, top_p, top_k, self.encoder.end_ids, self.encoder.stop,
+                (seed + i) % 2**31 if self.rules.seeds else None,
+            )
+            for i, ids in enumerate(encoded)
+        ]  # fmt: skip
+        answers = self._answers(asks)
+        return [
+            Rollout(prompts[i], encoded[i], self._completion(answer), group=i)
+            for i in range(len(prompts))
+            for answer in answers[i]
+        ]
+
+    # --- weights
+
+    def _begin(self) -> None:
+        vocabulary = self.policy.trunk.head.out_features
+        longest = min(self.rules.longest, self.rules.longest_prompt + self.rules.longest_completion)
+        for server in self.servers:
+            try:
+                server.check(vocabulary, len(self.policy.tokenizer), longest)
+            except Unanswered as error:
+                raise gone([server], error) from error
+        self._send(self._write(rolled=True), shift=1)
+
+    def _write(self, rolled: bool = False) -> Path:
+        self.sent += 1
+        self.weights = self.outbox.write(f"{self.run}-{self.sent:08d}", rolled)
+        return self.weights
+
+    def _send(self, weights: Path, shift: int = 0) -> None:
+        """To all servers at once; one that is gone gets them when it is asked again, unless none is left."""
+
+        def send(server: VLLMServer) -> Unanswered | None:
+            try:
+                self._give(server, weights, shift)
+            except Unanswered as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(len(self.servers)) as pool:
+            errors = [error for error in pool.map(send, self.servers) if error is not None]
+        if errors and (shift or len(errors) == len(self.servers)):
+            raise gone(self.servers, errors[0]) from errors[0]
+
+    def _give(self, server: VLLMServer, weights: Path, shift: int = 0) -> None:
+        """Send and compare; again where it was started anew in between."""
+        for _ in range(TRIES):
+            server.load(weights, weights.name)
+            apart, raw = self._compare(server, shift)
+            if apart <= self.rules.most_apart:
+                return
+            if server.version() == weights.name:
+                raise self._other_numbers(server, apart, raw)
+        raise other_weights()
+
+    def _other_numbers(self, server: VLLMServer, apart: float, raw: float) -> ModelError:
+        """What may be wrong with a server that has the weights and gives other log-probs."""
+        if raw <= self.rules.most_apart:
+            return ModelError(
+                f"{server.url} gives log-probs from before the temperature ({apart:.3f} nats a token from the "
+                f"policy's, {raw:.1e} without it); start it with --logprobs-mode processed_logprobs"
+            )
+        return ModelError(
+            f"{server.url} was sent the weights, and its log-probs differ from the policy's by {apart:.3f} nats a "
+            f"token (at most {self.rules.most_apart:g}); is it the policy's own model, in a type as precise, and does "
+            "it renew all of its weights?"
+        )
+
+    @torch.no_grad()
+    def _compare(self, server: VLLMServer, shift: int) -> tuple[float, float]:
+        """Mean difference of log-probs, nats a token: from the policy's at the temperature, and from those without it.
+
+        shift: the server's token i is the policy's i - shift.
+        """
+        count, width, length = PROBE
+        vocabulary = self.policy.trunk.head.out_features
+        length = min(length, self.rules.longest - width)
+        prompts = [[(i * 1009 + k * 31 + 7) % vocabulary for k in range(width)] for i in range(count)]
+        asks = [Ask(tuple((t + shift) % vocabulary for t in ids), 1, length, self.rules.temperature) for ids in prompts]
+        with ThreadPoolExecutor(count) as pool:
+            answers = [found[0] for found in pool.map(server.complete, asks)]
+        whole = [[*p, *((t - shift) % vocabulary for t in a.ids)] for p, a in zip(prompts, answers, strict=True)]
+        device = self.policy.device
+        tokens, theirs = torch.tensor(whole, device=device), torch.tensor([a.logprobs for a in answers], device=device)
+        starts, ones = torch.full((count,), width, device=device), torch.ones_like(theirs)
+        apart = [
+            float((self.policy(tokens, torch.ones_like(tokens), starts, ones, t).logprobs - theirs).abs().mean())
+            for t in (self.rules.temperature, 1.0)
+        ]
+        return apart[0], apart[1]
+
+    # --- completions
+
+    def _answers(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+        """The answers to every prompt. A server with other weights than the newest (it was started again, or someone
+        else sends it some) is sent them, and asked again."""
+        if self.weights is None:
+            raise RuntimeError("`refresh` comes before `sample`")
+        found: dict[int, list[Answer]] = {}
+        for _ in range(TRIES):
+            given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found})
+            for server in self.servers:
+                if server in given and self._has_the_newest(server, self.weights):
+                    found |= given[server]
+            if len(found) == len(asks):
+                return [found[i] for i in range(len(asks))]
+        raise other_weights()
+
+    def _has_the_newest(self, server: VLLMServer, weights: Path) -> bool:
+        """Whether what it answered came from these weights; if not, it is sent them."""
+        try:
+            if server.version() == weights.name:
+                return True
+            log.warning("%s lost the weights that it was sent, and gets them again", server.url)
+            server.load(weights, weights.name)  # not compared: the policy may have learned since
+        except Unanswered as error:
+            log.warning("%s: %s", server.url, error)
+        return False
+
+    def _deal(self, asks: dict[int, Ask]) -> dict[VLLMServer, dict[int, list[Answer]]]:
+        """Ask all servers that answer; each takes the next prompt when it has room. Raises RolloutError where all are
+        gone before the last."""
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for i in asks:
+            waiting.put(i)
+        given: dict[VLLMServer, dict[int, list[Answer]]] = {server: {} for server in self.servers}
+        lost: dict[VLLMServer, Unanswered] = {}
+
+        def work(server: VLLMServer) -> None:
+            while server not in lost:
+                try:
+                    i = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    given[server][i] = server.complete(asks[i])
+                except Unanswered as error:
+                    lost[server] = error
+                    waiting.put(i)
+
+        while not waiting.empty():
+            left = [server for server in self.servers if server not in lost]
+            if not left:
+                raise gone(self.servers, next(iter(lost.values())))
+            each = min(max(1, self.rules.concurrency // len(left)), len(asks))
+            with ThreadPoolExecutor(each * len(left)) as pool:
+                list(pool.map(work, [server for server in left for _ in range(each)]))
+        return {server: answers for server, answers in given.items() if answers}
+
+    def _limit(self, prompt: tuple[int, ...]) -> int:
+        return max(1, min(self.rules.longest_completion, self.rules.longest - len(prompt)))
+
+    def _completion(self, answer: Answer) -> Completion:
+        """Up to the first token with which it ends by our own rules."""
+        ids = list(answer.ids)
+        stop = self.encoder.stop
+        for end in range(1, len(ids) + 1):
+            if ids[end - 1] in self.encoder.end_ids or (stop and self.encoder.stopped(ids[:end])):
+                return Completion(tuple(ids[:end]), answer.logprobs[:end], self.encoder.decode(ids[:end]), True)
+        return Completion(tuple(ids), answer.logprobs, self.encoder.decode(ids), answer.stopped)
+
+
+def other_weights() -> RolloutError:
+    """What is said where servers lose what they are sent, again and again."""
+    return RolloutError(
+        f"after {TRIES} tries a server still has other weights than it was sent; does another run use it?"
+    )

@@ -1,0 +1,196 @@
+"""Rollouts by a real vLLM on the CPU: renewed weights, the trainer's log-probs, learning, a killed server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.slow import servers
+from yonder.data.responses import read_lines
+from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.vllm import VLLMServer
+from yonder.engines.weights import Outbox
+from yonder.errors import ModelError
+from yonder.judges.transport import Limits, Transport
+from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
+from yonder.models.loading import load_causal_lm, load_tokenizer
+from yonder.models.policy import Policy
+from yonder.pipeline import run
+from yonder.recipe import load_recipe
+from yonder.recipe.models import FreshModel
+from yonder.schema import Prompt, Rollout
+
+pytestmark = pytest.mark.slow
+AGREE = 1e-5  # nats a token, both in float32
+TEMPERATURE = 1.2
+TEXTS = ("Tom had 3 apples and", "Question: 7 * 6 =", "How many?", "def solution():\n    a = 5\n    b = 7\n")
+PROMPTS = [Prompt(id=str(i), question=text, text=text) for i, text in enumerate(TEXTS)]
+DEMO = """
+threads: 1
+policy:
+  model: {family: llama, hidden_size: 128, layers: 2, heads: 4}
+  tokenizer: yonder:tokenizer
+  max_completion_tokens: 24
+task: {format: program, docstring: false, numbers: named}
+data:
+  labeled:
+    source: word-problems
+    options: {count: 300, seed: 1, templates: [buys, finds, wins, gets, loses, sells, gives away, uses]}
+rewards:
+  correct: {kind: verifiable}
+stages:
+  - {name: warmup, kind: warmup, data: labeled, epochs: 8, optimizer: {lr: 2.0e-3}}
+  - name: distill
+    kind: distill
+    policy: stage:warmup
+    algorithm: grpo
+    group_size: 8
+    epochs: 1
+    steps: 40
+    prompts: {labeled: 24}
+    terms: [{reward: correct, data: labeled, weight: 1.0}]
+    kl: {beta: 0.003}
+    sampling: {temperature: 1.2}
+    optimizer: {lr: 6.0e-4, schedule: constant}
+    rollouts: {engine: vllm}
+"""
+
+
+def demo_policy(seed: int) -> Policy:
+    """The demo's student, its weights spread wide: no distribution is flat."""
+    tokenizer = load_tokenizer("yonder:tokenizer")
+    shape = FreshModel(family="llama", hidden_size=128, layers=2, heads=4, seed=seed)
+    policy = Policy(load_causal_lm(shape, tokenizer, "float32", torch.device("cpu")), tokenizer)
+    move(policy, 0.1, seed)
+    return policy
+
+
+def move(policy: Policy, size: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's student with other weights than the tests'."""
+    path, policy = tmp_path_factory.mktemp("policy"), demo_policy(0)
+    policy.model.save_pretrained(path)
+    policy.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def vllm(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    server = servers.vllm_policy(folder, tmp_path_factory.mktemp("vllm") / "log")
+    server.start()
+    yield server
+    server.kill()
+
+
+def served(policy: Policy, url: str, folder: Path, seeds: bool = False) -> ServedSampler:
+    limits = Limits(concurrency=8, timeout_s=200, deadline_s=240)
+    server = VLLMServer(Transport((url,), limits, None, "vLLM server"), "policy")
+    rules = Rules(300, 24, 512, TEMPERATURE, 0.1, seeds=seeds)
+    return ServedSampler([server], policy, PromptEncoder(policy.tokenizer, 300), rules, folder)
+
+
+@torch.no_grad()
+def gap(policy: Policy, rollouts: list[Rollout]) -> float:
+    """Largest difference of a log-prob from the model's own, nats."""
+    largest = 0.0
+    for rollout in rollouts:
+        ids, made = rollout.prompt_ids, rollout.completion
+        logits = policy.model(input_ids=torch.tensor([[*ids, *made.token_ids]])).logits[0, len(ids) - 1 : -1]
+        ours = (logits / TEMPERATURE).log_softmax(-1).gather(1, torch.tensor([made.token_ids]).T)[:, 0]
+        largest = max(largest, float((ours - torch.tensor(made.logprobs)).abs().max()))
+    return largest
+
+
+def test_log_probs_agree_after_every_change_of_the_weights(vllm: servers.Server, tmp_path: Path) -> None:
+    policy = demo_policy(1)
+    sampler = served(policy, vllm.url, tmp_path)
+    for step in range(4):
+        sampler.refresh(0)
+        found = sampler.sample(PROMPTS, 8, TEMPERATURE, 0)
+        assert [rollout.group for rollout in found] == [i for i in range(4) for _ in range(8)]
+        assert len({rollout.completion.token_ids for rollout in found}) == 32
+        assert gap(policy, found) < AGREE
+        move(policy, 0.01, step)  # as much as some optimizer steps
+        assert gap(policy, found) > 100 * AGREE
+
+
+def test_greedy_completions_and_their_ends_are_those_of_this_process(vllm: servers.Server, tmp_path: Path) -> None:
+    policy = demo_policy(2)
+    sampler = served(policy, vllm.url, tmp_path)
+    sampler.refresh(0)
+    theirs = sampler.sample(PROMPTS, 1, None, 0)
+    ends = (theirs[0].completion.token_ids[3], theirs[1].completion.token_ids[1])
+    own = PolicySampler(policy, sampler.encoder, 24, 64)
+    assert [r.completion.token_ids for r in theirs] == [r.completion.token_ids for r in own.sample(PROMPTS, 1, None, 0)]
+    sampler.encoder.end_ids = ends
+    theirs, ours = sampler.sample(PROMPTS, 1, None, 0), own.sample(PROMPTS, 1, None, 0)
+    assert [r.completion.token_ids for r in theirs] == [r.completion.token_ids for r in ours]
+    assert [r.completion.text for r in theirs] == [r.completion.text for r in ours]
+    assert [r.completion.finished for r in theirs] == [r.completion.finished for r in ours]
+    assert theirs[0].completion.token_ids[-1] in ends
+
+
+def test_seeds_repeat_a_batch(vllm: servers.Server, tmp_path: Path) -> None:
+    policy = demo_policy(3)
+    sampler = served(policy, vllm.url, tmp_path, seeds=True)
+    sampler.refresh(0)
+    first, second, other = (sampler.sample(PROMPTS, 8, TEMPERATURE, seed) for seed in (5, 5, 6))
+    assert [r.completion.token_ids for r in first] == [r.completion.token_ids for r in second]
+    assert [r.completion.token_ids for r in first] != [r.completion.token_ids for r in other]
+
+
+def test_a_tied_head_must_be_sent_beside_the_embedding(
+    vllm: servers.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU vLLM packs the head, and renews the packed copy only for a tensor of its own; that is found out."""
+    write = Outbox.write
+
+    def without_head(self: Outbox, version: str, rolled: bool = False) -> Path:
+        folder = write(self, version, rolled)
+        (folder / "tied_head.safetensors").unlink()
+        return folder
+
+    monkeypatch.setattr(Outbox, "write", without_head)
+    with pytest.raises(ModelError, match="does it renew all of its weights"):
+        served(demo_policy(0), vllm.url, tmp_path).refresh(0)
+
+
+def test_the_demo_learns_through_a_server_that_is_killed_in_between(vllm: servers.Server, tmp_path: Path) -> None:
+    tree: dict[str, Any] = yaml.safe_load(DEMO)
+    tree["stages"][1]["rollouts"]["urls"] = [vllm.url]
+    tree["output_dir"] = str(tmp_path / "run")
+    (tmp_path / "demo.yaml").write_text(yaml.safe_dump(tree))
+    metrics = tmp_path / "run/stages/distill/metrics.jsonl"
+
+    def kill_once() -> None:
+        end = time.monotonic() + 300
+        while time.monotonic() < end and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 5):
+            time.sleep(0.05)
+        vllm.kill()
+        vllm.start(wait=False)
+
+    killer = threading.Thread(target=kill_once)
+    killer.start()
+    run(load_recipe(tmp_path / "demo.yaml"))
+    killer.join()
+    rows = read_lines(metrics)
+    assert len(rows) == 40
+    assert max(row["policy/rollout_gap_nats"] for row in rows) < AGREE
+    rewards = [row["terms/correct@labeled/reward_mean"] for row in rows]
+    print("rewards", [round(reward, 3) for reward in rewards])
+    assert sum(rewards[-8:]) / 8 > sum(rewards[:8]) / 8 + 0.1
