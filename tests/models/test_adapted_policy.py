@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, fresh, prompts, tokenizer
+from yonder.engines.weights import Outbox
 from yonder.errors import ModelError, StorageError
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
@@ -242,6 +243,10 @@ def test_packed_weights_stay_and_the_adapter_above_them_learns(tmp_path: Path, b
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
     gap = (merged(*BATCH).logprobs - policy(*BATCH).logprobs).abs().max()
     assert gap < (1e-3 if bits == "4bit" else 0.05)  # 8 bits: the inputs of a layer are rounded too
+    outbox = Outbox(tmp_path / "servers", policy)  # and so do servers get it
+    served = outbox.write("1")
+    assert all(torch.equal(x, load_file(served / "model.safetensors")[n]) for n, x in merged.model.named_parameters())
+    assert "quantization_config" not in (served / "config.json").read_text()
     with pytest.raises(ModelError, match="is an adapter, which is merged before weights are packed"):
         save_policy(tmp_path / "adapter", policy, adapter_alone=True)
         load_causal_lm(str(tmp_path / "adapter"), tokenizer(), "float32", CPU, bits)
