@@ -296,9 +296,7 @@ class Planner:
         again = self.recipe.policy.activation_checkpointing if recompute is None else recompute
         numbers, rank = self.numbers(packed), 0 if lora is None else lora.rank
         yield Part(HERE, "activations", activation_bytes(shape, numbers, tokens, length, rank, again), "update")
-        if not again:
-            layer = kept_by_a_layer(shape, numbers, tokens, length, rank)
-            yield Part(HERE, "backward of a layer", layer, "update")
+        yield Part(HERE, "backward of a layer", kept_by_a_layer(shape, numbers, tokens, length, rank), "update")
 
     def _generation(self, shape: Shape, batch: int, length: int, packed: str) -> Iterator[Part]:
         rows, number = -(-batch // self.machine.devices), self.numbers(packed).weights

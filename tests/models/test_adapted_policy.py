@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, fresh, prompts, tokenizer
+from yonder.engines.weights import Outbox
 from yonder.errors import ModelError, StorageError
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
@@ -26,7 +28,7 @@ from yonder.models.lora import (
     trainable,
 )
 from yonder.models.policy import Policy, SequenceOutputs
-from yonder.training.checkpoint import save_policy
+from yonder.training.checkpoint import CheckpointStore, save_policy
 from yonder.training.update import build_optimizer
 
 pytestmark = pytest.mark.skipif(not pytest.importorskip("peft"), reason="needs peft")
@@ -122,6 +124,22 @@ def test_an_exported_adapter_is_read_by_peft_and_by_transformers(tmp_path: Path,
     assert not any("lora_" in name for name in folded.state_dict())
     assert all(torch.equal(tensor, merged.state_dict()[name]) for name, tensor in folded.state_dict().items())
     assert torch.allclose(merged(input_ids=BATCH[0]).logits, live, atol=1e-4)
+
+
+def test_the_checkpoint_that_is_asked_for_is_merged(tmp_path: Path) -> None:
+    model = load_causal_lm(fresh("llama"), tokenizer(), "float32", CPU)
+    add_lora(model, Lora(rank=4), seed=0)
+    policy, store = Policy(model, tokenizer()), CheckpointStore(tmp_path / "checkpoints", 2, adapter_alone=True)
+    wanted: list[dict[str, Tensor] | None] = []
+    for step in (2, 4):
+        spread(policy)
+        wanted.append(merged_weights(model))
+        store.save(step, policy, {}, None)
+    found = load_file(store.merge(2, policy) / "model.safetensors")
+    assert wanted[0] is not None
+    assert wanted[1] is not None
+    assert all(torch.equal(tensor, wanted[0][name]) for name, tensor in found.items())
+    assert any(not torch.equal(tensor, wanted[1][name]) for name, tensor in found.items())
 
 
 def test_an_adapter_of_another_shape_is_one_sentence(tmp_path: Path) -> None:
@@ -225,6 +243,10 @@ def test_packed_weights_stay_and_the_adapter_above_them_learns(tmp_path: Path, b
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
     gap = (merged(*BATCH).logprobs - policy(*BATCH).logprobs).abs().max()
     assert gap < (1e-3 if bits == "4bit" else 0.05)  # 8 bits: the inputs of a layer are rounded too
+    outbox = Outbox(tmp_path / "servers", policy)  # and so do servers get it
+    served = outbox.write("1")
+    assert all(torch.equal(x, load_file(served / "model.safetensors")[n]) for n, x in merged.model.named_parameters())
+    assert "quantization_config" not in (served / "config.json").read_text()
     with pytest.raises(ModelError, match="is an adapter, which is merged before weights are packed"):
         save_policy(tmp_path / "adapter", policy, adapter_alone=True)
         load_causal_lm(str(tmp_path / "adapter"), tokenizer(), "float32", CPU, bits)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from yonder.errors import StorageError
-from yonder.models.lora import merged_weights
+from yonder.models.lora import merged_weights, plain
 from yonder.models.policy import Policy
 
 ONE_FILE = "1000GB"  # no index beside the file, for the sake of which servers would leave out the head's
@@ -57,7 +57,7 @@ class Outbox:
             ends = [*_names(model, embedding), *_names(model, head)]
             moved = {state[name].data_ptr(): state[name].roll(1, 0) for name in ends}  # tied ones stay tied
             state = state | {name: moved[state[name].data_ptr()] for name in ends}
-        model.save_pretrained(folder, state_dict=dict(state), max_shard_size=ONE_FILE)
+        plain(model).save_pretrained(folder, state_dict=dict(state), max_shard_size=ONE_FILE)
         if head.weight is embedding.weight:
             (name,) = (name for name in _names(model, head) if name.endswith("weight"))
             save_file({name: state[name].detach().cpu().clone().contiguous()}, folder / "tied_head.safetensors")

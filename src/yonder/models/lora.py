@@ -138,13 +138,17 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor] | None:
 
 def save_merged(model: PreTrainedModel, folder: Path) -> None:
     """The plain model in Hugging Face format; packed weights are unpacked, so that it is the model that was trained."""
-    weights = merged_weights(model)
-    if weights is not None and getattr(model, "is_quantized", False):
-        config = deepcopy(model.config)
-        delattr(config, "quantization_config")
-        with torch.device("meta"):
-            model = type(model)(config)
-    model.save_pretrained(folder, state_dict=weights)
+    plain(model).save_pretrained(folder, state_dict=merged_weights(model))
+
+
+def plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The model itself; of one with packed weights and an adapter its unpacked twin, without weights."""
+    if not (getattr(model, "is_quantized", False) and has_adapter(model)):
+        return model
+    config = deepcopy(model.config)
+    delattr(config, "quantization_config")
+    with torch.device("meta"):
+        return type(model)(config)
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
