@@ -13,6 +13,7 @@ import torch
 from tests.training.test_learning import rewards, weights
 from tests.training.test_rollback import hacked, lines
 from tests.training.tools import tiny_distiller
+from yonder.errors import ModelError
 from yonder.models.generation import PolicySampler
 from yonder.schema import Prompt, Rollout
 from yonder.training.ahead import RolloutSource
@@ -22,18 +23,18 @@ from yonder.training.learner import Learner
 
 
 class Beside:
-    """An engine with weights of its own. It notes the step of its weights, and which thread wrote."""
+    """An engine with weights of its own. It notes which thread wrote."""
 
     beside = True
 
     def __init__(self, inner: PolicySampler) -> None:
         self.live = inner.policy.model
         self.inner = deepcopy(inner)
-        self.refreshed: list[int] = []
+        self.renewed = 0
         self.threads: list[str] = []
 
-    def refresh(self, step: int) -> None:
-        self.refreshed.append(step)
+    def renew(self) -> None:
+        self.renewed += 1
         self.inner.policy.model.load_state_dict(self.live.state_dict())
 
     def sample(
@@ -55,7 +56,7 @@ def ahead(folder: Path, algorithm: str = "grpo", steps: int = 12, beside: bool =
     if beside:
         assert isinstance(made.sampler, PolicySampler)
         made.sampler = Beside(made.sampler)
-        made.source = RolloutSource(made.generate, made.sampler, True)
+        made.source = RolloutSource(made.draw, made.streams, made.sampler, True)
     return made
 
 
@@ -65,7 +66,7 @@ def test_all_but_the_first_rollouts_are_an_iteration_old(tmp_path: Path) -> None
     assert [row["rollouts/staleness_steps"] for row in lines(tmp_path, "metrics.jsonl")] == [0, 2, 2, 2, 2, 2]
     engine = made.sampler
     assert isinstance(engine, Beside)
-    assert engine.refreshed == [0, 0, 2, 4, 6, 8]  # nothing is written beyond the last iteration
+    assert engine.renewed == 6  # nothing is written beyond the last iteration
     assert engine.threads[0] == "MainThread" and "MainThread" not in engine.threads[1:]
 
 
@@ -126,10 +127,47 @@ def test_after_a_rollback_nothing_of_the_fooled_policy_is_trained_on(tmp_path: P
     made = hacked(tmp_path, 40)
     made.plan = replace(made.plan, one_step_off=True)
     made.learner.loss = replace(made.learner.loss, importance_cap=2.0)
-    made.source = RolloutSource(made.generate, made.sampler, True)
+    made.source = RolloutSource(made.draw, made.streams, made.sampler, True)
     made.run()
     (event,) = [event for event in lines(tmp_path, "events.jsonl") if event["action"] == "rollback"]
     ages = {row["step"]: row["rollouts/staleness_steps"] for row in lines(tmp_path, "metrics.jsonl")}
     assert ages[event["step"]] == 1
     assert ages[event["step"] + 1] == 0
     assert ages[event["step"] + 2] == 1
+
+
+class Failing(Beside):
+    """Fails at one of its samples, or renewals."""
+
+    def __init__(self, inner: PolicySampler, at: str, number: int) -> None:
+        super().__init__(inner)
+        self.at, self.number = at, number
+
+    def renew(self) -> None:
+        super().renew()
+        if self.at == "renew" and self.renewed == self.number:
+            raise ModelError("gone")
+
+    def sample(self, *arguments: Any) -> list[Rollout]:  # type: ignore[override]
+        if self.at == "sample" and len(self.threads) == self.number - 1:
+            raise ModelError("gone")
+        return super().sample(*arguments)
+
+
+@pytest.mark.parametrize("one_step_off", [False, True])
+@pytest.mark.parametrize("at", ["renew", "sample"])
+def test_an_engine_that_fails_leaves_the_streams_before_what_was_not_learned_from(
+    tmp_path: Path, one_step_off: bool, at: str
+) -> None:
+    made = ahead(tmp_path) if one_step_off else tiny_distiller(tmp_path, "grpo", 12)
+    assert isinstance(made.sampler, PolicySampler)
+    made.sampler = Failing(made.sampler, at, 4)
+    made.source = RolloutSource(made.draw, made.streams, made.sampler, one_step_off)
+    made._resume()
+    with pytest.raises(ModelError, match="gone"):
+        while True:
+            made.iterate()
+    learned = made.step // 2
+    assert learned == (2 if one_step_off and at == "renew" else 3)
+    made.source.undo()
+    assert made.streams["s0"].state() == {"position": 4 * learned}

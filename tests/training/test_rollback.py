@@ -174,7 +174,9 @@ def test_stops_with_the_good_weights(tmp_path: Path, action: str, verifier: bool
     load_policy_weights(made.store.path(result["chosen_step"]), other.learner.policy)
     assert same(weights(made), weights(other))
     other.store = made.store
-    assert sum(score.value or 0 for score in Fooled().score(made.generate(made.step)["s0"])) < 0.8 * 32  # not the hacked one
+    assert (
+        sum(score.value or 0 for score in Fooled().score(made.draw(made.step)()["s0"])) < 0.8 * 32
+    )  # not the hacked one
     again = hacked(tmp_path, 40, action, verifier, most)
     assert again.run()["steps"] == event["step"]  # continued, it stays stopped
 

@@ -67,8 +67,8 @@ class PolicySampler:
         self.max_total_tokens = max_total_tokens
         self.batch = batch
 
-    def refresh(self, step: int) -> None:
-        """Nothing to do."""
+    def renew(self) -> None:
+        """Nothing: these are the weights that are trained."""
 
     def sample(
         self,

@@ -5,101 +5,105 @@ other, and every batch after the first is as many updates old as an iteration ma
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from yonder.errors import RolloutError
-from yonder.protocols import RolloutEngine
+from yonder.protocols import RolloutEngine, Stream
 from yonder.schema import Completion, Prompt, Rollout
 
-Write = Callable[[int], dict[str, list[Rollout]]]  # the step that will train on them -> rollouts of every stream
+Written = dict[str, list[Rollout]]  # of every stream
+Draw = Callable[[int], Callable[[], Written]]  # the step that will train on them -> prompts drawn, yet to be answered
+Position = Mapping[str, Mapping[str, Any]]  # where the streams stand
 
 
-class Written(NamedTuple):
-    """Rollouts, and the step whose weights wrote them."""
+class Begun(NamedTuple):
+    """Rollouts that are being written."""
 
-    rollouts: dict[str, list[Rollout]]
-    step: int
+    rollouts: Future[Written]
+    step: int  # whose weights write them
+    before: Position  # before their prompts were drawn
 
 
 class RolloutSource:
-    """Asks the sampler for each iteration's rollouts. With `ahead` the next ones are begun before these are trained on:
-    beside the trainer where the sampler has weights of its own, else before it goes on. Resumable."""
+    """Asks the engine for each iteration's rollouts. With `ahead` the next ones are begun before these are trained on:
+    beside the trainer where the engine has weights of its own, else before it goes on. Resumable."""
 
-    def __init__(self, write: Write, sampler: RolloutEngine, ahead: bool) -> None:
-        self._write = write
-        self._sampler = sampler
+    def __init__(self, draw: Draw, streams: Mapping[str, Stream], engine: RolloutEngine, ahead: bool) -> None:
+        self._draw = draw
+        self._streams = streams
+        self._engine = engine
         self._ahead = ahead
-        self._next: Future[Written] | None = None
-        self._taken: Written | None = None  # last, and perhaps not trained on yet
+        self._before: Position = {}  # before the prompts of the newest rollouts taken
+        self._next: Begun | None = None
 
-    def take(self, step: int, following: int | None) -> Written:
-        """The rollouts that step `step` trains on. `following`: the step after them, None at the end."""
-        self._taken = None
-        if self._next is None:
-            self._begin(step, step)
-        found = self._finished()
+    def take(self, step: int, following: int | None) -> tuple[Written, int]:
+        """The rollouts that step `step` trains on, and the step whose weights wrote them. `following`: the step after
+        them, None at the end."""
+        begun = self._next
+        self._next, self._before = None, self._position() if begun is None else begun.before
+        begun = begun or self._begin(step, step)
+        rollouts = begun.rollouts.result()
         if self._ahead and following is not None:
-            self._begin(following, step)
-        else:
-            self._next = None
-        self._taken = found
-        return found
-
-    def undo(self) -> None:
-        """What was taken last was not trained on: it is there to be taken again."""
-        if self._taken is not None and self._next is None:
-            self._next = _done(self._taken)
+            self._next = self._begin(following, step)
+        return rollouts, begun.step
 
     def discard(self) -> None:
         """The policy was put back: what it wrote ahead is not trained on."""
         if self._next is not None:
-            with suppress(RolloutError):
-                self._finished()
+            wait([self._next.rollouts])
         self._next = None
 
+    def undo(self) -> None:
+        """Nothing was learned from the rollouts taken last: the streams stand where they were before them."""
+        self.discard()
+        self._stand(self._before)
+
     def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint, once the pending rollouts are written; none where they could not be."""
+        """Plain values for a checkpoint, once the pending rollouts are written; where they could not be, their prompts
+        come again."""
         if self._next is None:
             return {}
         try:
-            found = self._finished()
+            found = self._next.rollouts.result()
         except RolloutError:
+            self._stand(self._next.before)
+            self._next = None
             return {}
-        rows = {name: [asdict(rollout) for rollout in members] for name, members in found.rollouts.items()}
-        return {"step": found.step, "rollouts": rows}
+        rows = {name: [asdict(rollout) for rollout in members] for name, members in found.items()}
+        return {"step": self._next.step, "before": self._next.before, "rollouts": rows}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
         self._next = None
         if state:
             rollouts = {name: [_rollout(row) for row in rows] for name, rows in state["rollouts"].items()}
-            self._next = _done(Written(rollouts, state["step"]))
+            self._next = Begun(_done(lambda: rollouts), state["step"], state["before"])
 
-    def _begin(self, wanted: int, step: int) -> None:
+    def _begin(self, wanted: int, step: int) -> Begun:
         """Write the rollouts for step `wanted` with the weights of `step`."""
-        self._sampler.refresh(step)
-        if self._ahead and self._sampler.beside and wanted != step:
-            pool = ThreadPoolExecutor(1)
-            self._next = pool.submit(lambda: Written(self._write(wanted), step))
-            pool.shutdown(wait=False)
-        else:
-            self._next = _done(Written(self._write(wanted), step))
+        before = self._position()
+        self._engine.renew()
+        write = self._draw(wanted)
+        if not (self._engine.beside and wanted != step):
+            return Begun(_done(write), step, before)
+        pool = ThreadPoolExecutor(1)
+        begun = Begun(pool.submit(write), step, before)
+        pool.shutdown(wait=False)
+        return begun
 
-    def _finished(self) -> Written:
-        assert self._next is not None
-        try:
-            return self._next.result()
-        except RolloutError:
-            self._next = None
-            raise
+    def _stand(self, position: Position) -> None:
+        for name, state in position.items():
+            self._streams[name].load_state(state)
+
+    def _position(self) -> Position:
+        return {name: stream.state() for name, stream in self._streams.items()}
 
 
-def _done(written: Written) -> Future[Written]:
+def _done(write: Callable[[], Written]) -> Future[Written]:
     future = Future[Written]()
-    future.set_result(written)
+    future.set_result(write())
     return future
 
 

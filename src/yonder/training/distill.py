@@ -8,14 +8,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from yonder.errors import DataError, RolloutError, StorageError, TrainingError
 from yonder.protocols import RolloutEngine, Stream
-from yonder.schema import Rollout, Trip
+from yonder.schema import Trip
 from yonder.signals import StopRequest
-from yonder.training.ahead import RolloutSource
+from yonder.training.ahead import RolloutSource, Written
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
 from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.learner import Learner
@@ -61,7 +60,7 @@ class Distiller:
 
     def __post_init__(self) -> None:
         self.selection = Selection(self.plan.patience)
-        self.source = RolloutSource(self.generate, self.sampler, self.plan.one_step_off)
+        self.source = RolloutSource(self.draw, self.streams, self.sampler, self.plan.one_step_off)
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
@@ -113,8 +112,8 @@ class Distiller:
         following = self.step + self.plan.epochs
         rollouts, written = self.source.take(self.step, following if following < self.plan.steps else None)
         clock.mark("generate")
-        draw, scores = partial(self.generate, self.step), self.score(rollouts)
-        gathered = gather(rollouts, scores, self.terms, self.plan.refill, draw, self.score)
+        scores = self.score(rollouts)
+        gathered = gather(rollouts, scores, self.terms, self.plan.refill, self.draw_again, self.score)
         rollouts, scores = gathered.rollouts, gathered.scores
         if self.refit is not None:
             self.refit.gather(rollouts, scores)
@@ -209,30 +208,26 @@ class Distiller:
         self.safety.returned(self.step)
         self.progress.say(f"{self.plan.name}: back to the weights of step {good}")
 
-    def generate(
-        self, step: int, prompts: Mapping[str, int] | None = None, refill: int = 0
-    ) -> dict[str, list[Rollout]]:
-        """Completions for the next prompts, of every stream as many as the plan says; seeds are functions of the step
-        that trains on them, so a resumed run draws the same."""
-        counts = self.plan.prompts if prompts is None else prompts
-        before = {name: stream.state() for name, stream in self.streams.items()}
-        found: dict[str, list[Rollout]] = {}
-        try:
-            for name in (name for name in self.streams if name in counts):
-                seed = derived_seed(self.plan.seed, self.plan.name, step, name, *([refill] if refill else []))
+    def draw(self, step: int, counts: Mapping[str, int] | None = None, refill: int = 0) -> Callable[[], Written]:
+        """The next prompts of every stream, as many as the plan says, and what answers them; seeds are functions of the
+        step that trains on them, so a resumed run draws the same."""
+        plan, counts = self.plan, self.plan.prompts if counts is None else counts
+        drawn = {name: stream.next(counts[name]) for name, stream in self.streams.items() if name in counts}
+
+        def write() -> Written:
+            found: Written = {}
+            for name, prompts in drawn.items():
+                seed = derived_seed(plan.seed, plan.name, step, name, *([refill] if refill else []))
                 found[name] = self.sampler.sample(
-                    self.streams[name].next(counts[name]),
-                    self.plan.group_size,
-                    self.plan.temperature,
-                    seed,
-                    self.plan.top_p,
-                    self.plan.top_k,
+                    prompts, plan.group_size, plan.temperature, seed, plan.top_p, plan.top_k
                 )
-        except RolloutError:  # these prompts come again
-            for name, stream in self.streams.items():
-                stream.load_state(before[name])
-            raise
-        return found
+            return found
+
+        return write
+
+    def draw_again(self, counts: Mapping[str, int], refill: int) -> Written:
+        """More rollouts for this step."""
+        return self.draw(self.step, counts, refill)()
 
     def score(self, rollouts: StreamRollouts) -> StreamScores:
         """Every score that a term or a probe wants of these rollouts."""
