@@ -193,4 +193,4 @@ def test_the_demo_learns_through_a_server_that_is_killed_in_between(vllm: server
     assert max(row["policy/rollout_gap_nats"] for row in rows) < AGREE
     rewards = [row["terms/correct@labeled/reward_mean"] for row in rows]
     print("rewards", [round(reward, 3) for reward in rewards])
-    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.08
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
