@@ -37,7 +37,7 @@ def main(folder: str, url: str, count: int = 24, samples: int = 8, longest: int 
     with tempfile.TemporaryDirectory() as place:
         server = VLLMServer(Transport((url,), Limits(64, None, 600, 600), None, "vLLM server"), "policy")
         served = ServedSampler([server], policy, encoder, Rules(300, longest, 512, 1.0, 0.1), Path(place))
-        served.renew()
+        served.refresh(0)
         own = PolicySampler(policy, encoder, longest, 256)
         seconds: dict[str, list[float]] = {"this process": [], "vLLM": [], "weights to vLLM": []}
         for turn in range(TURNS):
@@ -47,7 +47,7 @@ def main(folder: str, url: str, count: int = 24, samples: int = 8, longest: int 
                 seconds[name].append(time.perf_counter() - begin)
                 assert sum(len(rollout.completion.token_ids) for rollout in made) == count * samples * longest
             begin = time.perf_counter()
-            served.renew()
+            served.refresh(0)
             seconds["weights to vLLM"].append(time.perf_counter() - begin)
     tokens = count * samples * longest
     size = sum(parameter.numel() for parameter in policy.model.parameters()) / 1e6

@@ -29,9 +29,9 @@ class Heard(Silent):
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def say(self, text: str) -> None:
+    def say(self, message: str) -> None:
         """Remember one line."""
-        self.said.append(text)
+        self.said.append(message)
 
 
 def write(folder: Path, stages: list[dict[str, Any]], **sections: Any) -> Path:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.slow.kills import outcome
+from tests.judges.faulty import serving
+from tests.slow.kills import outcome, unpacked
 from tests.test_errors import tree
 from tests.test_pipeline import Heard, write
 from yonder.data.responses import append_lines, read_lines, read_responses
@@ -20,6 +21,7 @@ from yonder.recipe import load_recipe
 from yonder.schema import Response
 from yonder.signals import StopRequest
 from yonder.storage import read_json
+from yonder.training.progress import Silent
 
 BENCHMARKS = {"train": {"data": "train"}}
 
@@ -224,6 +226,22 @@ def test_a_stage_whose_only_checkpoint_is_damaged_begins_again_and_ends_the_same
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
 
 
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, every = str(every_stage(tmp_path)), "rl.save_every=2"
+    run(load_recipe(path, [f"output_dir={tmp_path}/whole", every]))
+    broken, progress = load_recipe(path, [f"output_dir={tmp_path}/broken", every]), Stopping("rl", 4)
+    with pytest.raises(Stopped):
+        run(broken, progress=progress, stop=progress.stop)
+    damage(tmp_path / "broken/stages/rl/checkpoints/step-00000004/trainer.pt")
+    heard = Heard()
+    run(broken, progress=heard)
+    assert "step-00000004 is damaged; using the one before it" in caplog.text
+    assert "rl: resumed at step 2" in heard.said
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
+
+
 def test_a_damaged_checkpoint_of_a_finished_stage_is_not_read(tmp_path: Path) -> None:
     path = write(tmp_path, tree(tmp_path)["stages"])
     run(load_recipe(str(path)), ["warmup"])
@@ -249,6 +267,48 @@ def test_a_damaged_line_of_collected_rows_is_one_sentence(
     path.write_text(path.read_text().replace("{", "", 1))
     with pytest.raises(StorageError, match=rf"rows.jsonl, line 1: {words} .*; delete the line"):
         read(path)
+
+
+# ----- what was generated and judged, and not yet in a checkpoint
+
+
+class Crashing(Silent):
+    """Ends the process, as it were, when a loop of this title has done so much."""
+
+    def __init__(self, title: str, done: int) -> None:
+        self.title, self.done, self.here = title, done, ""
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        self.here = title
+
+    def advance(self, done: int, facts: dict[str, str]) -> None:
+        if self.here == self.title and done >= self.done:
+            raise SystemExit("crash")
+
+
+def test_rollouts_since_the_checkpoint_are_written_again_word_for_word_and_not_judged_again(tmp_path: Path) -> None:
+    """The server has changed its mind meanwhile: what it said first stands, as it does in an unbroken run."""
+    with serving() as server:
+        served = {"urls": [server.url]}
+        judge = {"kind": "judge", "model": "yonder:judge", "backend": "sglang", "server": served, "guards": [],
+                 "mass_floor": 0.0, "allow_unmeasured": True}  # fmt: skip
+        rl = tree(tmp_path)["stages"][1] | {"policy": None, "steps": 6, "save_every": 2}
+        rl["terms"] = [{"reward": name, "data": "train", "weight": 0.5} for name in ("correct", "judge")]
+        rewards = {"correct": {"kind": "verifiable"}, "judge": judge}
+        recipe = load_recipe(str(write(tmp_path, [rl], rewards=rewards)))
+        with pytest.raises(SystemExit, match="crash"):
+            run(recipe, progress=Crashing("rl", 4))
+        log = tmp_path / "run/stages/rl/rollouts-00000002.jsonl.zst"
+        before, asked = unpacked(log), len(server.asked)
+        assert {json.loads(line)["step"] for line in before} == {4}
+        assert all(json.loads(line)["scores"]["judge"]["details"]["probability"] for line in before)
+        server.opposite = True
+        with pytest.raises(SystemExit, match="crash"):
+            run(recipe, progress=Crashing("rl", 4))
+        assert unpacked(log) == before
+        assert len(server.asked) == asked + 1  # the probe of the server, at its beginning
+        run(recipe)
+        assert len(server.asked) > asked + 2
 
 
 # ----- the clock

@@ -33,7 +33,7 @@ from yonder.models.loading import (
     pick_devices,
     positions,
 )
-from yonder.models.lora import Lora, add_lora
+from yonder.models.lora import AdapterOff, Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.models.teacher import Teacher
 from yonder.protocols import Reward, Stream
@@ -52,7 +52,7 @@ from yonder.recipe.rewards import (
     TeacherSettings,
     VerifiableSettings,
 )
-from yonder.recipe.stages import FitJudgeStage, TermSettings
+from yonder.recipe.stages import DistillStage, FitJudgeStage, TermSettings
 from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.ensemble import EnsembleReward
@@ -110,16 +110,31 @@ class Workshop:
             self._whole.add(name)
         return self.checkpoints[name]
 
-    def policy(self, reference: ModelReference | None, value_outputs: int = 0) -> Policy:
-        """A policy with its tokenizer, on its device."""
+    def policy(self, reference: ModelReference | None, value_outputs: int = 0, train: bool = False) -> Policy:
+        """A policy with its tokenizer, on its device. `train`: with the recipe's adapter, packing and checkpointing."""
         settings = self.recipe.policy
         origin = self.resolve(settings.model if reference is None else reference)
         named = settings.tokenizer if isinstance(origin, FreshModel) or reference is None else None
         tokenizer = load_tokenizer(origin, named)
-        model = load_causal_lm(origin, tokenizer, settings.dtype, pick_device(settings.device))
+        packing = settings.quantize if train else "none"
+        model = load_causal_lm(origin, tokenizer, settings.dtype, pick_device(settings.device), packing)
+        if train and settings.lora is not None:
+            add_lora(model, Lora(**settings.lora.model_dump(exclude={"save"})), self.recipe.seed)
         policy = Policy(model, tokenizer, value_outputs)
         policy.autocast = self.autocast
+        if train and settings.activation_checkpointing:
+            policy.trunk.recompute()
         return policy
+
+    def reference(self, stage: DistillStage, policy: Policy) -> Policy | AdapterOff | None:
+        """What the KL is measured from; None without one. It is the policy itself with its adapter off where both start
+        from the same weights."""
+        if not stage.kl.beta:
+            return None
+        start, origin = (self.recipe.policy.model if m is None else m for m in (stage.policy, stage.reference))
+        if self.recipe.policy.lora is not None and (stage.reference is None or origin == start):
+            return AdapterOff(policy, policy.model)
+        return self.policy(stage.policy if stage.reference is None else stage.reference)
 
     @property
     def autocast(self) -> torch.dtype | None:

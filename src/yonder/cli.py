@@ -166,6 +166,36 @@ def judge_benchmark(  # noqa: PLR0913 - one argument an option
 
 
 @app.command()
+def plan(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Of one device, as 80GB or 24GiB; default: this machine's GPU, or its RAM.")
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices over which weights, gradients and optimizer are sharded.")
+    ] = 1,
+    offload: Annotated[bool, typer.Option("--offload", help="Keep these in host memory.")] = False,
+    tflops: Annotated[float | None, typer.Option(help="What a device reaches; default: measured here.")] = None,
+    gbps: Annotated[float | None, typer.Option(help="Memory bandwidth of a device, GB/s, beside --tflops.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what each stage needs in memory and time, whether it fits, and what to change; no weight is loaded."""
+    from yonder.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+
+    from yonder.plan_report import plan_recipe
+    from yonder.terminal import print_plan
+
+    found = plan_recipe(loaded, memory, devices, offload, tflops, gbps)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    print_plan(found)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine can run, what is missing, and how to get it."""
     from yonder.doctor import findings

@@ -7,7 +7,7 @@ from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.errors import DataError, ModelError, SandboxError
 from yonder.judges.prompt import read_judge_prompt
-from yonder.models.loading import load_tokenizer, pick_device, pick_devices
+from yonder.models.loading import load_tokenizer, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
 from yonder.recipe.recipe import data_of, rewards_of
@@ -29,6 +29,9 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     for stage in stages:
         if getattr(getattr(stage, "refit", stage), "lora", None) is not None:
             require_peft()
+        if recipe.policy.lora is not None and isinstance(stage, WarmupStage | DistillStage):
+            require_peft()
+            require_packing(recipe.policy.quantize)
         if isinstance(stage, DistillStage):
             for term in stage.terms:
                 if ":" in term.reward:

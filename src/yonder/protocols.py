@@ -40,8 +40,9 @@ class RolloutEngine(Sampler, Protocol):
 
     beside: bool  # it has weights of its own, and may work at the same time as the trainer
 
-    def renew(self) -> None:
-        """Take the policy's weights as they are now, where it has its own. RolloutError where that cannot be done."""
+    def refresh(self, step: int) -> None:
+        """Take the policy's weights as they are after `step` updates, where it has its own. RolloutError where that
+        cannot be done now."""
         ...
 
 

@@ -21,12 +21,13 @@ from yonder.data.responses import (
     reference_response,
 )
 from yonder.engines.build import rollout_sampler
-from yonder.errors import DataError, StorageError
+from yonder.errors import DataError
 from yonder.evaluation.benchmarks import accuracy_text, evaluate
 from yonder.evaluation.judge_check.admission import MASS_FAIL
 from yonder.evaluation.judge_check.check import CheckPlan
 from yonder.evaluation.judge_check.measuring import measure_judge
 from yonder.evaluation.judge_check.sentences import check_sentences
+from yonder.handing_on import checkpoint_of, handed_on
 from yonder.models.policy import Policy
 from yonder.plans import (
     completions_per_step,
@@ -102,13 +103,13 @@ def run_stage(stage: StageSettings, context: StageContext) -> Result:
 def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     """SFT on reference solutions."""
     shop = context.shop
-    policy = shop.policy(stage.policy)
+    policy = shop.policy(stage.policy, train=True)
     task = shop.task(stage.data)
     everything = shop.data(stage.data)
     prompts = with_solutions(everything, stage.data)
     encoder = shop.encoder(policy, task, sft=True)
     seed = derived_seed(context.recipe.seed, stage.name)
-    store = CheckpointStore(context.folder / "checkpoints", keep=2)
+    store = CheckpointStore(context.folder / "checkpoints", 2, context.recipe.policy.lora is not None)
     measure = development_accuracy(stage.evaluate, policy, context)
     job = Supervised(
         plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
@@ -123,7 +124,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     )
     result = job.run()
     return result | {
-        "checkpoint": checkpoint_of(store, result),
+        "checkpoint": handed_on(context.recipe, stage.name, store, result, policy),
         "examples": len(prompts),
         "without_solution": len(everything) - len(prompts),
     }
@@ -281,7 +282,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
     ppo = stage.algorithm == "ppo"
     outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
-    policy = shop.policy(stage.policy, outputs)
+    policy = shop.policy(stage.policy, outputs, train=True)
     terms = [shop.term(term, policy) for term in stage.terms]
     verified = [
         t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"
@@ -297,12 +298,12 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     runs = run_states(scored, programs, stage.monitor.run_unlabeled)
     announce(context)
     refit = build_refit(stage, shop, policy, labeled, context.folders)
-    store = CheckpointStore(context.folder / "checkpoints", stage.keep)
+    store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None)
     plan, recorder = distill_plan(stage, recipe), Recorder(context.folder, stage.log_rollouts)
     learner = Learner(
         plan=plan,
         policy=policy,
-        reference=shop.policy(stage.policy if stage.reference is None else stage.reference) if stage.kl.beta else None,
+        reference=shop.reference(stage, policy),
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage, recipe),
         loss=loss_settings(stage, recipe),
@@ -331,7 +332,8 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     result = job.run()
     if refit is not None:
         result["judge"] = checkpoint_of(store, result, refit.folder)
-    return result | {"checkpoint": checkpoint_of(store, result), "completions_per_step": completions_per_step(stage)}
+    result["checkpoint"] = handed_on(recipe, stage.name, store, result, policy)
+    return result | {"completions_per_step": completions_per_step(stage)}
 
 
 def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
@@ -387,11 +389,3 @@ def development_accuracy(
     prompts = shop.data(settings.data)[: settings.limit]
     sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
     return lambda: evaluate(prompts, sampler, verifier).accuracy.value
-
-
-def checkpoint_of(store: CheckpointStore, result: Result, model: str = "policy") -> str:
-    """The chosen checkpoint's model, relative to the stage's folder."""
-    path = store.path(int(result["chosen_step"]))
-    if not path.is_dir():
-        raise StorageError(f"the chosen checkpoint {path} is gone; delete the stage's folder and run it again")
-    return str((path / model).relative_to(store.folder.parent))

@@ -62,8 +62,21 @@ def write_whole(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(text, encoding="utf-8", newline="\n")
+        to_disk(aside)
         os.replace(aside, path)
     except OSError as error:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written ({error}); free disk space or change output_dir") from error
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file is on the disk, or the names in a folder (where the system can say so), so that a power cut
+    later leaves it whole."""
+    if os.name != "posix" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -115,6 +115,36 @@ def print_results(summary: Mapping[str, Any]) -> None:
     console.print(f"page: {escape(str(Path(summary['run_dir']) / 'report.html'))}", highlight=False, soft_wrap=True)
 
 
+def print_plan(found: Mapping[str, Any]) -> None:
+    """What each stage needs and whether it fits, to standard output."""
+    console = Console()
+    machine = found["machine"]
+    where = f"{machine['devices']} x {machine['memory'] / 1e9:.1f} GB"
+    console.print(
+        f"planned for {where}{', offloaded' if machine['offload'] else ''}; {machine['speed']}", highlight=False
+    )
+    for stage in found["stages"]:
+        table = Table(title=f"{escape(stage['stage'])} ({stage['kind']})", title_justify="left")
+        for name, justify in (("device", "left"), ("what", "left"), ("when", "left"), ("GB", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for part in stage["parts"]:
+            table.add_row(part["device"], escape(part["what"]), part["when"] or "always", f"{part['bytes'] / 1e9:.2f}")
+        for device, peak in stage["peak_bytes"].items():
+            table.add_row(device, "[bold]peak", "", f"[bold]{peak / 1e9:.2f}")
+        console.print(table)
+        verdict = "fits" if stage["fits"] else f"does NOT fit; change: {'; '.join(stage['advice'])}"
+        took = "" if stage["seconds"] is None else f"; about {_duration(stage['seconds'])} ({stage['pace']})"
+        console.print(f"{stage['stage']}: {escape(verdict)}{took}\n", highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that suits it."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
 def print_benchmark(summary: Mapping[str, Any]) -> None:
     """The figures of a judge benchmark, and what is missing from them, to standard output."""
     console = Console()

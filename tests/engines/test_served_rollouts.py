@@ -25,6 +25,7 @@ from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stages import DistillStage
 from yonder.schema import Prompt, Rollout
 from yonder.training.ahead import RolloutSource
+from yonder.training.checkpoint import load_state
 from yonder.training.distill import Distiller
 
 PROMPTS = [Prompt(id=str(i), question=text, text=text) for i, text in enumerate(("How many?", "Two and two is"))]
@@ -77,7 +78,7 @@ def test_rollouts_come_from_the_policys_weights_after_every_change(
 ) -> None:
     served = sampler(policy, tmp_path, server)
     for _ in range(3):
-        served.renew()
+        served.refresh(0)
         found = served.sample(PROMPTS, 3, TEMPERATURE, 0)
         assert [rollout.group for rollout in found] == [0, 0, 0, 1, 1, 1]
         assert [rollout.prompt for rollout in found] == [PROMPTS[0]] * 3 + [PROMPTS[1]] * 3
@@ -91,7 +92,7 @@ def test_a_completion_holds_its_end_token_and_says_whether_it_was_cut(
     policy: Policy, server: LikeVLLM, tmp_path: Path
 ) -> None:
     served = sampler(policy, tmp_path, server)
-    served.renew()
+    served.refresh(0)
     (one,) = served.sample(PROMPTS[:1], 1, None, 0)
     assert len(one.completion.token_ids) == 6
     assert not one.completion.finished
@@ -104,7 +105,7 @@ def test_a_completion_holds_its_end_token_and_says_whether_it_was_cut(
 
 def test_nothing_is_left_to_the_servers_defaults(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     served = sampler(policy, tmp_path, server)
-    served.renew()
+    served.refresh(0)
     (rollout, _) = served.sample(PROMPTS[:1], 2, 0.7, 5, top_p=0.9, top_k=11)
     path, body = server.asked[-1]
     assert path == "/v1/completions"
@@ -123,14 +124,14 @@ def test_nothing_is_left_to_the_servers_defaults(policy: Policy, server: LikeVLL
 
 def test_seeds_are_sent_where_the_recipe_wants_them(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     served = sampler(policy, tmp_path, server, seeds=True)
-    served.renew()
+    served.refresh(0)
     served.sample(PROMPTS, 1, 1.0, 2**40 + 5)
     assert sorted(body["seed"] for _, body in server.asked if "seed" in body) == [5, 6]
 
 
 def test_a_long_prompt_leaves_less_to_write(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     served = sampler(policy, tmp_path, server, longest=12)
-    served.renew()
+    served.refresh(0)
     for rollout in served.sample(PROMPTS, 1, 1.0, 0):
         assert len(rollout.completion.token_ids) <= 12 - len(rollout.prompt_ids)
 
@@ -139,7 +140,7 @@ def test_a_server_that_is_started_again_gets_the_weights_before_any_of_its_rollo
     policy: Policy, server: LikeVLLM, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = sampler(policy, tmp_path, server)
-    served.renew()
+    served.refresh(0)
     server.restart_at = {len(server.versions) + 1}
     found = served.sample(PROMPTS * 3, 2, TEMPERATURE, 0)
     assert "default" in server.versions
@@ -151,7 +152,7 @@ def test_a_server_that_is_started_again_gets_the_weights_before_any_of_its_rollo
 
 def test_servers_that_another_run_uses_are_given_up(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     served = sampler(policy, tmp_path, server)
-    served.renew()
+    served.refresh(0)
     server.restart_at = set(range(100))
     with pytest.raises(RolloutError, match="does another run use it"):
         served.sample(PROMPTS, 1, 1.0, 0)
@@ -160,12 +161,12 @@ def test_servers_that_another_run_uses_are_given_up(policy: Policy, server: Like
 def test_one_of_two_servers_may_go_and_come_back(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     with serving(policy) as other:
         served = sampler(policy, tmp_path, server, other)
-        served.renew()
+        served.refresh(0)
         assert gap(policy, served.sample(PROMPTS * 8, 1, TEMPERATURE, 0)) < 1e-5
         asked = len(other.asked)
         other.down = True
         move(policy)
-        served.renew()
+        served.refresh(0)
         found = served.sample(PROMPTS * 4, 1, TEMPERATURE, 0)
         assert [rollout.prompt for rollout in found] == PROMPTS * 4
         assert gap(policy, found) < 1e-5
@@ -178,7 +179,7 @@ def test_one_of_two_servers_may_go_and_come_back(policy: Policy, server: LikeVLL
         with pytest.raises(RolloutError, match="no rollouts from any of 2 servers"):
             served.sample(PROMPTS, 1, 1.0, 0)
         with pytest.raises(RolloutError, match="no rollouts from any of 2 servers"):
-            served.renew()
+            served.refresh(0)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_a_server_that_cannot_do_it_is_found_out_at_the_start(
     for name, value in fault.items():
         setattr(server, name, value)
     with pytest.raises(ModelError, match=sentence):
-        sampler(policy, tmp_path, server).renew()
+        sampler(policy, tmp_path, server).refresh(0)
 
 
 def test_a_kept_head_is_found_out_where_it_is_the_policys_own(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_a_kept_head_is_found_out_where_it_is_the_policys_own(policy: Policy, se
     server.model.load_state_dict(state)
     server.keeps_head = True
     with pytest.raises(ModelError, match="does it renew all of its weights"):
-        sampler(policy, tmp_path, server).renew()
+        sampler(policy, tmp_path, server).refresh(0)
 
 
 @pytest.mark.parametrize(("rows", "said"), [(-8, "fewer"), (8, "more")])
@@ -217,7 +218,7 @@ def test_another_vocabulary_is_found_out_before_any_weights_are_sent(
 ) -> None:
     server.model.resize_token_embeddings(server.model.config.vocab_size + rows)
     with pytest.raises(ModelError, match=f"with {said} than the policy's 4096 tokens"):
-        sampler(policy, tmp_path, server).renew()
+        sampler(policy, tmp_path, server).refresh(0)
     assert not any(path == "/collective_rpc" for path, _ in server.asked)
 
 
@@ -225,13 +226,13 @@ def test_another_name_is_named(policy: Policy, server: LikeVLLM, tmp_path: Path)
     served = sampler(policy, tmp_path, server)
     served.servers[0].model = "student"
     with pytest.raises(ModelError, match=r"serves \['policy'\] and not `student`"):
-        served.renew()
+        served.refresh(0)
 
 
 def test_weights_that_cannot_be_written_are_one_sentence(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"change rollouts\.folder"):
-        sampler(policy, tmp_path / "file" / "weights", server).renew()
+        sampler(policy, tmp_path / "file" / "weights", server).refresh(0)
 
 
 def through(server: LikeVLLM, folder: Path, ahead: bool) -> Distiller:
@@ -271,6 +272,27 @@ def test_a_run_whose_server_is_gone_is_saved_and_goes_on(ahead: bool, tmp_path: 
         assert ahead or second.learner.rollout_gap_nats < 1e-5
 
 
+def test_weights_that_cannot_be_sent_leave_what_was_written_ahead(tmp_path: Path) -> None:
+    with serving(tiny_policy()) as server:
+        first = through(server, tmp_path, ahead=True)
+        refresh = first.sampler.refresh
+
+        def gone(step: int) -> None:
+            server.down = step == 3
+            refresh(step)
+
+        first.sampler.refresh = gone  # type: ignore[method-assign]
+        with pytest.raises(RolloutError, match="saved at step 3, the same command continues"):
+            first.run()
+        assert first.streams["s0"].state()["position"] == 4 * 4
+        server.down = False
+        versions = len(server.versions)
+        second = through(server, tmp_path, ahead=True)
+        second.source.load_state(load_state(second.store.path(3))["pending"])
+        assert second.source.take(3, None)[1] == 2  # of the weights then; without a word from the server
+        assert len(server.versions) == versions
+
+
 def test_every_stage_has_a_folder_of_its_own_for_weights(tmp_path: Path) -> None:
     shared = RolloutSettings(engine="vllm", urls=("http://a",), folder=tmp_path / "shared")
     places = {weights_folder(shared, tmp_path / name) for name in ("one", "two")}
@@ -282,7 +304,7 @@ def test_every_stage_has_a_folder_of_its_own_for_weights(tmp_path: Path) -> None
 def test_weights_go_when_the_sampler_does(policy: Policy, server: LikeVLLM, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     served = sampler(policy, tmp_path / "mine", server)
-    served.renew()
+    served.refresh(0)
     assert len(list((tmp_path / "mine").iterdir())) == 2
     del served
     gc.collect()

@@ -5,17 +5,30 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.slow.kills import command, finish, outcome
+from tests.slow.kills import outcome
 from tests.test_resuming import every_stage
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+
+
+def command(recipe: Path, output: Path) -> list[str]:
+    """The run as a user starts it."""
+    return [sys.executable, "-m", "yonder", "run", str(recipe), f"output_dir={output}"]
+
+
+def finish(recipe: Path, output: Path) -> str:
+    """Run to the end; returns what was said."""
+    done = subprocess.run(command(recipe, output), capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def whole_run(tmp_path: Path, **stage: object) -> Path:

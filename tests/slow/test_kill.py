@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.slow.kills import run_kills, table
-
 pytestmark = pytest.mark.slow
 
 RECIPE = """
@@ -82,7 +80,8 @@ def test_killed_and_resumed_equals_unbroken(tmp_path: Path, algorithm: str, grou
     assert rows[-1] == 60
 
 
-def test_killed_at_random_moments_of_every_stage(tmp_path: Path) -> None:
-    """Two of the kills that `python -m tests.slow.kills 50` makes (table in docs/resuming.md)."""
-    kills = run_kills(tmp_path, 2, 5)
-    assert [kill.different for kill in kills] == [[], []], table(kills)
+def test_killed_at_random_moments_of_every_stage() -> None:
+    """Fewer of the kills in the table of docs/resuming.md."""
+    done = subprocess.run([sys.executable, "-m", "tests.slow.kills", "6", "7"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "After 6 of 6 kills" in done.stdout

@@ -120,7 +120,7 @@ def test_log_probs_agree_after_every_change_of_the_weights(vllm: servers.Server,
     policy = demo_policy(1)
     sampler = served(policy, vllm.url, tmp_path)
     for step in range(4):
-        sampler.renew()
+        sampler.refresh(0)
         found = sampler.sample(PROMPTS, 8, TEMPERATURE, 0)
         assert [rollout.group for rollout in found] == [i for i in range(4) for _ in range(8)]
         assert len({rollout.completion.token_ids for rollout in found}) == 32
@@ -132,7 +132,7 @@ def test_log_probs_agree_after_every_change_of_the_weights(vllm: servers.Server,
 def test_greedy_completions_and_their_ends_are_those_of_this_process(vllm: servers.Server, tmp_path: Path) -> None:
     policy = demo_policy(2)
     sampler = served(policy, vllm.url, tmp_path)
-    sampler.renew()
+    sampler.refresh(0)
     theirs = sampler.sample(PROMPTS, 1, None, 0)
     ends = (theirs[0].completion.token_ids[3], theirs[1].completion.token_ids[1])
     own = PolicySampler(policy, sampler.encoder, 24, 64)
@@ -148,7 +148,7 @@ def test_greedy_completions_and_their_ends_are_those_of_this_process(vllm: serve
 def test_seeds_repeat_a_batch(vllm: servers.Server, tmp_path: Path) -> None:
     policy = demo_policy(3)
     sampler = served(policy, vllm.url, tmp_path, seeds=True)
-    sampler.renew()
+    sampler.refresh(0)
     first, second, other = (sampler.sample(PROMPTS, 8, TEMPERATURE, seed) for seed in (5, 5, 6))
     assert [r.completion.token_ids for r in first] == [r.completion.token_ids for r in second]
     assert [r.completion.token_ids for r in first] != [r.completion.token_ids for r in other]
@@ -167,7 +167,7 @@ def test_a_tied_head_must_be_sent_beside_the_embedding(
 
     monkeypatch.setattr(Outbox, "write", without_head)
     with pytest.raises(ModelError, match="does it renew all of its weights"):
-        served(demo_policy(0), vllm.url, tmp_path).renew()
+        served(demo_policy(0), vllm.url, tmp_path).refresh(0)
 
 
 def test_the_demo_learns_through_a_server_that_is_killed_in_between(vllm: servers.Server, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_tokenizer
+from yonder.models.lora import AdapterOff, Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.recipe.models import FreshModel
 from yonder.schema import Prompt, Rollout, Score
@@ -61,18 +62,22 @@ class Cycle:
         self.position = int(str(state["position"]))
 
 
-def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0) -> Policy:
+def tiny_policy(outputs: int = 0, family: str = "llama", seed: int = 0, lora: Lora | None = None) -> Policy:
     tokenizer = load_tokenizer("yonder:tokenizer")
     fresh = FreshModel(family=family, hidden_size=32, layers=1, heads=2, context=64, seed=seed)
     model = load_causal_lm(fresh, tokenizer, "float32", torch.device("cpu"))
+    if lora is not None:
+        with torch.no_grad():  # a frozen random head this narrow would leave every distribution flat
+            model.get_output_embeddings().weight.mul_(20)
+        add_lora(model, lora, seed)
     return Policy(model, tokenizer, outputs)
 
 
 def tiny_distiller(
-    folder: Path, algorithm: str, steps: int, seed: int = 0, terms: int = 1, **plan: object
+    folder: Path, algorithm: str, steps: int, seed: int = 0, terms: int = 1, lora: Lora | None = None, **plan: object
 ) -> Distiller:
-    policy = tiny_policy(terms if algorithm == "ppo" else 0)
-    reference = tiny_policy()
+    policy = tiny_policy(terms if algorithm == "ppo" else 0, lora=lora)
+    reference = tiny_policy() if lora is None else AdapterOff(policy, policy.model)
     encoder = PromptEncoder(policy.tokenizer, 32)
     prompts = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(4)]
     streams = {f"s{k}": Cycle(prompts) for k in range(terms)}
@@ -106,6 +111,6 @@ def tiny_distiller(
         monitor=Monitor(LENIENT, the_terms, [], None),
         safety=Safety("warn", 20, 0, None),
         recorder=recorder,
-        store=CheckpointStore(folder / "checkpoints", keep=2),
+        store=CheckpointStore(folder / "checkpoints", 2, lora is not None),
         progress=Silent(),
     )

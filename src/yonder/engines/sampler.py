@@ -55,7 +55,7 @@ class ServedSampler:
         self.sent = 0
         self.weights: Path | None = None  # the newest version, by its name
 
-    def renew(self) -> None:
+    def refresh(self, step: int) -> None:
         """Send the policy's weights to every server and compare its log-probs with the policy's.
 
         The first time the servers are checked, and weights with shifted tokens are sent before, so that a server that
@@ -75,7 +75,7 @@ class ServedSampler:
         top_p: float = 1.0,
         top_k: int = 0,
     ) -> list[Rollout]:
-        """`samples` completions of each prompt, prompt by prompt, all from the weights that `renew` sent last.
+        """`samples` completions of each prompt, prompt by prompt, all from the weights that `refresh` sent last.
 
         Raises DataError for a prompt that is too long, RolloutError where no server gives them.
         """
@@ -179,7 +179,7 @@ class ServedSampler:
         """The answers to every prompt. A server with other weights than the newest (it was started again, or someone
         else sends it some) is sent them, and asked again."""
         if self.weights is None:
-            raise RuntimeError("`renew` comes before `sample`")
+            raise RuntimeError("`refresh` comes before `sample`")
         found: dict[int, list[Answer]] = {}
         for _ in range(TRIES):
             given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found})

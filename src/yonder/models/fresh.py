@@ -3,7 +3,13 @@
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from yonder.errors import ModelError
 from yonder.recipe.models import FreshModel
@@ -12,6 +18,14 @@ from yonder.recipe.models import FreshModel
 def fresh_model(settings: FreshModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A causal language model of the family with random weights; its vocabulary is the tokenizer's. ModelError if
     heads do not fit."""
+    config = fresh_config(settings, tokenizer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed or 0)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def fresh_config(settings: FreshModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """Its configuration. ModelError if heads do not fit."""
     if settings.hidden_size % settings.heads:
         raise ModelError(
             f"hidden_size {settings.hidden_size} is not a multiple of heads {settings.heads}; change one of them"
@@ -24,10 +38,7 @@ def fresh_model(settings: FreshModel, tokenizer: PreTrainedTokenizerBase) -> Pre
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": tokenizer.bos_token_id,
     }
-    config = AutoConfig.for_model(settings.family, vocab_size=vocabulary, **_shape(settings), **ids)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed or 0)
-        return AutoModelForCausalLM.from_config(config)
+    return AutoConfig.for_model(settings.family, vocab_size=vocabulary, **_shape(settings), **ids)
 
 
 def _shape(settings: FreshModel) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class PolicySampler:
         self.max_total_tokens = max_total_tokens
         self.batch = batch
 
-    def renew(self) -> None:
+    def refresh(self, step: int) -> None:
         """Nothing: these are the weights that are trained."""
 
     def sample(

@@ -22,6 +22,7 @@ from transformers import (
 
 from yonder.errors import ModelError
 from yonder.models.fresh import fresh_model
+from yonder.models.lora import fold_adapter
 from yonder.recipe.models import FreshModel, ModelReference
 
 Tokenizer = PreTrainedTokenizerBase
@@ -130,7 +131,11 @@ def load_causal_lm(
         model = fresh_model(reference, tokenizer).to(getattr(torch, dtype))
     else:
         options = _placement(device, dtype, quantize) if placed else {}
-        model = _from_pretrained(AutoModelForCausalLM, locate(reference), dtype, **options)
+        source = locate(reference)
+        if placed and (Path(source) / "adapter_config.json").is_file():
+            raise ModelError(f"{source} is an adapter, which is merged before weights are packed; name a merged folder")
+        model = _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
+        fold_adapter(model)
     rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -175,13 +180,18 @@ def positions(model: PreTrainedModel) -> int | None:
     return None
 
 
-def _placement(device: torch.device | None, dtype: str, quantize: str) -> dict[str, Any]:
-    """How the library places and packs the weights. ModelError where a package is missing."""
-    for package, needed in (("accelerate", True), ("bitsandbytes", quantize != "none")):
+def require_packing(quantize: str, spread: bool = False) -> None:
+    """ModelError where a package is missing that packs weights or spreads them over devices."""
+    for package, needed in (("accelerate", spread or quantize != "none"), ("bitsandbytes", quantize != "none")):
         if needed and importlib.util.find_spec(package) is None:
             raise ModelError(
                 f"quantized or spread models need the package {package}; pip install 'yonder-rl[quantize]'"
             )
+
+
+def _placement(device: torch.device | None, dtype: str, quantize: str) -> dict[str, Any]:
+    """How the library places and packs the weights. ModelError where a package is missing."""
+    require_packing(quantize, device is None)
     options: dict[str, Any] = {"device_map": "auto" if device is None else {"": str(device)}}
     if quantize == "4bit":
         compute = getattr(torch, dtype)

@@ -3,17 +3,21 @@ into plain weights for whoever loads them."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from yonder.errors import ModelError
+from yonder.errors import ModelError, StorageError
 
 ADAPTER = "default"  # peft's own name
+ADAPTER_FILE = "adapter_model.safetensors"  # likewise
 
 
 class Lora(NamedTuple):
@@ -49,16 +53,39 @@ def add_lora(model: PreTrainedModel, settings: Lora, seed: int, head: bool = Fal
                 lora_dropout=settings.dropout,
                 target_modules="all-linear" if names == "auto" else list(names),
                 task_type="SEQ_CLS" if head else "CAUSAL_LM",  # which layer on the trunk `all-linear` leaves alone
+                base_model_name_or_path=model.name_or_path or None,
             )
             peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
         except ValueError as error:
             raise ModelError(f"lora.target_modules {names}: {str(error).splitlines()[0]}; use auto") from error
     model.eval()
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # bitsandbytes: in evaluation mode it would pack the weights
+            cast(Any, module).support_avx512bf16_for_cpu = False  # again, for a product without a gradient
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()  # steps this small are lost in half precision
         elif head and not name.startswith(f"{model.base_model_prefix}."):
             parameter.requires_grad_(True)
+
+
+class AdapterOff:
+    """A policy as it was before its adapter was trained, bit for bit: the reference, without a second copy."""
+
+    def __init__(self, policy: nn.Module, model: nn.Module) -> None:
+        """`model`: the part of `policy` that has the adapter."""
+        self.policy, self.layers = policy, [layer for _, layer in _layers(model)]
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The policy's outputs with the adapter off; no gradient."""
+        try:
+            for layer in self.layers:
+                layer.enable_adapters(False)
+            with torch.no_grad():
+                return self.policy(*inputs)
+        finally:
+            for layer in self.layers:
+                layer.enable_adapters(True)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -92,15 +119,62 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor] | None:
     layers = dict(_layers(model))
     if not layers:
         return None
+    packed = {f"{name}.weight": module for name, module in model.named_modules() if _is_packed(module)}
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    extras = set(model.state_dict()) - weights - {name for name, _ in model.named_buffers(remove_duplicate=False)}
     found: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
+        if ".lora_" in name or name in extras:  # `extras`: how packed weights were packed
+            continue
+        if name in packed:
+            tensor = _unpacked(packed[name]).to(_plain_type(model))
         module, _, rest = name.partition(".base_layer.")
         if module in layers and rest == "weight":
             delta = cast(Tensor, layers[module].get_delta_weight(ADAPTER))
             tensor = (tensor.float() + delta.detach().float()).to(tensor.dtype)
-        if ".lora_" not in name:
-            found[f"{module}.{rest}" if rest else name] = tensor
+        found[f"{module}.{rest}" if rest else name] = tensor
     return found
+
+
+def save_merged(model: PreTrainedModel, folder: Path) -> None:
+    """The plain model in Hugging Face format; packed weights are unpacked, so that it is the model that was trained."""
+    weights = merged_weights(model)
+    if weights is not None and getattr(model, "is_quantized", False):
+        config = deepcopy(model.config)
+        delattr(config, "quantization_config")
+        with torch.device("meta"):
+            model = type(model)(config)
+    model.save_pretrained(folder, state_dict=weights)
+
+
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """The adapter alone, in peft's format: what `PeftModel.from_pretrained` and transformers read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cast(Any, model).peft_config[ADAPTER].save_pretrained(str(folder))
+    tensors = {_exported(name): tensor.contiguous() for name, tensor in adapter_state(model).items()}
+    save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
+
+
+def load_adapter(model: nn.Module, folder: Path) -> None:
+    """Put the adapter of a folder into a model that has one of its shape, exactly. StorageError where it does not
+    fit."""
+    tensors = load_file(folder / ADAPTER_FILE)
+    names = {name: _exported(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if set(names.values()) != set(tensors):
+        raise StorageError(f"the adapter in {folder} has other modules than the recipe's `policy.lora`; restore that")
+    load_adapter_state(model, {name: tensors[theirs] for name, theirs in names.items()})
+
+
+def fold_adapter(model: PreTrainedModel) -> None:
+    """Make an adapted model plain, in place: weights as `merged_weights` has them."""
+    weights = merged_weights(model)
+    if weights is None:
+        return
+    for name, layer in list(_layers(model)):
+        model.set_submodule(name, layer.get_base_layer())
+    model.load_state_dict(weights)
+    del model.peft_config
+    cast(Any, model)._hf_peft_config_loaded = False
 
 
 @contextmanager
@@ -133,6 +207,30 @@ def dropout_state(model: nn.Module) -> list[Tensor] | None:
         return None
     device = next(model.parameters()).device
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _exported(name: str) -> str:
+    """A parameter's name in peft's files."""
+    return f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}"
+
+
+def _is_packed(module: nn.Module) -> bool:
+    return type(getattr(module, "weight", None)).__name__ in ("Params4bit", "Int8Params")
+
+
+def _unpacked(module: nn.Module) -> Tensor:
+    """The weight that a packed layer multiplies with; the layer itself is left alone."""
+    functional: Any = import_module("bitsandbytes.functional")
+    weight: Any = module.weight
+    if type(weight).__name__ == "Params4bit":
+        return cast(Tensor, functional.dequantize_4bit(weight.data, weight.quant_state))
+    scale = cast(Any, module).state.SCB  # there after the first forward
+    return cast(Tensor, functional.int8_vectorwise_dequant(weight.data, weight.SCB if scale is None else scale))
+
+
+def _plain_type(model: nn.Module) -> torch.dtype:
+    """The type of what is not packed."""
+    return cast(Tensor, cast(PreTrainedModel, model).get_input_embeddings().weight).dtype
 
 
 def _dropouts(model: nn.Module) -> list[nn.Dropout]:

@@ -1,11 +1,14 @@
 """A causal language model taken apart into trunk (tokens to last hidden states) and head (hidden states to logits)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from yonder.errors import ModelError
 
@@ -22,11 +25,31 @@ class Trunk:
                 f"{type(model).__name__} has no linear output head; Yonder needs a causal language model with one"
             )
         self.head: nn.Linear = head
+        self.recomputes = False
         self._check()
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None, **options: Any) -> Tensor:
         """Last hidden states. input_ids, attention_mask: (B, S) -> (B, S, D). Right-padded ones need no mask."""
+        if self.recomputes and torch.is_grad_enabled():
+            options["use_cache"] = False  # a layer that runs twice would write into it twice
         return self.body(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
+
+    def recompute(self) -> None:
+        """Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): where gradients are wanted, each of
+        transformers' checkpointing layers keeps its input only and runs again in the backward pass.
+
+        Its own switch works in training mode only, which would turn dropout on. ModelError for a model without such
+        layers.
+        """
+        layers = [module for module in self.body.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not layers:
+            raise ModelError(
+                f"{type(self.model).__name__} has no layers that can be computed again; leave "
+                "policy.activation_checkpointing off"
+            )
+        for layer in layers:
+            layer.forward = partial(_recomputed, layer.forward)
+        self.recomputes = True
 
     @property
     def takes_positions(self) -> bool:
@@ -55,6 +78,12 @@ class Trunk:
                 f"{type(self.model).__name__} changes its logits after the output head (scaling or soft capping), "
                 "which Yonder does not support; choose another model"
             )
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **options)
+    return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
 
 def _parameters(function: Callable[..., Any]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from yonder.recipe.base import Section
 
@@ -54,6 +54,15 @@ class LoraSettings(Section):
         return value
 
 
+class PolicyLoraSettings(LoraSettings):
+    """A low-rank adapter that `warmup` and `distill` train instead of the policy's weights; they alone hold it in their
+    checkpoints. Needs the extra `peft`."""
+
+    save: Literal["merged", "adapter"] = "merged"
+    """What a stage hands on: plain weights with the adapter merged in; or the adapter alone, in peft's format (merged
+    all the same where a later stage trains on it)."""
+
+
 class SamplingSettings(Section):
     """How completions are sampled. Nothing is inherited from a model's own generation settings."""
 
@@ -74,11 +83,19 @@ class PolicySettings(Section):
     """Tokenizer to use instead of the model's own: a folder, a hub name or `yonder:tokenizer`. Needed for a fresh
     model."""
     dtype: Dtype = "float32"
-    """Type of the weights in training."""
+    """Type of the weights in training, and of AdamW's moments; an adapter and the value head are float32 anyway."""
     autocast: Literal["off", "bfloat16", "float16"] = "off"
     """Mixed precision: type of the matrix products while weights stay in `dtype`."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    lora: PolicyLoraSettings | None = None
+    """Train a low-rank adapter instead of all weights, in every stage that trains the policy. The reference is then the
+    policy with its adapter off, without a copy."""
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    """With `lora`: the frozen weights below the adapter in 4 (nf4) or 8 bits while they are trained on, through
+    bitsandbytes (QLoRA); `dtype` is what they are computed in."""
+    activation_checkpointing: bool = False
+    """Keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time."""
     max_prompt_tokens: int = Field(default=300, gt=0)
     """Longest prompt, tokens; `long_prompts` says what happens to longer ones."""
     long_prompts: Literal["refuse", "cut"] = "refuse"
@@ -90,3 +107,11 @@ class PolicySettings(Section):
     """Longest prompt and completion together, tokens ([ReFT]: 700)."""
     generation_batch: int = Field(default=256, gt=0)
     """Most sequences sampled at once."""
+
+    @model_validator(mode="after")
+    def _packed_is_frozen(self) -> "PolicySettings":
+        if self.quantize != "none" and self.lora is None:
+            raise ValueError(
+                f"`quantize: {self.quantize}` packs weights that are not trained; set `lora`, or leave it out"
+            )
+        return self

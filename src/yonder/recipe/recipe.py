@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 from yonder.recipe.data import BenchmarkSettings, DataSettings, TaskSettings
-from yonder.recipe.models import PolicySettings
+from yonder.recipe.models import FreshModel, PolicySettings
 from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
@@ -98,6 +98,15 @@ def model_references(recipe: Recipe, stage: StageSettings) -> set[str]:
     return {model for model in models if isinstance(model, str) and model.startswith("stage:")}
 
 
+def learned_from(recipe: Recipe, name: str) -> bool:
+    """Whether a later stage trains the model that this stage hands on."""
+    return any(
+        f"stage:{name}" == (stage.model if isinstance(stage, FitJudgeStage) else stage.policy)
+        for stage in recipe.stages
+        if isinstance(stage, WarmupStage | DistillStage | FitJudgeStage)
+    )
+
+
 def rewards_of(recipe: Recipe, stage: StageSettings) -> tuple[str, ...]:
     """Names of the recipe's rewards that a stage uses, in order of first use; a reward made of others brings them."""
     names: list[str] = []
@@ -169,6 +178,7 @@ def check_references(recipe: Recipe) -> None:
                 if settings is not None and settings.kind == "verifiable":
                     _check_labels(recipe, f"{key}.terms.{i}", term.data)
         _check_teachers(recipe, stage, key)
+        _check_adapter(recipe, stage)
         _check_inputs(recipe, stage, key, seen)
         seen.add(stage.name)
 
@@ -210,6 +220,19 @@ def _check_teachers(recipe: Recipe, stage: StageSettings, key: str) -> None:
         raise ValueError(
             f"{key}.overlong.margin: {stage.overlong.margin} tokens are more than policy.max_completion_tokens "
             f"({longest}); lower it"
+        )
+
+
+def _check_adapter(recipe: Recipe, stage: StageSettings) -> None:
+    """An adapter is handed on alone only where its weights can be found again."""
+    lora = recipe.policy.lora
+    if lora is None or lora.save != "adapter" or not isinstance(stage, WarmupStage | DistillStage):
+        return
+    start = recipe.policy.model if stage.policy is None else stage.policy
+    if isinstance(start, FreshModel) and not learned_from(recipe, stage.name):
+        raise ValueError(
+            f"policy.lora.save: stage `{stage.name}` starts from a fresh model, whose weights are nowhere to load its "
+            "adapter on; set `merged`"
         )
 
 

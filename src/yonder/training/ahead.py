@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from yonder.errors import RolloutError
 from yonder.protocols import RolloutEngine, Stream
 from yonder.schema import Completion, Prompt, Rollout
 
@@ -46,6 +45,7 @@ class RolloutSource:
         begun = begun or self._begin(step, step)
         rollouts = begun.rollouts.result()
         if self._ahead and following is not None:
+            self._next = begun  # to be taken again should this fail
             self._next = self._begin(following, step)
         return rollouts, begun.step
 
@@ -56,21 +56,21 @@ class RolloutSource:
         self._next = None
 
     def undo(self) -> None:
-        """Nothing was learned from the rollouts taken last: the streams stand where they were before them."""
-        self.discard()
-        self._stand(self._before)
+        """The engine failed: the streams stand before what it did not write. Rollouts that it wrote are taken again,
+        except where more were asked for beside them."""
+        if self._next is None:
+            self._go_to(self._before)
 
     def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint, once the pending rollouts are written; where they could not be, their prompts
-        come again."""
+        """Plain values for a checkpoint, once the pending rollouts are written. Where the engine failed at them their
+        prompts come again."""
         if self._next is None:
             return {}
-        try:
-            found = self._next.rollouts.result()
-        except RolloutError:
-            self._stand(self._next.before)
+        if self._next.rollouts.exception() is not None:
+            self._go_to(self._next.before)
             self._next = None
             return {}
+        found = self._next.rollouts.result()
         rows = {name: [asdict(rollout) for rollout in members] for name, members in found.items()}
         return {"step": self._next.step, "before": self._next.before, "rollouts": rows}
 
@@ -84,16 +84,20 @@ class RolloutSource:
     def _begin(self, wanted: int, step: int) -> Begun:
         """Write the rollouts for step `wanted` with the weights of `step`."""
         before = self._position()
-        self._engine.renew()
-        write = self._draw(wanted)
-        if not (self._engine.beside and wanted != step):
-            return Begun(_done(write), step, before)
+        try:
+            self._engine.refresh(step)
+            write = self._draw(wanted)
+            if not (self._engine.beside and wanted != step):
+                return Begun(_done(write), step, before)
+        except BaseException:
+            self._go_to(before)
+            raise
         pool = ThreadPoolExecutor(1)
         begun = Begun(pool.submit(write), step, before)
         pool.shutdown(wait=False)
         return begun
 
-    def _stand(self, position: Position) -> None:
+    def _go_to(self, position: Position) -> None:
         for name, state in position.items():
             self._streams[name].load_state(state)
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.errors import StorageError
-from yonder.models.lora import merged_weights
+from yonder.models.lora import ADAPTER_FILE, load_adapter, save_adapter, save_merged
+from yonder.storage import to_disk
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
@@ -47,11 +49,11 @@ def written_whole(target: Path) -> Generator[Path]:
         (aside / MANIFEST).write_text(json.dumps(hashes, indent=1))
         for path in aside.rglob("*"):
             if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+                to_disk(path)
         if target.exists():
             shutil.rmtree(target)
         aside.rename(target)
+        to_disk(target.parent)
     except Exception as error:
         shutil.rmtree(aside, ignore_errors=True)
         reason = _of_the_system(error)
@@ -102,9 +104,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 class CheckpointStore:
     """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, adapter_alone: bool = False) -> None:
+        """`adapter_alone`: of the policy only its adapter is written; see `merge`."""
         self.folder = folder
         self.keep = keep
+        self.adapter_alone = adapter_alone
 
     def path(self, step: int, part: int = 0) -> Path:
         """Where the checkpoint of a step stands; `part`: how much of the next one is done."""
@@ -124,15 +128,28 @@ class CheckpointStore:
         `latest`) and go too. `beside`: models in folders of their own."""
         target = self.path(step, part)
         with written_whole(target) as aside:
-            for name, model in {"policy": policy, **(beside or {})}.items():
+            save_policy(aside / "policy", policy, self.adapter_alone)
+            for name, model in (beside or {}).items():
                 save_policy(aside / name, model)
             _save(state, aside / "trainer.pt")
+        for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         found = self.all()
         here = found.index(target) + 1
         for old in [*found[: max(0, here - self.keep)], *found[here:]]:
             if old not in {self.path(kept) for kept in (best_step, *also) if kept is not None}:
                 shutil.rmtree(old, ignore_errors=True)
         return target
+
+    def merge(self, step: int, policy: Trainable) -> Path:
+        """A checkpoint's adapter merged into the weights that `policy` has below its own: the model's folder, in
+        `merged` beside the checkpoints."""
+        target = self.folder.with_name("merged") / self.path(step).name
+        load_policy_weights(self.path(step), policy)
+        shutil.rmtree(target.parent, ignore_errors=True)
+        with written_whole(target) as aside:
+            save_policy(aside / "policy", policy)
+        return target / "policy"
 
     def all(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -150,10 +167,10 @@ class CheckpointStore:
         return None
 
 
-def save_policy(folder: Path, policy: Trainable) -> None:
-    """Model and tokenizer in Hugging Face format, an adapter merged into the weights, and the value head beside
-    them."""
-    policy.model.save_pretrained(folder, state_dict=merged_weights(policy.model))
+def save_policy(folder: Path, policy: Trainable, adapter_alone: bool = False) -> None:
+    """Model and tokenizer in Hugging Face format, an adapter merged into the weights (or alone, without them), and the
+    value head beside them."""
+    (save_adapter if adapter_alone else save_merged)(policy.model, folder)
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
         _save(policy.value_head.state_dict(), folder / "value_head.pt")
@@ -178,9 +195,16 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "policy") -> None:
-    """Put a checkpoint's weights into an existing policy, or the model of another folder, exactly."""
-    from safetensors.torch import load_file
+    """Put a checkpoint's weights, or its adapter, into an existing policy, or the model of another folder, exactly."""
+    if (checkpoint / folder / ADAPTER_FILE).is_file():
+        load_adapter(policy.model, checkpoint / folder)
+    else:
+        _load_weights(checkpoint, policy, folder)
+    if policy.value_head is not None:
+        policy.value_head.load_state_dict(torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
 
+
+def _load_weights(checkpoint: Path, policy: Trainable, folder: str) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for path in sorted((checkpoint / folder).glob("*.safetensors")):
         tensors |= load_file(path)
@@ -191,8 +215,6 @@ def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "poli
             f"{checkpoint}/{folder} lacks {sorted(set(missing) - tied)[:3]}; delete the folder to fall back"
         )
     policy.model.tie_weights()
-    if policy.value_head is not None:
-        policy.value_head.load_state_dict(torch.load(checkpoint / folder / "value_head.pt", weights_only=True))
 
 
 def remember(write: Callable[[], object], path: Path) -> None:

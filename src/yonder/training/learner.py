@@ -9,6 +9,7 @@ import torch
 
 from yonder.core.schedules import learning_rate
 from yonder.errors import NotFinite, RolloutError, TrainingError
+from yonder.models.lora import AdapterOff
 from yonder.models.policy import Policy
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, flatten, pack
@@ -31,7 +32,7 @@ class Learner:
 
     plan: Plan
     policy: Policy
-    reference: Policy | None  # None: no KL anywhere
+    reference: Policy | AdapterOff | None  # None: no KL anywhere
     value_outputs: Sequence[int]  # each term's output of the value head
     estimator: Estimator
     loss: LossSettings

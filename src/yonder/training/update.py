@@ -1,7 +1,7 @@
 """Annotating a batch and updating the policy on it: one forward and one backward for all terms."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,7 @@ from yonder.core.losses import (
 from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
+from yonder.models.lora import trainable
 from yonder.models.padding import token_batches
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
@@ -59,11 +60,11 @@ class LossSettings:
 
 
 def build_optimizer(policy: Policy, lr: float, value_lr: float | None, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over all parameters; the value head is a group of its own where it has its own learning rate."""
+    """AdamW over what is trained; the value head is a group of its own where it has its own learning rate."""
     if value_lr is None or policy.value_head is None:
-        return torch.optim.AdamW(policy.parameters(), lr=lr, weight_decay=weight_decay)
+        return torch.optim.AdamW(trainable(policy), lr=lr, weight_decay=weight_decay)
     head = list(policy.value_head.parameters())
-    rest = [p for p in policy.parameters() if all(p is not other for other in head)]
+    rest = [p for p in trainable(policy) if all(p is not other for other in head)]
     groups = [{"params": rest, "share": 1.0}, {"params": head, "share": value_lr / lr}]
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
 
@@ -78,7 +79,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def annotate(
     batch: Batch,
     policy: Policy,
-    reference: Policy | None,
+    reference: Callable[..., SequenceOutputs] | None,
     settings: LossSettings,
     value_outputs: Sequence[int],
     rollout_is_old: bool = False,
@@ -236,7 +237,9 @@ def _variance(batch: Batch, terms: Sequence[Term], settings: LossSettings) -> di
     return found
 
 
-def _forward(policy: Policy, part: Batch, settings: LossSettings, guides: Sequence[Guide] = ()) -> SequenceOutputs:
+def _forward(
+    policy: Callable[..., SequenceOutputs], part: Batch, settings: LossSettings, guides: Sequence[Guide] = ()
+) -> SequenceOutputs:
     return policy(
         part.input_ids,
         part.attention_mask,

@@ -1,0 +1,136 @@
+"""Recipes with an adapter on the policy: what checkpoints hold, what is handed on, what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.models.tiny import CPU, tokenizer
+from tests.slow.kills import outcome
+from tests.test_errors import tree
+from tests.test_pipeline import write
+from tests.test_resuming import Stopping
+from yonder.assemble import Workshop
+from yonder.errors import RecipeError, Stopped, StorageError
+from yonder.models.fresh import fresh_model
+from yonder.models.loading import load_causal_lm
+from yonder.models.lora import AdapterOff
+from yonder.pipeline import run
+from yonder.recipe import load_recipe
+from yonder.recipe.algorithms import KLSettings
+from yonder.recipe.models import FreshModel
+from yonder.recipe.stages import DistillStage
+from yonder.storage import read_json
+
+pytest.importorskip("peft")
+EVALUATION = {"name": "end", "kind": "evaluate", "checkpoints": ["base", "warmup", "rl"], "benchmarks": ["train"]}
+
+
+def recipe(folder: Path, lora: dict[str, Any], **policy: Any) -> str:
+    """Warm-up, distill from it, evaluation."""
+    stages = tree(folder)["stages"]
+    stages[0] |= {"epochs": 2, "batch_size": 4, "optimizer": {"lr": 0.01}}
+    stages[1] |= {"steps": 8, "save_every": 2, "optimizer": {"lr": 0.01}}
+    stages[1]["terms"] = [{"reward": "tests.slow.rewards:length", "data": "train", "weight": 1.0}]
+    base = tree(folder)["policy"] | {"lora": {"rank": 4} | lora} | policy
+    return str(write(folder, [*stages, EVALUATION], policy=base, benchmarks={"train": {"data": "train"}}))
+
+
+def handed_on(folder: Path, stage: str) -> Path:
+    found = read_json(folder / "run/stages" / stage / "stage.json")["result"]["checkpoint"]
+    return folder / "run/stages" / stage / found
+
+
+def test_checkpoints_hold_the_adapter_and_merged_weights_are_handed_on(tmp_path: Path) -> None:
+    summary = run(load_recipe(recipe(tmp_path, {"dropout": 0.1})))
+    assert set(summary["results"]) == {"base", "warmup", "rl"}
+    start = fresh_model(FreshModel(**tree(tmp_path)["policy"]["model"], seed=0), tokenizer()).state_dict()
+    for stage, before in (("warmup", start), ("rl", load_file(handed_on(tmp_path, "warmup") / "model.safetensors"))):
+        steps = sorted((tmp_path / f"run/stages/{stage}/checkpoints").glob("step-*"))
+        for step in steps:
+            names = set(load_file(step / "policy/adapter_model.safetensors"))
+            assert names
+            assert all(".lora_" in name for name in names)
+            assert not (step / "policy/model.safetensors").exists()
+        assert (steps[-1] / "policy/value_head.pt").is_file() == (stage == "rl")
+        assert handed_on(tmp_path, stage) == tmp_path / f"run/stages/{stage}/merged" / steps[-1].name / "policy"
+        merged = load_file(handed_on(tmp_path, stage) / "model.safetensors")
+        moved = {name for name in merged if not torch.equal(merged[name], before[name])}
+        assert moved  # linear layers of the trunk, and they alone, on what the stage before handed on
+        assert all("_proj" in name for name in moved)
+
+
+@pytest.mark.parametrize(("title", "done"), [("warmup", 0), ("rl", 4)])
+def test_stopped_with_an_adapter_ends_as_an_unbroken_run(tmp_path: Path, title: str, done: int) -> None:
+    path = recipe(tmp_path, {"dropout": 0.2})
+    run(load_recipe(path, [f"output_dir={tmp_path}/whole"]))
+    progress = Stopping(title, done)
+    with pytest.raises(Stopped):
+        run(load_recipe(path, [f"output_dir={tmp_path}/broken"]), progress=progress, stop=progress.stop)
+    run(load_recipe(path, [f"output_dir={tmp_path}/broken"]))
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
+
+
+def test_an_adapter_is_handed_on_alone_where_nothing_is_trained_on_it(tmp_path: Path) -> None:
+    merged, alone = tmp_path / "merged", tmp_path / "alone"
+    for folder, save in ((merged, "merged"), (alone, "adapter")):
+        folder.mkdir()
+        summary = run(load_recipe(recipe(folder, {"save": save})))
+        assert summary["results"].keys() == {"base", "warmup", "rl"}
+    assert (handed_on(alone, "warmup") / "model.safetensors").is_file()  # rl was trained on it
+    assert (handed_on(alone, "rl") / "adapter_model.safetensors").is_file()
+    ours, theirs = (load_causal_lm(str(handed_on(f, "rl")), tokenizer(), "float32", CPU) for f in (alone, merged))
+    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_a_damaged_merged_model_is_not_read(tmp_path: Path) -> None:
+    path = recipe(tmp_path, {})
+    run(load_recipe(path), ["warmup"])
+    file = handed_on(tmp_path, "warmup") / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StorageError, match="of stage warmup is damaged"):
+        run(load_recipe(path))
+
+
+def test_packed_weights_layers_computed_again_and_half_precision_run_through(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    base = tmp_path / "base"
+    fresh_model(FreshModel(hidden_size=64, layers=1, heads=2), tokenizer()).save_pretrained(base)
+    tokenizer().save_pretrained(base)
+    half = {"quantize": "4bit", "dtype": "bfloat16", "activation_checkpointing": True}
+    summary = run(load_recipe(recipe(tmp_path, {}, model=str(base), **half)))
+    assert summary["stages"]["rl"]["status"] == "done"
+    merged = load_file(handed_on(tmp_path, "rl") / "model.safetensors")
+    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    assert "quantization_config" not in read_json(handed_on(tmp_path, "rl") / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["policy.lora=null", "policy.quantize=4bit"], r"policy: `quantize: 4bit` packs weights .* set `lora`"),
+        (["policy.lora.save=adapter", "rl.policy=null"], r"policy.lora.save: stage `warmup` starts from a fresh model"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_recipe(tmp_path: Path, overrides: list[str], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_recipe(recipe(tmp_path, {}), overrides)
+
+
+def test_the_reference_is_the_policy_itself_only_where_both_start_from_the_same_weights(tmp_path: Path) -> None:
+    loaded = load_recipe(recipe(tmp_path, {}), ["rl.policy=null"])
+    other = FreshModel(**tree(tmp_path)["policy"]["model"] | {"seed": 5})
+    shop, stage = Workshop(loaded, {}), loaded.stage("rl")
+    assert isinstance(stage, DistillStage)
+    try:
+        policy = shop.policy(None, 1, train=True)
+        for reference, itself in ((None, True), (loaded.policy.model, True), (other, False)):
+            found = shop.reference(stage.model_copy(update={"reference": reference}), policy)
+            assert isinstance(found, AdapterOff) == itself
+        assert shop.reference(stage.model_copy(update={"kl": KLSettings(beta=0)}), policy) is None
+    finally:
+        shop.close()
