@@ -43,7 +43,7 @@ task: {format: program, docstring: false, numbers: named}
 data:
   labeled:
     source: word-problems
-    options: {count: 300, seed: 1, templates: [buys, finds, wins, gets, loses, sells, gives away, uses]}
+    options: {count: 300, seed: 1, templates: [buys, finds]}
 rewards:
   correct: {kind: verifiable}
 stages:
@@ -52,14 +52,14 @@ stages:
     kind: distill
     policy: stage:warmup
     algorithm: grpo
-    group_size: 8
+    group_size: 16
     epochs: 1
-    steps: 40
+    steps: 16
     prompts: {labeled: 24}
     terms: [{reward: correct, data: labeled, weight: 1.0}]
     kl: {beta: 0.003}
     sampling: {temperature: 1.2}
-    optimizer: {lr: 6.0e-4, schedule: constant}
+    optimizer: {lr: 1.0e-3, schedule: constant}
     rollouts: {engine: vllm}
 """
 
@@ -189,8 +189,8 @@ def test_the_demo_learns_through_a_server_that_is_killed_in_between(vllm: server
     run(load_recipe(tmp_path / "demo.yaml"))
     killer.join()
     rows = read_lines(metrics)
-    assert len(rows) == 40
+    assert len(rows) == 16
     assert max(row["policy/rollout_gap_nats"] for row in rows) < AGREE
     rewards = [row["terms/correct@labeled/reward_mean"] for row in rows]
     print("rewards", [round(reward, 3) for reward in rewards])
-    assert sum(rewards[-8:]) / 8 > sum(rewards[:8]) / 8 + 0.1
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1

@@ -13,7 +13,7 @@ import torch
 from tests.training.test_learning import rewards, weights
 from tests.training.test_rollback import hacked, lines
 from tests.training.tools import tiny_distiller
-from yonder.errors import ModelError
+from yonder.errors import ModelError, RolloutError
 from yonder.models.generation import PolicySampler
 from yonder.schema import Prompt, Rollout
 from yonder.training.ahead import RolloutSource
@@ -173,3 +173,41 @@ def test_an_engine_that_fails_leaves_the_streams_before_what_was_not_learned_fro
     kept = one_step_off and at == "refresh"  # what was written ahead is trained on when the engine is back
     assert made.streams["s0"].state() == {"position": 4 * (learned + kept)}
     assert bool(made.source.state()) == kept
+
+
+def without_rollouts_at(made: Distiller, call: int) -> Distiller:
+    """The engine has no rollouts at its so-manieth call."""
+    sample, calls = made.sampler.sample, [0]
+
+    def failing(*arguments: Any) -> list[Rollout]:
+        calls[0] += 1
+        if calls[0] == call:
+            raise RolloutError("no server")
+        return sample(*arguments)
+
+    made.sampler.sample = failing  # type: ignore[method-assign]
+    return made
+
+
+def test_a_run_without_rollouts_is_saved_and_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    unbroken = tiny_distiller(tmp_path / "unbroken", "grpo", 12)
+    unbroken.run()
+    with pytest.raises(RolloutError, match="tiny: no server; saved at step 6, the same command continues"):
+        without_rollouts_at(tiny_distiller(tmp_path / "broken", "grpo", 12), 4).run()
+    resumed = tiny_distiller(tmp_path / "broken", "grpo", 12)
+    resumed.run()
+    for ours, theirs in zip(weights(resumed).values(), weights(unbroken).values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("save_every", [2, 100])
+def test_prompts_that_could_not_be_answered_ahead_come_again(tmp_path: Path, save_every: int) -> None:
+    """With a checkpoint while the answers are missing, and with none."""
+    made = without_rollouts_at(ahead(tmp_path, beside=True, save_every=save_every), 4)
+    if save_every == 100:
+        with pytest.raises(RolloutError, match="saved at step 6"):
+            made.run()
+        assert made.streams["s0"].state()["position"] == 3 * 4
+        made = ahead(tmp_path, beside=True, save_every=save_every)
+    made.run()
+    assert made.streams["s0"].state()["position"] == 6 * 4
