@@ -357,7 +357,7 @@ def test_a_failed_write_is_no_checkpoint(
 ) -> None:
     import yonder.training.checkpoint as checkpoint
 
-    def full(folder: Path, policy: object) -> None:
+    def full(folder: Path, *rest: object) -> None:
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(b"half of the")
         raise OSError(errno.ENOSPC, "No space left on device")

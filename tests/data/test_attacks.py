@@ -194,7 +194,8 @@ def test_nearly_every_attack_is_wrong_and_what_is_right_is_dropped(form: str, sa
     attacks = make_attacks(programs() if form == "program" else texts(), 12, seed=0)
     scores = verifier.score([as_rollout(attack) for attack in attacks])
     right = [attack.detail for attack, score in zip(attacks, scores, strict=True) if score.details["correct"]]
-    context = cast(StageContext, SimpleNamespace(shop=SimpleNamespace(verifier=lambda task: verifier)))
+    shop = SimpleNamespace(verifier=lambda task: verifier, together=lambda reward: reward)
+    context = cast(StageContext, SimpleNamespace(shop=shop))
     kept = still_wrong(attacks, task, context)
     assert len(kept) == len(attacks) - len(right)
     assert right_ones(kept, verifier) == []

@@ -110,7 +110,7 @@ def fresh(world: World, folder: Path) -> dict[str, Any]:
     for algorithm, budget in CASES:
         made = learner(algorithm, budget, world, folder)
         metrics = steps(made, 0, HALF)
-        store = CheckpointStore(folder / f"{algorithm}-{budget}", 1, world)
+        store = CheckpointStore(folder / f"{algorithm}-{budget}", 1, world=world)
         store.save(HALF, made.policy, {"learner": made.state()}, None)
         half = weights(made.policy, world)
         metrics += steps(made, HALF, STEPS)
@@ -123,7 +123,7 @@ def continued(world: World, folder: Path, checkpoints: Path) -> dict[str, Any]:
     found = {}
     for algorithm, budget in CASES:
         made = learner(algorithm, budget, world, folder)
-        checkpoint = CheckpointStore(checkpoints / f"{algorithm}-{budget}", 1, world).latest()
+        checkpoint = CheckpointStore(checkpoints / f"{algorithm}-{budget}", 1, world=world).latest()
         assert checkpoint is not None
         load_policy_weights(checkpoint, made.policy)
         made.load_state(load_state(checkpoint)["learner"])

@@ -1,0 +1,79 @@
+"""`yonder run` under torchrun: as in one process, and what an error in one process does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+RECIPE = """
+threads: 1
+policy: {model: "yonder:judge", max_completion_tokens: 16}
+task: {format: program, docstring: false, numbers: named}
+data:
+  labeled: {source: word-problems, options: {count: 64, seed: 1}, development: 8}
+  unlabeled: {source: word-problems, options: {count: 64, seed: 2}, labeled: false}
+rewards:
+  correct: {kind: verifiable}
+stages:
+  - {name: warmup, kind: warmup, data: labeled, epochs: 2, optimizer: {lr: 1.0e-3}}
+  - name: distill
+    kind: distill
+    policy: "stage:warmup"
+    steps: 6
+    save_every: 2
+    prompts: {labeled: 4, unlabeled: 3}
+    terms:
+      - {reward: correct, data: labeled, weight: 0.5}
+      - {reward: "REWARD", data: unlabeled, weight: 0.5}
+    optimizer: {lr: 1.0e-4}
+    evaluate: {data: labeled.development, every: 4}
+"""
+
+
+def yonder(folder: Path, name: str, processes: int, *settings: str, reward: str = "length") -> tuple[int, str]:
+    """Exit code, and what was said."""
+    recipe = folder / f"{reward}.yaml"
+    recipe.write_text(RECIPE.replace("REWARD", f"tests.slow.rewards:{reward}"))
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d"]
+    launch = [*launch, "--rdzv-endpoint", "127.0.0.1:0"] if processes > 1 else []
+    command = [sys.executable, *launch, "-m", "yonder", "run", str(recipe), f"output_dir={folder / name}", *settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
+    return done.returncode, done.stderr
+
+
+def apart(one: Path, two: Path, stage: str) -> float:
+    """The largest difference of any weight that a stage hands on."""
+    found = []
+    for output in (one, two):
+        folder = output / "stages" / stage
+        chosen = json.loads((folder / "stage.json").read_text())["result"]["checkpoint"]
+        found.append(load_file(folder / chosen / "model.safetensors"))
+    return max(float((found[0][name] - found[1][name]).abs().max()) for name in found[0])
+
+
+def test_two_processes_end_as_one(tmp_path: Path) -> None:
+    assert yonder(tmp_path, "one", 1, "parallel.seeds=prompt")[0] == 0
+    for strategy in ("ddp", "fsdp2"):
+        code, said = yonder(tmp_path, strategy, 2, f"parallel.strategy={strategy}")
+        assert code == 0, said[-3000:]
+        assert said.count("distill: 6/6") == 1  # one process talks
+        assert apart(tmp_path / "one", tmp_path / strategy, "warmup") < 5e-5
+        assert apart(tmp_path / "one", tmp_path / strategy, "distill") < 1e-4
+        rows = [(tmp_path / name / "stages/distill/metrics.jsonl").read_text() for name in ("one", strategy)]
+        ours, theirs = ([json.loads(line) for line in text.splitlines()] for text in rows)
+        assert [row["loss"] for row in theirs] == pytest.approx([row["loss"] for row in ours], rel=1e-4, abs=1e-5)
+        assert theirs[1]["development/accuracy"] == ours[1]["development/accuracy"]
+
+
+def test_an_error_in_one_process_ends_all_with_its_sentence(tmp_path: Path) -> None:
+    code, said = yonder(tmp_path, "failed", 2, reward="fails_in_one")
+    assert code != 0
+    assert "yonder: reward tests.slow.rewards:fails_in_one raised ValueError: not here" in said
+    assert "yonder: process 0 lost the others" in said
+    assert not list((tmp_path / "failed").rglob("*.unfinished"))
