@@ -25,8 +25,9 @@ from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage
 from yonder.schema import Completion, Prompt, Rollout
 from yonder.training.batch import Batch, pack
+from yonder.training.optimizer import build_optimizer
 from yonder.training.rollout import Term
-from yonder.training.update import LossSettings, annotate, build_optimizer, update
+from yonder.training.update import LossSettings, annotate, update
 
 ROWS, MICRO, COMPLETION = 4, 2, 96  # sequences an update, in a micro-batch; tokens
 WORDS = "How many pens does Ann have now? " * 12

@@ -15,13 +15,14 @@ from yonder.cli import app
 from yonder.core.memory import Numbers, adapter_size, kept_by_a_layer
 from yonder.errors import ModelError, RecipeError
 from yonder.models.loading import load_causal_lm, load_classifier
-from yonder.models.lora import Lora, add_lora, trainable
+from yonder.models.lora import Lora, add_lora
 from yonder.models.shapes import longest, model_shape
 from yonder.models.trunk import Trunk
 from yonder.pacing import Pacer, given, measured
 from yonder.plan_report import plan_recipe, size_of
 from yonder.planning import HERE, Machine, Planner
 from yonder.recipe import load_recipe, parse_recipe
+from yonder.training.optimizer import trainable
 
 OPT_67B = {  # Galactica-6.7B: Taylor et al. 2022, arXiv 2211.09085, table 5 and section 4.1, in transformers' words
     "model_type": "opt", "architectures": ["OPTForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 32,

@@ -5,7 +5,8 @@ from typing import Any
 
 from yonder.errors import StorageError
 from yonder.recipe.recipe import Recipe, learned_from
-from yonder.training.checkpoint import CheckpointStore, Trainable
+from yonder.training.checkpoint import CheckpointStore
+from yonder.training.parts import Trainable
 
 
 def handed_on(recipe: Recipe, name: str, store: CheckpointStore, result: Mapping[str, Any], policy: Trainable) -> str:

@@ -25,11 +25,10 @@ from yonder.models.lora import (
     load_adapter,
     merged_weights,
     save_adapter,
-    trainable,
 )
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.training.checkpoint import CheckpointStore, save_policy
-from yonder.training.update import build_optimizer
+from yonder.training.optimizer import build_optimizer, trainable
 
 pytestmark = pytest.mark.skipif(not pytest.importorskip("peft"), reason="needs peft")
 BATCH = (

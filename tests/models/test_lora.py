@@ -13,9 +13,10 @@ from tests.models.tiny import CPU, fresh, tokenizer
 from yonder.errors import ModelError
 from yonder.models import lora
 from yonder.models.loading import load_causal_lm, load_classifier
-from yonder.models.lora import Lora, adapter_state, add_lora, dropping, load_adapter_state, merged_weights, trainable
+from yonder.models.lora import Lora, adapter_state, add_lora, dropping, load_adapter_state, merged_weights
 from yonder.models.policy import Policy
 from yonder.training.checkpoint import save_policy
+from yonder.training.optimizer import trainable
 
 IDS = torch.tensor([[5, 9, 300, 17, 42]])
 

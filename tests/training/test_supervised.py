@@ -14,7 +14,8 @@ from yonder.errors import TrainingError
 from yonder.models.classifier import Classifier, classifier_logits
 from yonder.models.loading import load_causal_lm, load_classifier
 from yonder.models.policy import Policy
-from yonder.training.checkpoint import CheckpointStore, Trainable
+from yonder.training.checkpoint import CheckpointStore
+from yonder.training.parts import Trainable
 from yonder.training.progress import Silent
 from yonder.training.records import Recorder
 from yonder.training.sft_losses import ClassifierLoss, LanguageLoss

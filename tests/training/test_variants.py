@@ -21,9 +21,9 @@ from yonder.recipe.stages import DistillStage
 from yonder.schema import Rollout
 from yonder.training.distill import Distiller
 from yonder.training.monitor import Monitor
+from yonder.training.optimizer import build_optimizer
 from yonder.training.rollout import Term
 from yonder.training.signal import Refill
-from yonder.training.update import build_optimizer
 
 LIMIT = 4  # tokens a completion
 VARIANTS: dict[str, dict[str, Any]] = {

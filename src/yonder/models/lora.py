@@ -88,11 +88,6 @@ class AdapterOff:
                 layer.enable_adapters(True)
 
 
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training changes."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
 def has_adapter(model: nn.Module) -> bool:
     """Whether `add_lora` was called on it."""
     return any(True for _ in _layers(model))

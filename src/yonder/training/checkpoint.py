@@ -11,28 +11,19 @@ import shutil
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.errors import StorageError
 from yonder.models.lora import ADAPTER_FILE, load_adapter, save_adapter, save_merged
 from yonder.storage import to_disk
-from yonder.training.distributed import ALONE, World, divided_state, gathered, load_weights
+from yonder.training.distributed import ALONE, World, gathered, load_weights
+from yonder.training.parts import Trainable
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
-
-
-class Trainable(Protocol):
-    """What a checkpoint holds: a policy, or a classifier."""
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    value_head: nn.Linear | None
 
 
 @contextmanager
@@ -94,14 +85,6 @@ def require_whole(model: Path, stage: str) -> None:
             )
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put a saved state back; the groups' own numbers (learning rate, weight decay) stay the recipe's."""
-    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(divided_state(optimizer, state))
-    for group, numbers in zip(optimizer.param_groups, own, strict=True):
-        group.update(numbers)
-
-
 class CheckpointStore:
     """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`."""
 
@@ -147,6 +130,15 @@ class CheckpointStore:
 
         self.world.one_after_first(write)
         return target
+
+    def restore(self, checkpoint: Path, policy: Trainable, verified: bool = False) -> dict[str, Any]:
+        """Put a checkpoint's weights into the policy; returns the rest. StorageError where it is damaged, as its hashes
+        tell unless they are `verified` already."""
+        if not (verified or is_whole(checkpoint)):
+            raise StorageError(f"the checkpoint {checkpoint} to return to is damaged; delete it to fall back")
+        state = load_state(checkpoint)
+        load_policy_weights(checkpoint, policy)
+        return state
 
     def merge(self, step: int, policy: Trainable) -> Path:
         """A checkpoint's adapter merged into the weights that `policy` has below its own: the model's folder, in

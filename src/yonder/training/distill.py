@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from yonder.errors import DataError, RolloutError, StorageError, TrainingError
+from yonder.errors import DataError, RolloutError, TrainingError
 from yonder.protocols import RolloutEngine, Stream
 from yonder.schema import Trip
 from yonder.signals import StopRequest
 from yonder.training.ahead import RolloutSource, Written
-from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
-from yonder.training.distributed import divided_state
 from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.learner import Learner
+from yonder.training.optimizer import load_optimizer
+from yonder.training.parts import Checkpoints, Overseer, Refitted, Refitter
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
-from yonder.training.rollback import NEEDS_NO_ROLLBACK, Overseer, Refitted, Refitter, Safety, moved
+from yonder.training.rollback import NEEDS_NO_ROLLBACK, Safety, moved
 from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
@@ -48,7 +48,7 @@ class Distiller:
     monitor: Overseer
     safety: Safety
     recorder: Recorder
-    store: CheckpointStore
+    store: Checkpoints
     progress: Progress
     evaluate: Callable[[], float] | None = None  # development accuracy of the live policy
     refit: Refitter | None = None
@@ -198,12 +198,8 @@ class Distiller:
         if good is None:
             raise TrainingError(f"{self.plan.name}: there is no good checkpoint to return to")
         checkpoint = self.store.path(good)
-        if not is_whole(checkpoint):
-            raise StorageError(f"{self.plan.name}: the good checkpoint {checkpoint} to return to is damaged")
-        state = load_state(checkpoint)
-        load_policy_weights(checkpoint, self.learner.policy)
-        optimizer = self.learner.optimizer
-        optimizer.load_state_dict(divided_state(optimizer, state["learner"]["optimizer"]))
+        state = self.store.restore(checkpoint, self.learner.policy)
+        load_optimizer(self.learner.optimizer, state["learner"]["optimizer"])
         self.source.discard()
         self.monitor.clear()
         if self.refit is not None and judge_too and self.refit.load_weights(checkpoint, state["refit"]):
@@ -275,8 +271,7 @@ class Distiller:
         """Continue from the newest whole checkpoint, if there is one."""
         checkpoint = self.store.latest()
         if checkpoint is not None:
-            state = load_state(checkpoint)
-            load_policy_weights(checkpoint, self.learner.policy)
+            state = self.store.restore(checkpoint, self.learner.policy, verified=True)
             self.learner.load_state(state["learner"])
             self.source.load_state(state["pending"])
             for name, stream in self.streams.items():

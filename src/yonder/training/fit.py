@@ -12,7 +12,7 @@ from yonder.models.classifier import Classifier, LocalClassifier, classifier_tok
 from yonder.models.policy import Policy
 from yonder.rewards.judge import JudgeRules, shown_pair
 from yonder.schema import Response
-from yonder.training.checkpoint import Trainable
+from yonder.training.parts import Trainable
 from yonder.training.rollout import derived_seed
 from yonder.training.sft_losses import ClassifierLoss, LanguageLoss
 from yonder.training.supervised import BatchLoss, Example

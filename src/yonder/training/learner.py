@@ -1,7 +1,7 @@
 """What learns: a policy with its optimizer, from scored rollouts to steps."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,19 +9,18 @@ import torch
 
 from yonder.core.schedules import learning_rate
 from yonder.errors import NotFinite, RolloutError, TrainingError
-from yonder.models.lora import AdapterOff
-from yonder.models.policy import Policy
+from yonder.models.policy import Policy, SequenceOutputs
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, flatten, pack
-from yonder.training.checkpoint import load_optimizer
 from yonder.training.distributed import ALONE, World, gathered
 from yonder.training.kl_control import KLControl
+from yonder.training.optimizer import build_optimizer, load_optimizer, set_rate
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
 from yonder.training.skipping import Skips, batch_facts, give_up
-from yonder.training.update import LossSettings, annotate, build_optimizer, rollout_gap, set_rate, update
+from yonder.training.update import LossSettings, annotate, rollout_gap, update
 
 log = logging.getLogger("yonder")
 MOST_APART = 0.1  # nats a token between sampler and trainer
@@ -33,7 +32,7 @@ class Learner:
 
     plan: Plan
     policy: Policy
-    reference: Policy | AdapterOff | None  # None: no KL anywhere
+    reference: Callable[..., SequenceOutputs] | None  # as the policy; None: no KL anywhere
     value_outputs: Sequence[int]  # each term's output of the value head
     estimator: Estimator
     loss: LossSettings

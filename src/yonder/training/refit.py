@@ -15,13 +15,14 @@ import torch
 
 from yonder.data.responses import label
 from yonder.errors import NotFinite
-from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapter_state, trainable
+from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapter_state
 from yonder.protocols import Reward, Stream
 from yonder.schema import Prompt, Response, Rollout, Score
-from yonder.training.checkpoint import Trainable, load_policy_weights
+from yonder.training.checkpoint import load_policy_weights
 from yonder.training.distributed import ALONE, World
 from yonder.training.fit import HELD_OUT, LIKELIHOOD, Trainee, split_by_question
-from yonder.training.rollback import Refitted
+from yonder.training.optimizer import trainable
+from yonder.training.parts import Refitted, Trainable
 from yonder.training.rollout import StreamRollouts, StreamScores, derived_seed
 from yonder.training.supervised import Example, supervised_step
 

@@ -1,86 +1,14 @@
-"""What follows a trip: which checkpoint is good, which weights move, when to stop; what the loop asks of its guards."""
+"""What follows a trip: which checkpoint is good, which weights move, when to stop."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from yonder.schema import Trip
-from yonder.training.checkpoint import Trainable
-from yonder.training.rollout import StreamRollouts, StreamScores, Term
+from yonder.training.rollout import Term
 
 UNSCORED, ZERO = "unscored", "zero"
 NEEDS_NO_ROLLBACK = {UNSCORED, ZERO}  # nothing was learned from such scores, so the policy is as good as it was
-
-
-class Refitted(NamedTuple):
-    """What came of a refit."""
-
-    done: bool
-    message: str  # what was done, or why nothing could be
-    figures: Mapping[str, float]
-
-
-class Overseer(Protocol):
-    """Looks at every iteration and tells what is wrong; `training.monitor` has the one there is."""
-
-    def observe(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> tuple[dict[str, float], list[Trip]]:
-        """Metrics of this iteration, and the rules that hold now and did not before."""
-        ...
-
-    def clear(self) -> None:
-        """The policy was put back."""
-        ...
-
-    def restart(self, rewards: Collection[str]) -> None:
-        """The scores of these rewards are others now."""
-        ...
-
-    def reweigh(self, terms: Sequence[Term]) -> None:
-        """The terms have these weights now."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        ...
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
-        ...
-
-
-class Refitter(Protocol):
-    """A reward that is fitted again while the policy moves; `training.refit` has the one there is."""
-
-    name: str  # the reward
-    rewards: Collection[str]  # it and those made of it: their scores change with it
-    model: Trainable
-    folder: str  # of its weights in a checkpoint
-    count: int  # refits so far
-
-    def gather(self, rollouts: StreamRollouts, scores: StreamScores) -> None:
-        """Keep the verified rollouts of an iteration."""
-        ...
-
-    def due(self, iteration: int) -> bool:
-        """Whether one is due after this iteration."""
-        ...
-
-    def fit(self, step: int) -> Refitted:
-        """Fit on what is fresh; where that is too little the weights stay as they are."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Plain values and tensors for a checkpoint."""
-        ...
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        ...
-
-    def load_weights(self, checkpoint: Path, state: Mapping[str, Any]) -> bool:
-        """Put a checkpoint's weights back; True when there was a refit since."""
-        ...
 
 
 @dataclass(slots=True)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from yonder.core.schedules import learning_rate
 from yonder.errors import NotFinite, TrainingError
-from yonder.models.lora import adapter_state, dropout_state, dropping, has_adapter, load_adapter_state, trainable
+from yonder.models.lora import adapter_state, dropout_state, dropping, has_adapter, load_adapter_state
 from yonder.signals import StopRequest
-from yonder.training.checkpoint import CheckpointStore, Trainable, load_optimizer, load_policy_weights, load_state
+from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
 from yonder.training.distributed import ALONE, World, clip_gradients, gathered
+from yonder.training.optimizer import load_optimizer, trainable
+from yonder.training.parts import Trainable
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollout import derived_seed

@@ -20,7 +20,6 @@ from yonder.core.losses import (
 from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
-from yonder.models.lora import trainable
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
@@ -57,22 +56,6 @@ class LossSettings:
     def at(self, step: int, kl_scale: float) -> "LossSettings":
         """The settings of one update: beta as the controller has it, and whether the policy still waits."""
         return replace(self, kl_in_loss=self.kl_in_loss * kl_scale, value_only=step < self.head_warmup)
-
-
-def build_optimizer(policy: Policy, lr: float, value_lr: float | None, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over what is trained; the value head is a group of its own where it has its own learning rate."""
-    if value_lr is None or policy.value_head is None:
-        return torch.optim.AdamW(trainable(policy), lr=lr, weight_decay=weight_decay)
-    head = list(policy.value_head.parameters())
-    rest = [p for p in trainable(policy) if all(p is not other for other in head)]
-    groups = [{"params": rest, "share": 1.0}, {"params": head, "share": value_lr / lr}]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The rate of every group: its share of the policy's, so that both follow one schedule."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("share", 1.0)
 
 
 @torch.no_grad()
