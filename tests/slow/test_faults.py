@@ -41,9 +41,16 @@ def whole_run(tmp_path: Path, **stage: object) -> Path:
     return path
 
 
+def hearing() -> None:
+    """SIGINT is heard also where the tests themselves run in the background, in which shells have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(recipe: Path, output: Path, rows: int) -> subprocess.Popen[str]:
     """A run whose stage `rl` has made so many iterations."""
-    process = subprocess.Popen(command(recipe, output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(recipe, output), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=hearing
+    )
     metrics, deadline = output / "stages/rl/metrics.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.is_file() and len(metrics.read_text().splitlines()) >= rows:
