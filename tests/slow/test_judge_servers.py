@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.slow import servers
 from tests.slow.judge_model import VOCABULARY, pairs, save_judge
 from yonder.judge_assembly import build_yes_no
+from yonder.judges.openai import VotesBackEnd, fold
 from yonder.judges.served import ServedJudge
 from yonder.judges.vllm import VLLMBackEnd
 from yonder.recipe.rewards import JudgeSettings
@@ -104,9 +107,26 @@ def test_a_chat_api_gives_the_local_gaps(model: Path, vllm: servers.Server) -> N
     assert largest_difference(ours, theirs) < 0.02
 
 
-def test_votes_come_from_the_same_distribution(model: Path, vllm: servers.Server) -> None:
-    votes = judge(model, vllm, backend="votes").verdicts(pairs()[:3])
-    assert all(0 <= verdict.mass <= 1 and verdict.reason == "" for verdict in votes)
+def test_votes_are_shares_of_what_the_server_samples(model: Path, vllm: servers.Server) -> None:
+    """The labels are the two answers that this model of random weights writes most often; Yes and No are rare there."""
+    served = judge(model, vllm, backend="votes")
+    assert isinstance(served, ServedJudge)
+    assert isinstance(served.back_end, VotesBackEnd)
+    pair, limit, votes = pairs()[0], 300, 400
+    message = {"role": "user", "content": served.prompt.asked(*pair, limit).text}
+    body = {"model": "judge", "messages": [message], "max_tokens": 3, "temperature": 1.0, "n": votes}
+    choices = httpx2.post(f"{vllm.url}/v1/chat/completions", json=body, timeout=200).json()["choices"]
+    common = Counter(fold(choice["message"]["content"]).rstrip(".!,") for choice in choices).most_common(2)
+    served.back_end.labels, served.back_end.votes = (common[0][0], common[1][0]), votes
+    (verdict,) = served.verdicts([pair])
+    share = sum(count for _, count in common) / votes
+    assert verdict.reason == ""
+    assert verdict.mass == pytest.approx(share, abs=5 * (2 * share / votes) ** 0.5)
+
+
+def test_votes_without_a_label_are_no_verdict(model: Path, vllm: servers.Server) -> None:
+    (verdict,) = judge(model, vllm, backend="votes").verdicts(pairs()[:1])
+    assert verdict.reason == "none of 8 sampled answers is a label"
 
 
 def test_a_bound_stands_for_a_label_that_is_not_returned(model: Path, vllm: servers.Server) -> None:
