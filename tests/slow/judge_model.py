@@ -33,8 +33,8 @@ def pairs(count: int = 500) -> list[tuple[str, str]]:
     return found[:count]
 
 
-def save_judge(folder: Path) -> Path:
-    """Write the judge's folder."""
+def save_judge(folder: Path, head: float = 0.25) -> Path:
+    """Write the judge's folder. `head`: standard deviation of the output matrix; the larger, the surer the model."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     raw.decoder = decoders.ByteLevel()
@@ -66,7 +66,7 @@ def save_judge(folder: Path) -> Path:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "norm" not in name:
-                    parameter.normal_(0.0, 0.25 if "lm_head" in name else 0.12)
+                    parameter.normal_(0.0, head if "lm_head" in name else 0.12)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -107,21 +108,28 @@ def test_a_chat_api_gives_the_local_gaps(model: Path, vllm: servers.Server) -> N
     assert largest_difference(ours, theirs) < 0.02
 
 
-def test_votes_are_shares_of_what_the_server_samples(model: Path, vllm: servers.Server) -> None:
-    """The labels are the two answers that this model of random weights writes most often; Yes and No are rare there."""
-    served = judge(model, vllm, backend="votes")
-    assert isinstance(served, ServedJudge)
-    assert isinstance(served.back_end, VotesBackEnd)
-    pair, limit, votes = pairs()[0], 300, 400
-    message = {"role": "user", "content": served.prompt.asked(*pair, limit).text}
-    body = {"model": "judge", "messages": [message], "max_tokens": 3, "temperature": 1.0, "n": votes}
-    choices = httpx2.post(f"{vllm.url}/v1/chat/completions", json=body, timeout=200).json()["choices"]
-    common = Counter(fold(choice["message"]["content"]).rstrip(".!,") for choice in choices).most_common(2)
-    served.back_end.labels, served.back_end.votes = (common[0][0], common[1][0]), votes
-    (verdict,) = served.verdicts([pair])
-    share = sum(count for _, count in common) / votes
-    assert verdict.reason == ""
-    assert verdict.mass == pytest.approx(share, abs=5 * (2 * share / votes) ** 0.5)
+def test_votes_are_shares_of_what_the_server_samples(tmp_path: Path) -> None:
+    """A model that is sure of what it writes; the labels are the two answers that it writes most often."""
+    sure = save_judge(tmp_path / "sure", head=0.6)
+    server = servers.vllm(sure, tmp_path / "log")
+    server.start()
+    try:
+        served = judge(sure, server, backend="votes")
+        assert isinstance(served, ServedJudge)
+        assert isinstance(served.back_end, VotesBackEnd)
+        pair, votes = pairs()[0], 400
+        message = {"role": "user", "content": served.prompt.asked(*pair, 300).text}
+        body = {"model": "judge", "messages": [message], "max_tokens": 3, "temperature": 1.0, "n": votes}
+        choices = httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=200).json()["choices"]
+        written = Counter(fold(choice["message"]["content"]).rstrip(".!,") for choice in choices)
+        (yes, more), (no, less) = written.most_common(2)
+        served.back_end.labels, served.back_end.votes = (yes, no), votes
+        (verdict,) = served.verdicts([pair])
+    finally:
+        server.kill()
+    assert more + less > votes / 5
+    assert verdict.mass == pytest.approx((more + less) / votes, abs=0.14)  # 4 standard deviations at most
+    assert verdict.logit_gap == pytest.approx(math.log((more + 0.5) / (less + 0.5)), abs=1.0)
 
 
 def test_votes_without_a_label_are_no_verdict(model: Path, vllm: servers.Server) -> None:
