@@ -296,14 +296,24 @@ def gathered(value: Any, world: World) -> Any:
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Put whole weights into a module, divided or not; returns the names that are missing."""
-    if not any(_is_divided(parameter) for parameter in module.parameters()):
+    if not is_divided(module):
         return list(module.load_state_dict(dict(tensors), strict=False).missing_keys)
     own = module.state_dict(keep_vars=True)
     with torch.no_grad():
-        for name, tensor in own.items():
-            if name in tensors:
-                tensor.copy_(_like(tensors[name], tensor))
+        for name, tensor in divided(module, tensors).items():
+            own[name].copy_(tensor)
     return sorted(own.keys() - tensors.keys())
+
+
+def divided(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors as those of the module with their names are divided; names that it has not are left out."""
+    own = module.state_dict(keep_vars=True)
+    return {name: _like(tensors[name], tensor) for name, tensor in own.items() if name in tensors}
+
+
+def is_divided(module: nn.Module) -> bool:
+    """Whether its weights are."""
+    return any(_is_divided(parameter) for parameter in module.parameters())
 
 
 def divided_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
