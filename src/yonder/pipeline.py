@@ -21,7 +21,7 @@ from yonder.errors import RecipeError
 from yonder.preflight import check_inputs
 from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
-from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
+from yonder.recipe.references import data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import CONSENT
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
