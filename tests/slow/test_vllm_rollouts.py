@@ -29,6 +29,7 @@ from yonder.models.policy import Policy
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.recipe.models import FreshModel
+from yonder.reporting.records import read_lines as read_log
 from yonder.schema import Prompt, Rollout
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ stages:
     save_every: 1
     log_rollouts: 20
     prompts: {labeled: 5}
-    terms: [{reward: "tests.slow.rewards:length", data: labeled, weight: 1.0}]
+    terms: [{reward: "tests.slow.rewards:even", data: labeled, weight: 1.0}]
     optimizer: {lr: 1.0e-3, schedule: constant}
     rollouts: {engine: vllm, urls: [URL], seeds: true, deadline_s: 5}
 """
@@ -251,8 +252,8 @@ def test_two_processes_share_a_server(folder: Path, vllm: servers.Server, tmp_pa
         assert len(rows) == 4
         assert max(row["policy/rollout_gap_nats"] for row in rows) < AGREE, name
         assert min(row["grad_norm"] for row in rows) > 0
-        rollouts = read_lines(stage / "rollouts.jsonl")
-        first.append([row["completion"] for row in rollouts if row["step"] == 1])
+        logged = [row for path in sorted(stage.glob("rollouts-*")) for _, row in read_log(path, [])]
+        first.append([row["completion"] for row in logged if row["step"] == 1])
     assert len(first[0]) == 20
     assert all(found == first[0] for found in first)
 
