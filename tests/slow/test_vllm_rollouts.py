@@ -240,11 +240,11 @@ def together(folder: Path, url: str, output: Path) -> Path:
 def test_two_processes_share_a_server(folder: Path, vllm: servers.Server, tmp_path: Path) -> None:
     recipe = together(folder, vllm.url, tmp_path)
     first: list[list[str]] = []
-    adapter = "policy.lora={rank: 4}"
-    runs = {"one": (1,), "ddp": (2,), "fsdp2": (2, "parallel.strategy=fsdp2"), "adapter": (2, adapter)}
-    runs["divided adapter"] = (2, adapter, "parallel.strategy=fsdp2")
-    for name, (processes, *settings) in runs.items():
-        running = yonder(recipe, tmp_path / name, processes, *settings)  # type: ignore[arg-type]
+    adapter, divided = "policy.lora={rank: 4}", "parallel.strategy=fsdp2"
+    runs: dict[str, tuple[int, list[str]]] = {"one": (1, []), "ddp": (2, []), "fsdp2": (2, [divided])}
+    runs |= {"adapter": (2, [adapter]), "divided adapter": (2, [adapter, divided])}
+    for name, (processes, settings) in runs.items():
+        running = yonder(recipe, tmp_path / name, processes, *settings)
         said = running.communicate(timeout=280)[1]
         assert running.returncode == 0, said[-3000:]
         stage = tmp_path / name / "stages/distill"
