@@ -8,13 +8,14 @@ from pathlib import Path
 from yonder.engines.sampler import Rules, ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError
-from yonder.judges.transport import Limits, Transport
+from yonder.judges.transport import Limits, Transport, Unanswered
 from yonder.models.generation import PolicySampler
 from yonder.protocols import RolloutEngine
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stages import DistillStage
 from yonder.training.learner import MOST_APART
 
+PATIENCE_S = 30.0  # with a server that is needed later
 BROKEN = 0.5  # nats a token beyond which importance weights correct nothing: the weights are not the policy's
 
 
@@ -31,12 +32,6 @@ def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> Ro
             f"stage {stage.name}: rollouts by servers are for one trainer process; start without torchrun, or set "
             "`rollouts.engine: in-process`"
         )
-    key = None if settings.key_env is None else os.environ.get(settings.key_env)
-    if settings.key_env is not None and not key:
-        raise ModelError(
-            f"the environment variable {settings.key_env} (rollouts.key_env) is not set; export the API key"
-        )
-    limits = Limits(settings.concurrency, None, settings.timeout_s, settings.deadline_s)
     rules = Rules(
         longest_prompt=own.encoder.max_prompt_tokens,
         longest_completion=own.max_completion_tokens,
@@ -46,8 +41,37 @@ def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> Ro
         concurrency=settings.concurrency,
         seeds=settings.seeds,
     )
-    servers = [VLLMServer(Transport((url,), limits, key, "vLLM server"), settings.model) for url in settings.urls]
-    return ServedSampler(servers, own.policy, own.encoder, rules, weights_folder(settings, folder))
+    return ServedSampler(
+        servers(settings, settings.deadline_s), own.policy, own.encoder, rules, weights_folder(settings, folder)
+    )
+
+
+def servers(settings: RolloutSettings, deadline_s: float) -> list[VLLMServer]:
+    """The servers of `rollouts`. `deadline_s`: longest wait for one that is gone. Raises ModelError where the key is
+    missing."""
+    key = None if settings.key_env is None else os.environ.get(settings.key_env)
+    if settings.key_env is not None and not key:
+        raise ModelError(
+            f"the environment variable {settings.key_env} (rollouts.key_env) is not set; export the API key"
+        )
+    limits = Limits(settings.concurrency, None, settings.timeout_s, deadline_s)
+    return [VLLMServer(Transport((url,), limits, key, "vLLM server"), settings.model) for url in settings.urls]
+
+
+def check_servers(stage: DistillStage) -> None:
+    """Whether the servers of a stage's rollouts are there, serve the policy's name and take weights.
+
+    Raises ModelError for the first that does not; not waited for longer than PATIENCE_S.
+    """
+    settings = stage.rollouts
+    for server in servers(settings, min(PATIENCE_S, settings.deadline_s)):
+        try:
+            server.check_routes()
+        except Unanswered as error:
+            raise ModelError(
+                f"stage {stage.name}: no vLLM server for the rollouts at {server.url} ({error}); start it (`vllm "
+                f"serve`, see docs/rollouts.md) before the run, or mend `rollouts.urls`"
+            ) from error
 
 
 def weights_folder(settings: RolloutSettings, stage: Path) -> Path:

@@ -4,7 +4,7 @@ a server that has other weights."""
 import logging
 import queue
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,12 @@ from yonder.errors import ModelError, RolloutError
 from yonder.judges.transport import Unanswered
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
+from yonder.protocols import Finished
 from yonder.schema import Completion, Prompt, Rollout
 
 log = logging.getLogger("yonder")
 TRIES = 4  # rounds of questions of which a server answered some with other weights
+Answered = Callable[[int, Sequence[Answer]], None]  # place of a prompt, its completions
 PROBE = (4, 8, 16)  # prompts, tokens of each, tokens of its answer
 
 
@@ -74,10 +76,13 @@ class ServedSampler:
         seed: int,
         top_p: float = 1.0,
         top_k: int = 0,
+        *,
+        finished: Finished | None = None,
     ) -> list[Rollout]:
         """`samples` completions of each prompt, prompt by prompt, all from the weights that `refresh` sent last.
 
-        Raises DataError for a prompt that is too long, RolloutError where no server gives them.
+        `finished` is told of each answer at once, before it is known to come from those. Raises DataError for a prompt
+        that is too long, RolloutError where no server gives them.
         """
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
         asks = [
@@ -87,12 +92,15 @@ class ServedSampler:
             )
             for i, ids in enumerate(encoded)
         ]  # fmt: skip
-        answers = self._answers(asks)
-        return [
-            Rollout(prompts[i], encoded[i], self._completion(answer), group=i)
-            for i in range(len(prompts))
-            for answer in answers[i]
-        ]
+
+        def rollouts(i: int, answers: Sequence[Answer]) -> list[Rollout]:
+            return [Rollout(prompts[i], encoded[i], self._completion(answer), group=i) for answer in answers]
+
+        def answered(i: int, answers: Sequence[Answer]) -> None:
+            if finished is not None:
+                finished(rollouts(i, answers))
+
+        return [rollout for i, found in enumerate(self._answers(asks, answered)) for rollout in rollouts(i, found)]
 
     # --- weights
 
@@ -175,14 +183,14 @@ class ServedSampler:
 
     # --- completions
 
-    def _answers(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def _answers(self, asks: Sequence[Ask], answered: Answered) -> list[list[Answer]]:
         """The answers to every prompt. A server with other weights than the newest (it was started again, or someone
         else sends it some) is sent them, and asked again."""
         if self.weights is None:
             raise RuntimeError("`refresh` comes before `sample`")
         found: dict[int, list[Answer]] = {}
         for _ in range(TRIES):
-            given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found})
+            given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found}, answered)
             for server in self.servers:
                 if server in given and self._has_the_newest(server, self.weights):
                     found |= given[server]
@@ -201,7 +209,7 @@ class ServedSampler:
             log.warning("%s: %s", server.url, error)
         return False
 
-    def _deal(self, asks: dict[int, Ask]) -> dict[VLLMServer, dict[int, list[Answer]]]:
+    def _deal(self, asks: dict[int, Ask], answered: Answered) -> dict[VLLMServer, dict[int, list[Answer]]]:
         """Ask all servers that answer; each takes the next prompt when it has room. Raises RolloutError where all are
         gone before the last."""
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -221,6 +229,8 @@ class ServedSampler:
                 except Unanswered as error:
                     lost[server] = error
                     waiting.put(i)
+                else:
+                    answered(i, given[server][i])
 
         while not waiting.empty():
             left = [server for server in self.servers if server not in lost]

@@ -12,6 +12,7 @@ from yonder.recipe.rewards import JudgePromptSettings
 from yonder.recipe.rollouts import RolloutSettings
 
 BASE = "base"  # in evaluate stages: policy.model as it is
+SAME_RESULTS = frozenset({"score_early"})  # of distill stages: decide when things are done, not what comes of them
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -283,6 +284,10 @@ class DistillStage(StageBase, AlgorithmSettings):
     one_step_off: bool = False
     """Write the next iteration's rollouts while this one's are scored and trained on, so that they are `epochs` steps
     old when their turn comes; needs `importance_cap`. Pays with an engine that runs beside the trainer."""
+    score_early: tuple[Literal["served", "programs"], ...] = ("served",)
+    """What is scored in the background while other completions are still written: by judges on servers; programs in the
+    sandbox, which then share the processor with what writes. Same scores; an empty list: nothing. See
+    docs/rollouts.md."""
     sampling: SamplingSettings = SamplingSettings()
     rollouts: RolloutSettings = RolloutSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
