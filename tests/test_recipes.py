@@ -9,8 +9,10 @@ import yaml
 
 from yonder.errors import RecipeError
 from yonder.recipe import Recipe, dump_recipe, load_recipe, parse_recipe, shipped_recipes
+from yonder.recipe.answers import CollectStage
+from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.rewards import JudgeSettings
-from yonder.recipe.stages import CheckJudgeStage, CollectStage, DistillStage, EvaluateStage, WarmupStage
+from yonder.recipe.stages import DistillStage, EvaluateStage, WarmupStage
 
 PAPER = (
     "gsm8k-galactica-125m",

@@ -30,8 +30,9 @@ from yonder.models.teacher import Teacher
 from yonder.protocols import Reward, RolloutEngine, Stream
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings
+from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.models import FreshModel, ModelReference, PolicySettings
-from yonder.recipe.recipe import Recipe, SandboxSettings
+from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
@@ -41,7 +42,8 @@ from yonder.recipe.rewards import (
     TeacherSettings,
     VerifiableSettings,
 )
-from yonder.recipe.stages import DistillStage, FitJudgeStage, TermSettings
+from yonder.recipe.sections import SandboxSettings
+from yonder.recipe.stages import DistillStage, TermSettings
 from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.ensemble import EnsembleReward

@@ -18,7 +18,7 @@ from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
 from yonder.recipe.models import ModelReference
-from yonder.recipe.recipe import rewards_of
+from yonder.recipe.references import rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact

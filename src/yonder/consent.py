@@ -6,9 +6,10 @@ from typing import Any
 
 from yonder.errors import RecipeError, TrainingError
 from yonder.evaluation.judge_check.admission import Admission
+from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import TrustSettings
-from yonder.recipe.stages import CheckJudgeStage, DistillStage, StageSettings
+from yonder.recipe.stages import DistillStage, StageSettings
 from yonder.storage import read_json
 
 

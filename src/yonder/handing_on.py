@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from yonder.errors import StorageError
-from yonder.recipe.recipe import Recipe, learned_from
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.references import learned_from
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.parts import Trainable
 

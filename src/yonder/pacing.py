@@ -10,9 +10,11 @@ from yonder.core.memory import Shape, forward_flops, head_flops, training_factor
 from yonder.data.datasets import load_data
 from yonder.data.sources import on_hub
 from yonder.planning import Planner
-from yonder.recipe.recipe import rewards_of
+from yonder.recipe.answers import CollectStage
+from yonder.recipe.judge_stages import FitJudgeStage
+from yonder.recipe.references import rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
-from yonder.recipe.stages import CollectStage, DistillStage, EvaluateStage, FitJudgeStage, StageSettings, WarmupStage
+from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
 REACHED = 0.4  # share of a square product's speed that training reaches; ours, and what good code has on large models
 

@@ -21,7 +21,7 @@ from yonder.errors import RecipeError
 from yonder.preflight import check_inputs, check_rollout_servers
 from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
-from yonder.recipe.recipe import data_of, rewards_of, stage_inputs
+from yonder.recipe.references import data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import CONSENT
 from yonder.recipe.stages import SAME_RESULTS, EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
@@ -176,7 +176,7 @@ class Runner:
         recipe = self.recipe
         parts: dict[str, Any] = {
             "version": yonder.__version__,
-            f"stages.{stage.name}": stage.model_dump(mode="json", exclude=set(SAME_RESULTS)),
+            f"stages.{stage.name}": stage.model_dump(mode="json", exclude=SAME_RESULTS),
             "seed": recipe.seed,
             "threads": recipe.threads,
             "policy": recipe.policy.model_dump(mode="json"),

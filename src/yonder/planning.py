@@ -26,21 +26,16 @@ from yonder.core.memory import (
 )
 from yonder.models.policy import LOGITS_AT_ONCE
 from yonder.models.shapes import longest, model_shape
+from yonder.recipe.answers import CollectStage
+from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.loading import apply_override, parse_recipe
 from yonder.recipe.models import LoraSettings, ModelReference
-from yonder.recipe.recipe import Recipe, rewards_of
+from yonder.recipe.optimizers import OptimizerSettings
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.references import rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
-from yonder.recipe.stages import (
-    BASE,
-    CheckJudgeStage,
-    CollectStage,
-    DistillStage,
-    EvaluateStage,
-    FitJudgeStage,
-    OptimizerSettings,
-    StageSettings,
-    WarmupStage,
-)
+from yonder.recipe.stage_base import BASE
+from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HERE = "policy's device"

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from yonder.recipe.judge_stages import FitJudgeStage
+from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
-from yonder.recipe.stages import DistillStage, FitJudgeStage, OptimizerSettings, WarmupStage
+from yonder.recipe.stages import DistillStage, WarmupStage
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.training.advantages import Estimator
 from yonder.training.kl_control import KLControl

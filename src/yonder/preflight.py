@@ -11,9 +11,11 @@ from yonder.judges.prompt import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
-from yonder.recipe.recipe import data_of, rewards_of
+from yonder.recipe.judge_stages import FitJudgeStage
+from yonder.recipe.references import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
-from yonder.recipe.stages import BASE, DistillStage, EvaluateStage, FitJudgeStage, StageSettings, WarmupStage
+from yonder.recipe.stage_base import BASE
+from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
 

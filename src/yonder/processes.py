@@ -11,7 +11,8 @@ import torch
 from yonder.assemble import Workshop
 from yonder.recipe import Recipe
 from yonder.signals import StopRequest
-from yonder.stages import StageContext, run_stage
+from yonder.stages.context import StageContext
+from yonder.stages.run import run_stage
 from yonder.training.distributed import ALONE, World
 from yonder.training.progress import Progress, Silent
 

@@ -11,8 +11,10 @@ from yonder.models.lora import Lora, add_lora
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Sampler
 from yonder.recipe.models import LoraSettings
-from yonder.recipe.recipe import Recipe, members_of
-from yonder.recipe.stages import DistillStage, RefitSettings
+from yonder.recipe.monitoring import RefitSettings
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.references import members_of
+from yonder.recipe.stages import DistillStage
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.judge import JudgeRolloutReward, guarded
 from yonder.schema import Prompt, Rollout

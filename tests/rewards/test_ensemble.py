@@ -8,7 +8,7 @@ import yaml
 from tests.test_errors import tree
 from yonder.errors import RecipeError
 from yonder.recipe import load_recipe
-from yonder.recipe.recipe import rewards_of
+from yonder.recipe.references import rewards_of
 from yonder.rewards.ensemble import EnsembleReward
 from yonder.schema import Completion, Prompt, Rollout, Score
 

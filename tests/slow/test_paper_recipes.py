@@ -12,8 +12,9 @@ from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
 from yonder.pipeline import run
 from yonder.recipe import Recipe, load_recipe
+from yonder.recipe.answers import CollectStage
 from yonder.recipe.models import FreshModel
-from yonder.recipe.stages import CollectStage, DistillStage, EvaluateStage, WarmupStage
+from yonder.recipe.stages import DistillStage, EvaluateStage, WarmupStage
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,220 @@
+"""The checks of a recipe that need more than one section."""
+
+from typing import Any
+
+from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
+from yonder.recipe.models import FreshModel
+from yonder.recipe.references import data_names, data_of, learned_from, members_of, model_references, rewards_of
+from yonder.recipe.rewards import (
+    ClassifierSettings,
+    JudgeSettings,
+    ShuffledSettings,
+    TeacherSettings,
+)
+from yonder.recipe.sections import Sections
+from yonder.recipe.stage_base import BASE
+from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
+
+
+def check_references(recipe: Sections) -> None:
+    """Raise ValueError where a name in the recipe points at nothing; the message begins with the key."""
+    _check_data(recipe)
+    _check_members(recipe)
+    seen: set[str] = set()
+    for stage in recipe.stages:
+        key = f"stages.{stage.name}"
+        if stage.name == BASE:
+            raise ValueError(f"{key}: `{BASE}` stands for policy.model in evaluate stages; use another name")
+        if stage.name in seen:
+            raise ValueError(f"{key}: two stages have this name; rename one")
+        for data_key, name in data_of(stage):
+            _known(f"{key}.{data_key}", "data set", name, data_names(recipe))
+        rewards = (
+            [term.reward for term in stage.terms if ":" not in term.reward] if isinstance(stage, DistillStage) else []
+        )
+        for name in [*rewards, *rewards_of(recipe, stage)]:
+            _known(f"{key}", "reward", name, recipe.rewards)
+        if isinstance(stage, EvaluateStage):
+            for name in stage.benchmarks:
+                _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
+                _check_labels(recipe, f"benchmarks.{name}", recipe.benchmarks[name].data)
+        if isinstance(stage, DistillStage):
+            _check_monitor(recipe, stage, key)
+            _check_refit(recipe, stage, f"{key}.refit")
+            _check_shuffled(recipe, stage, key)
+            for i, term in enumerate(stage.terms):
+                settings = recipe.rewards.get(term.reward)
+                if settings is not None and settings.kind == "verifiable":
+                    _check_labels(recipe, f"{key}.terms.{i}", term.data)
+        _check_teachers(recipe, stage, key)
+        _check_adapter(recipe, stage)
+        _check_inputs(recipe, stage, key, seen)
+        seen.add(stage.name)
+
+
+def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[str]) -> None:
+    """Every stage that this one reads must stand before it."""
+    references = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
+    if isinstance(stage, FitJudgeStage | CheckJudgeStage):
+        references.update(stage.responses)
+    if isinstance(stage, EvaluateStage):
+        references.update(set(stage.checkpoints) - {BASE})
+    if isinstance(stage, DistillStage) and stage.refit is not None:
+        references.update(stage.refit.replay)
+    for name in sorted(references):
+        _known(key, "earlier stage", name, seen)
+    models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
+    models.update(set(stage.checkpoints) - {BASE} if isinstance(stage, EvaluateStage) else ())
+    for name in sorted(models):
+        kind = recipe.stage(name).kind
+        if kind not in ("warmup", "distill", "fit-judge") or (isinstance(stage, EvaluateStage) and kind == "fit-judge"):
+            raise ValueError(
+                f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
+            )
+
+
+def _check_teachers(recipe: Sections, stage: StageSettings, key: str) -> None:
+    """A teacher gives no score, so it stands in terms only; lengths that the policy's limit decides must fit it."""
+    teachers = {name for name, settings in recipe.rewards.items() if isinstance(settings, TeacherSettings)}
+    terms = [term.reward for term in stage.terms] if isinstance(stage, DistillStage) else []
+    wrong = [name for name in rewards_of(recipe, stage) if name in teachers and name not in terms]
+    if wrong:
+        raise ValueError(f"{key}: `{wrong[0]}` is a teacher, which gives no score; name a reward, or use it in a term")
+    if not isinstance(stage, DistillStage):
+        return
+    if stage.algorithm == "ppo" and stage.ppo.head_warmup and set(terms) <= teachers:
+        raise ValueError(f"{key}.ppo.head_warmup: no term has a reward, so there is no value to learn; leave it out")
+    longest = recipe.policy.max_completion_tokens
+    if stage.overlong is not None and stage.overlong.margin > longest:
+        raise ValueError(
+            f"{key}.overlong.margin: {stage.overlong.margin} tokens are more than policy.max_completion_tokens "
+            f"({longest}); lower it"
+        )
+
+
+def _check_adapter(recipe: Sections, stage: StageSettings) -> None:
+    """An adapter is handed on alone only where its weights can be found again."""
+    lora = recipe.policy.lora
+    if lora is not None and recipe.parallel.strategy == "fsdp2":
+        raise ValueError("parallel.strategy: fsdp2 does not divide an adapter (policy.lora); use ddp")
+    if lora is None or lora.save != "adapter" or not isinstance(stage, WarmupStage | DistillStage):
+        return
+    start = recipe.policy.model if stage.policy is None else stage.policy
+    if isinstance(start, FreshModel) and not learned_from(recipe, stage.name):
+        raise ValueError(
+            f"policy.lora.save: stage `{stage.name}` starts from a fresh model, whose weights are nowhere to load its "
+            "adapter on; set `merged`"
+        )
+
+
+def _check_monitor(recipe: Sections, stage: DistillStage, key: str) -> None:
+    """A probe is compared with the truth on labeled prompts, so there must be a verifiable term; what is run must be a
+    program."""
+    kinds = {recipe.rewards[term.reward].kind for term in stage.terms if term.reward in recipe.rewards}
+    if stage.monitor.probe and "verifiable" not in kinds:
+        raise ValueError(
+            f"{key}.monitor.probe: a probe is compared with a verifiable term on labeled prompts; "
+            "add one (its weight may be 0)"
+        )
+    judged = [t for t in stage.terms if t.reward not in recipe.rewards or recipe.rewards[t.reward].kind != "verifiable"]
+    formats = {(recipe.data[term.data.partition(".")[0]].task or recipe.task).format for term in judged}
+    if stage.monitor.run_unlabeled and "program" not in formats:
+        raise ValueError(
+            f"{key}.monitor.run_unlabeled: no judge scores programs here (`task.format: program`), so there is nothing "
+            "to run; remove it"
+        )
+
+
+def _check_refit(recipe: Sections, stage: DistillStage, key: str) -> None:
+    """What is fitted must be weights of this process that this stage uses; what it is fitted on must be verified."""
+    refit = stage.refit
+    if refit is None:
+        return
+    _known(f"{key}.reward", "reward of this stage", refit.reward, rewards_of(recipe, stage))
+    settings = recipe.rewards[refit.reward]
+    if not isinstance(settings, JudgeSettings | ClassifierSettings) or getattr(settings, "server", None) is not None:
+        raise ValueError(
+            f"{key}.reward: `{refit.reward}` has no weights here to fit; name a judge with `backend: local` or a "
+            "classifier"
+        )
+    if isinstance(settings, JudgeSettings) and (
+        settings.quantize != "none" or settings.device == "spread" or not isinstance(settings.device, str)
+    ):
+        raise ValueError(
+            f"{key}.reward: packed weights, copies and spread layers are not trained; set "
+            f"rewards.{refit.reward}.quantize to none and its `device` to one device"
+        )
+    if settings.dtype != "float32" and refit.lora is None:
+        raise ValueError(
+            f"{key}: steps of {refit.lr:g} are lost in `{settings.dtype}` weights; set rewards.{refit.reward}.dtype to "
+            "float32, or `lora`"
+        )
+    watched = any(
+        name == refit.reward or refit.reward in members_of(recipe.rewards.get(name)) for name in stage.monitor.probe
+    )
+    if watched and 0 < refit.every <= stage.monitor.window:
+        raise ValueError(
+            f"{key}.every: the monitor's window of {stage.monitor.window} iterations never fills when scores change "
+            f"every {refit.every}; raise `every` or lower `monitor.window`"
+        )
+    if refit.data is not None:
+        _check_labels(recipe, f"{key}.data", refit.data)
+    elif "verifiable" not in {recipe.rewards[t.reward].kind for t in stage.terms if t.reward in recipe.rewards}:
+        raise ValueError(
+            f"{key}: no term is verifiable, so no rollout has a label; set `data` to a labeled data set, or add such a "
+            "term (its weight may be 0)"
+        )
+    for name in refit.replay:
+        if name in {other.name for other in recipe.stages} and recipe.stage(name).kind != "collect":
+            raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name a stage of kind collect")
+
+
+def _check_shuffled(recipe: Sections, stage: DistillStage, key: str) -> None:
+    """A permutation of one score is that score: such a control would be its reward itself, and needs no consent."""
+    for i, term in enumerate(stage.terms):
+        settings = recipe.rewards.get(term.reward)
+        if isinstance(settings, ShuffledSettings) and stage.prompts[term.data] * stage.group_size < 2:
+            raise ValueError(
+                f"{key}.terms.{i}: `{term.reward}` has one rollout an iteration, which shuffled is itself; raise "
+                f"`prompts.{term.data}`"
+            )
+
+
+def _check_labels(recipe: Sections, key: str, name: str) -> None:
+    """What is verified needs labels and a format that has a right answer."""
+    data = recipe.data[name.partition(".")[0]]
+    if not data.labeled:
+        raise ValueError(
+            f"{key}: data set `{name}` has `labeled: false`, so nothing can be verified on it; use another"
+        )
+    if (data.task or recipe.task).format == "open":
+        raise ValueError(
+            f"{key}: `format: open` has no right answer to verify; use a judge as reward, and no benchmark"
+        )
+
+
+def _check_members(recipe: Sections) -> None:
+    """Rewards made of others name plain ones."""
+    for name, settings in recipe.rewards.items():
+        for member in members_of(settings):
+            _known(f"rewards.{name}", "reward", member, set(recipe.rewards) - {name})
+            if isinstance(recipe.rewards[member], TeacherSettings):
+                raise ValueError(f"rewards.{name}: `{member}` is a teacher, which gives no score; name a reward")
+            if members_of(recipe.rewards[member]):
+                raise ValueError(f"rewards.{name}: `{member}` is made of rewards itself; name its members instead")
+
+
+def _check_data(recipe: Sections) -> None:
+    for name, settings in recipe.data.items():
+        if "." in name:
+            raise ValueError(f"data.{name}: a data set's name has no dot; `.development` is added by Yonder")
+        for other in settings.mixture or {}:
+            _known(f"data.{name}.mixture", "data set", other, data_names(recipe))
+    for name, benchmark in recipe.benchmarks.items():
+        _known(f"benchmarks.{name}.data", "data set", benchmark.data, data_names(recipe))
+
+
+def _known(key: str, what: str, name: str, names: Any) -> None:
+    if name not in names:
+        have = ", ".join(sorted(names)) or "none"
+        raise ValueError(f"{key}: there is no {what} `{name}`; there is: {have}")

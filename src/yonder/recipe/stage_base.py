@@ -1,0 +1,27 @@
+"""What recipe sections of several stages share."""
+
+from pydantic import Field
+
+from yonder.recipe.base import Section
+
+BASE = "base"  # in evaluate stages: policy.model as it is
+
+
+class StageBase(Section):
+    """What every stage has."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Name of its directory and of its row in tables; others refer to its checkpoint as `stage:NAME`."""
+
+
+class EvaluationSchedule(Section):
+    """Checkpoint choice on a development split, never on a test set."""
+
+    data: str | None = None
+    """Development data set (`NAME.development`); None: keep the last checkpoint."""
+    every: int = Field(default=0, ge=0)
+    """Evaluate after this many steps (warm-up: epochs); 0: never."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many evaluations without a new best; 0: never."""
+    limit: int | None = Field(default=None, gt=0)
+    """Evaluate on this many questions of the split."""

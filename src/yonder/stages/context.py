@@ -1,0 +1,77 @@
+"""What every stage gets, and what several kinds of stage do with it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yonder.assemble import Workshop
+from yonder.data.responses import (
+    as_rollout,
+    read_responses,
+)
+from yonder.evaluation.benchmarks import evaluate
+from yonder.models.policy import Policy
+from yonder.recipe.answers import CollectStage
+from yonder.recipe.data import TaskSettings
+from yonder.recipe.recipe import Recipe
+from yonder.recipe.stage_base import EvaluationSchedule
+from yonder.schema import Response
+from yonder.signals import StopRequest
+from yonder.training.progress import Progress
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What every stage gets."""
+
+    recipe: Recipe
+    shop: Workshop
+    folder: Path  # this stage's own folder
+    folders: dict[str, Path]  # folders of the stages before it
+    progress: Progress
+    stop: StopRequest
+    changed: bool = False  # the recipe or data did since the stage was begun, and the user allowed it
+
+
+def collected(names: Sequence[str], context: StageContext) -> list[Response]:
+    """The labeled responses of these stages; those without a label are left out."""
+    found = [r for name in names for r in read_responses(context.folders[name] / "responses.jsonl")]
+    return [response for response in found if response.correct is not None]
+
+
+def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
+    """The task format of the data set that the first of these collect stages answered."""
+    stage = context.recipe.stage(names[0]) if names else None
+    return context.shop.task(stage.data) if isinstance(stage, CollectStage) else context.recipe.task
+
+
+def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
+    """Made negatives without those whose answer is right all the same."""
+    verifier = context.shop.together(context.shop.verifier(task))
+    scores = verifier.score([as_rollout(response) for response in negatives])
+    return [
+        r
+        for r, score in zip(negatives, scores, strict=True)
+        if score.value is not None and not score.details["correct"]
+    ]
+
+
+def announce(context: StageContext) -> None:
+    """Say how each judge of this stage reads its verdict: a wrong template shows here first."""
+    for name, sentence in context.shop.judges().items():
+        context.progress.say(f"judge {name}: {sentence}")
+
+
+def development_accuracy(
+    settings: EvaluationSchedule, policy: Policy, context: StageContext
+) -> Callable[[], float] | None:
+    """Greedy accuracy of the live policy on the development split, if the recipe names one."""
+    if settings.data is None or not settings.every:
+        return None
+    shop, task = context.shop, context.shop.task(settings.data)
+    prompts = shop.data(settings.data)[: settings.limit]
+    sampler, verifier = shop.sampler(policy, task), shop.together(shop.verifier(task))
+    return lambda: evaluate(prompts, sampler, verifier).accuracy.value

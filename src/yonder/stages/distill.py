@@ -1,0 +1,85 @@
+"""The stage `distill`: RL with weighted terms."""
+
+from yonder.consent import admit_judges
+from yonder.engines.build import rollout_sampler
+from yonder.handing_on import checkpoint_of, handed_on
+from yonder.plans import (
+    completions_per_step,
+    distill_plan,
+    estimator,
+    kl_control,
+    loss_settings,
+    monitor_rules,
+    run_states,
+    safety,
+)
+from yonder.recipe.stages import DistillStage
+from yonder.refitting import build_refit
+from yonder.stages.context import Result, StageContext, announce, development_accuracy
+from yonder.training.checkpoint import CheckpointStore
+from yonder.training.distill import Distiller
+from yonder.training.learner import Learner
+from yonder.training.monitor import Monitor
+from yonder.training.records import Recorder
+from yonder.training.sharing import shared_verifier
+
+
+def run_distill(stage: DistillStage, context: StageContext) -> Result:
+    """RL with weighted terms."""
+    recipe, shop = context.recipe, context.shop
+    for sentence in admit_judges(recipe, stage, context.folders):
+        context.progress.say(f"{stage.name}: {sentence}")
+    task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
+    ppo = stage.algorithm == "ppo"
+    outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
+    policy = shop.policy(stage.policy, outputs, train=True)
+    terms = [shop.term(term, policy) for term in stage.terms]
+    verified = [
+        t for t in terms if recipe.rewards.get(t.reward_name) and recipe.rewards[t.reward_name].kind == "verifiable"
+    ]
+    labeled = verified[0] if verified else None
+    scored = [term for term in terms if term.teacher is None]
+    probes = [shop.probe(name, labeled.stream) for name in stage.monitor.probe] if labeled else []
+    programs = {t.data: shop.task(t.data) for t in stage.terms if shop.task(t.data).format == "program"}
+    verifiers = {name: shared_verifier(shop.world, shop.verifier(task)) for name, task in programs.items()}
+    runs = run_states(scored, verifiers, stage.monitor.run_unlabeled)
+    announce(context)
+    refit = build_refit(stage, shop, policy, labeled, context.folders)
+    store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None, shop.world)
+    plan = distill_plan(stage, recipe)
+    recorder = Recorder(context.folder, stage.log_rollouts, silent=not shop.world.first)
+    learner = Learner(
+        plan=plan,
+        policy=policy,
+        reference=shop.reference(stage, policy),
+        value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
+        estimator=estimator(stage, recipe),
+        loss=loss_settings(stage, recipe),
+        recorder=recorder,
+        progress=context.progress,
+        kl=kl_control(stage),
+        sampler_apart=stage.rollouts.engine != "in-process",
+        world=shop.world,
+    )
+    job = Distiller(
+        plan=plan,
+        learner=learner,
+        sampler=rollout_sampler(stage, shop.sampler(policy, task), context.folder),
+        streams={name: shop.stream(name) for name in stage.prompts},
+        terms=terms,
+        probes=probes,
+        monitor=Monitor(monitor_rules(stage), scored, probes, labeled.reward_name if labeled else None, runs),
+        safety=safety(stage, labeled, () if refit is None else refit.rewards),
+        recorder=recorder,
+        store=store,
+        progress=context.progress,
+        evaluate=development_accuracy(stage.evaluate, policy, context),
+        refit=refit,
+        stop=context.stop,
+        changed=context.changed,
+    )
+    result = job.run()
+    if refit is not None:
+        result["judge"] = checkpoint_of(store, result, refit.folder)
+    result["checkpoint"] = handed_on(recipe, stage.name, store, result, policy)
+    return result | {"completions_per_step": completions_per_step(stage)}

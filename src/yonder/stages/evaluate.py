@@ -1,0 +1,56 @@
+"""The stage `evaluate`: answer benchmarks."""
+
+from typing import Any
+
+from yonder.data.responses import (
+    append_lines,
+    read_lines,
+)
+from yonder.evaluation.benchmarks import accuracy_text, evaluate
+from yonder.recipe.stage_base import BASE
+from yonder.recipe.stages import EvaluateStage
+from yonder.stages.context import Result, StageContext
+from yonder.training.rollout import derived_seed
+
+
+def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
+    """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
+    path = context.folder / "evaluations.jsonl"
+    rows = read_lines(path)
+    done = {(row["stage"], row["benchmark"]) for row in rows}
+    for name in stage.checkpoints:
+        for benchmark in stage.benchmarks:
+            if (name, benchmark) not in done:
+                context.stop.check(f"{stage.name}: saved after {len(rows)} of its evaluations")
+                row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context)
+                rows.append(row)
+                append_lines(path, [row])
+    results: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        figures = {key: value for key, value in row.items() if key not in ("stage", "benchmark")}
+        results.setdefault(row["stage"], {})[row["benchmark"]] = figures
+    return {"results": results}
+
+
+def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict[str, Any]:
+    """One cell of the table."""
+    shop, settings = context.shop, context.recipe.benchmarks[benchmark]
+    policy = shop.policy(None if checkpoint == BASE else f"stage:{checkpoint}")
+    task = shop.task(settings.data)
+    prompts = shop.data(settings.data)
+    context.progress.start(f"{checkpoint} on {benchmark}", len(prompts) * (1 + settings.votes))
+    result = evaluate(
+        prompts,
+        shop.sampler(policy, task),
+        shop.verifier(task),
+        votes=settings.votes,
+        vote_temperature=settings.vote_temperature,
+        tolerance=task.tolerance,
+        seed=derived_seed(context.recipe.seed, benchmark),
+        progress=lambda done, total: context.progress.advance(done, {}),
+    )
+    context.progress.finish()
+    found = result.to_json()
+    reasons = f" ({next(iter(result.reasons))})" if result.reasons else ""
+    context.progress.say(f"{checkpoint} on {benchmark}: {accuracy_text(found)}{reasons}")
+    return found
