@@ -255,9 +255,9 @@ def test_a_run_whose_server_is_gone_is_saved_and_goes_on(ahead: bool, tmp_path: 
         first = through(server, tmp_path, ahead)
         served, asked = first.sampler, first.sampler.sample
 
-        def sample(*arguments: object) -> list[Rollout]:
+        def sample(*arguments: object, **told: object) -> list[Rollout]:
             server.down = served.sent == 5  # type: ignore[attr-defined]  # those with shifted tokens come first
-            return asked(*arguments)  # type: ignore[arg-type]
+            return asked(*arguments, **told)  # type: ignore[arg-type]
 
         served.sample = sample  # type: ignore[method-assign]
         with pytest.raises(RolloutError, match="saved at step 3, the same command continues"):
