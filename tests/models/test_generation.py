@@ -142,7 +142,9 @@ def test_a_model_that_takes_no_positions_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("batch", [2, 256])
-def test_a_rollout_is_told_of_at_its_last_token_and_nothing_changes(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollout_is_told_of_at_its_last_token_and_nothing_changes(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An eighth of all tokens are ends here, so that completions have many lengths."""
     one, told, steps = sampler("llama", MOST, batch=batch), list[tuple[int, Rollout]](), [0]
     one.encoder.end_ids = tuple(range(0, one.policy.trunk.head.out_features, 8))
