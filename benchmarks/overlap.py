@@ -1,10 +1,10 @@
 """Step time with a judge on a server, scoring after and while completions are written.
 
-python benchmarks/overlap.py [DELAY_S] [CONCURRENCY] [STEPS]      # default: 0.3 16 10
+python benchmarks/overlap.py [DELAY_S] [CONCURRENCY] [STEPS]      # default: 0.1 16 6
 
 The demo's student is warmed up, then trained with a judge behind a server in another process, which answers every
 prompt after DELAY_S and computes nothing: a judge on another machine does not take this one's processor. A table of
-medians goes to standard output; the rewards of both runs must be the same.
+medians over two turns goes to standard output; the rewards of both runs must be the same.
 """
 
 import json
@@ -34,7 +34,7 @@ data:
 rewards:
   judge: {kind: judge, model: yonder:judge, backend: sglang, mass_floor: 0, allow_unmeasured: true}
 stages:
-  - {name: warmup, kind: warmup, data: labeled, epochs: 8, optimizer: {lr: 2.0e-3}}
+  - {name: warmup, kind: warmup, data: labeled, epochs: 6, optimizer: {lr: 2.0e-3}}
   - name: rl
     kind: distill
     policy: stage:warmup
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
 
-def main(delay_s: float = 0.3, concurrency: int = 16, steps: int = 10) -> None:
+def main(delay_s: float = 0.1, concurrency: int = 16, steps: int = 6) -> None:
     """Start the server, measure, and print."""
     command = [sys.executable, __file__, "serve", str(delay_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -97,19 +97,21 @@ def measure(url: str, delay_s: float, concurrency: int, steps: int) -> None:
     recipe: Any = yaml.safe_load(RECIPE)
     recipe["rewards"]["judge"]["server"] = {"urls": [url], "batch": 1, "concurrency": concurrency, "cache": False}
     recipe["stages"][1]["steps"] = steps
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {"after": [], "while": []}
     with tempfile.TemporaryDirectory() as folder:
-        for name, early in (("after", []), ("while", ["served"])):
-            recipe["output_dir"] = f"{folder}/{name}"
-            recipe["stages"][1]["score_early"] = early
+        for turn, name in enumerate(("after", "while", "after", "while")):
+            recipe["output_dir"] = f"{folder}/{turn}"
+            recipe["stages"][1]["score_early"] = ["served"] if name == "while" else []
             path = Path(folder) / f"{name}.yaml"
             path.write_text(yaml.safe_dump(recipe))
             run(load_recipe(str(path)))
-            text = (Path(folder) / name / "stages" / "rl" / "metrics.jsonl").read_text()
-            rows[name] = [json.loads(line) for line in text.splitlines()]
+            text = (Path(folder) / str(turn) / "stages" / "rl" / "metrics.jsonl").read_text()
+            rows[name] += [json.loads(line) for line in text.splitlines()]
     curves = [[row["terms/judge@labeled/reward_mean"] for row in found] for found in rows.values()]
     assert curves[0] == curves[1], "the runs differ"
-    print(f"{24 * 8} completions a step; {delay_s:g} s a verdict, {concurrency} at once; medians of {steps} steps\n")
+    print(
+        f"{24 * 8} completions a step; {delay_s:g} s a verdict, {concurrency} at once; medians of {2 * steps} steps\n"
+    )
     print("| scored | generate | score | annotate, update | a step, s |\n|---|---|---|---|---|")
     for name, found in rows.items():
         parts = [[row[f"time/{part}_s"] for row in found] for part in ("generate", "score", "annotate", "update")]
