@@ -1,50 +1,32 @@
-"""Step time with a judge on a server, scoring after and while completions are written.
+"""Seconds to write and to score a batch with a judge on a server, asked after and while completions are written.
 
-python benchmarks/overlap.py [DELAY_S] [CONCURRENCY] [STEPS]      # default: 0.1 16 6
+python benchmarks/overlap.py [VERDICT_S] [TOKEN_S] [TURNS]        # default: 0.1 0 3
 
-The demo's student is warmed up, then trained with a judge behind a server in another process, which answers every
-prompt after DELAY_S and computes nothing: a judge on another machine does not take this one's processor. A table of
-medians over two turns goes to standard output; the rewards of both runs must be the same.
+A student of the demo's size writes 24 x 8 completions of up to 64 tokens in this process. The judge is a server in
+another process that answers each prompt after VERDICT_S and computes nothing, 16 at once: a judge on another machine.
+TOKEN_S: what each step of the sampler waits besides, as for an accelerator. The scores of both ways must be the same.
 """
 
 import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-import yaml
+from torch import Tensor
 
-from yonder import load_recipe, run
-
-RECIPE = """
-threads: 1
-policy:
-  model: {family: llama, hidden_size: 128, layers: 2, heads: 4}
-  tokenizer: yonder:tokenizer
-  max_completion_tokens: 64
-  generation_batch: 96
-task: {format: program, docstring: false, numbers: named}
-data:
-  labeled: {source: word-problems, options: {count: 300, seed: 1}}
-rewards:
-  judge: {kind: judge, model: yonder:judge, backend: sglang, mass_floor: 0, allow_unmeasured: true}
-stages:
-  - {name: warmup, kind: warmup, data: labeled, epochs: 6, optimizer: {lr: 2.0e-3}}
-  - name: rl
-    kind: distill
-    policy: stage:warmup
-    algorithm: grpo
-    group_size: 8
-    epochs: 1
-    prompts: {labeled: 24}
-    terms: [{reward: judge, data: labeled, weight: 1.0}]
-    sampling: {temperature: 1.2}
-"""
+from yonder.data.datasets import load_data
+from yonder.judge_assembly import load_judge
+from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
+from yonder.models.loading import load_causal_lm, load_tokenizer, pick_device
+from yonder.models.policy import Policy
+from yonder.recipe.data import DataSettings, TaskSettings
+from yonder.recipe.models import FreshModel
+from yonder.rewards.judge import JudgeRolloutReward
+from yonder.training.rollout import EarlyScores, Term, score_streams
 
 
 class Judge(ThreadingHTTPServer):
@@ -73,13 +55,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
 
-def main(delay_s: float = 0.1, concurrency: int = 16, steps: int = 6) -> None:
+class Waiting(PolicySampler):
+    """Waits at every step."""
+
+    token_s = 0.0
+
+    def _step(self, *arguments: Any, **settings: Any) -> Tensor:
+        time.sleep(self.token_s)
+        return super()._step(*arguments, **settings)
+
+
+def main(verdict_s: float = 0.1, token_s: float = 0.0, turns: int = 3) -> None:
     """Start the server, measure, and print."""
-    command = [sys.executable, __file__, "serve", str(delay_s)]
+    command = [sys.executable, __file__, "serve", str(verdict_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            measure(f"http://127.0.0.1:{server.stdout.readline().strip()}", delay_s, concurrency, steps)
+            measure(f"http://127.0.0.1:{server.stdout.readline().strip()}", verdict_s, token_s, turns)
         finally:
             server.kill()
 
@@ -92,32 +84,44 @@ def serve(delay_s: float) -> None:
     server.serve_forever()
 
 
-def measure(url: str, delay_s: float, concurrency: int, steps: int) -> None:
-    """Both runs and their table."""
-    recipe: Any = yaml.safe_load(RECIPE)
-    recipe["rewards"]["judge"]["server"] = {"urls": [url], "batch": 1, "concurrency": concurrency, "cache": False}
-    recipe["stages"][1]["steps"] = steps
-    rows: dict[str, list[dict[str, Any]]] = {"after": [], "while": []}
-    with tempfile.TemporaryDirectory() as folder:
-        for turn, name in enumerate(("after", "while", "after", "while")):
-            recipe["output_dir"] = f"{folder}/{turn}"
-            recipe["stages"][1]["score_early"] = ["served"] if name == "while" else []
-            path = Path(folder) / f"{name}.yaml"
-            path.write_text(yaml.safe_dump(recipe))
-            run(load_recipe(str(path)))
-            text = (Path(folder) / str(turn) / "stages" / "rl" / "metrics.jsonl").read_text()
-            rows[name] += [json.loads(line) for line in text.splitlines()]
-    curves = [[row["terms/judge@labeled/reward_mean"] for row in found] for found in rows.values()]
-    assert curves[0] == curves[1], "the runs differ"
-    print(
-        f"{24 * 8} completions a step; {delay_s:g} s a verdict, {concurrency} at once; medians of {2 * steps} steps\n"
+def student(token_s: float) -> Waiting:
+    """Every fortieth token is an end, so that completions have many lengths."""
+    tokenizer = load_tokenizer("yonder:tokenizer")
+    shape = FreshModel(family="llama", hidden_size=128, layers=2, heads=4, seed=0)
+    policy = Policy(load_causal_lm(shape, tokenizer, "float32", pick_device("auto")), tokenizer)
+    encoder = PromptEncoder(tokenizer, 300)
+    encoder.end_ids = tuple(range(0, policy.trunk.head.out_features, 40))
+    made = Waiting(policy, encoder, 64, batch=96)
+    made.token_s = token_s
+    return made
+
+
+def measure(url: str, verdict_s: float, token_s: float, turns: int) -> None:
+    """Both ways in turns, and their table."""
+    task = TaskSettings(format="program", docstring=False, numbers="named")
+    prompts = load_data(
+        "words", {"words": DataSettings(source="word-problems", options={"count": 24, "seed": 1})}, task, 0
     )
-    print("| scored | generate | score | annotate, update | a step, s |\n|---|---|---|---|---|")
-    for name, found in rows.items():
-        parts = [[row[f"time/{part}_s"] for row in found] for part in ("generate", "score", "annotate", "update")]
-        generate, score, *rest = (statistics.median(part) for part in parts)
-        whole = statistics.median(sum(each) for each in zip(*parts, strict=True))
-        print(f"| {name} | {generate:.2f} | {score:.2f} | {sum(rest):.2f} | {whole:.2f} |")
+    settings = {"model": "yonder:judge", "backend": "sglang", "mass_floor": 0, "guards": ["empty"]}
+    reward = JudgeRolloutReward(load_judge(settings | {"server": {"urls": [url], "batch": 1, "concurrency": 16}}))
+    terms, sampler = [Term("judge", "words", 1.0, reward)], student(token_s)
+    seconds: dict[str, list[tuple[float, float]]] = {"after": [], "while": []}
+    for turn in range(turns):
+        found: list[Any] = []
+        for name, kinds in (("after", ()), ("while", ("served",))):
+            early = EarlyScores(terms, [], kinds)
+            with early:
+                begin = time.perf_counter()
+                rollouts = {"words": sampler.sample(prompts, 8, 1.0, turn, finished=early.of("words"))}
+                written = time.perf_counter()
+                found.append(score_streams(rollouts, terms, []))
+                seconds[name].append((written - begin, time.perf_counter() - written))
+        assert found[0] == found[1], "the scores differ"
+    print(f"{verdict_s:g} s a verdict, {token_s:g} s of waiting a token, medians of {turns} turns\n")
+    print("| asked | written, s | then scored, s | both, s |\n|---|---|---|---|")
+    for name, spent in seconds.items():
+        medians = [statistics.median(part) for part in (*zip(*spent, strict=True), [sum(each) for each in spent])]
+        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in medians) + " |")
 
 
 if __name__ == "__main__":
@@ -125,4 +129,5 @@ if __name__ == "__main__":
     if arguments[:1] == ["serve"]:
         serve(float(arguments[1]))
     else:
-        main(*(float(arguments[0]), *map(int, arguments[1:3])) if arguments else ())
+        verdict, token, count = arguments + ["0.1", "0", "3"][len(arguments) :]
+        main(float(verdict), float(token), int(count))
