@@ -52,6 +52,7 @@ def _stage_command(kind: str, summary: str) -> None:
 
 _stage_command("warmup", "Train the policy on reference solutions (SFT).")
 _stage_command("collect", "Sample responses and label them.")
+_stage_command("label", "Label responses by a teacher's vote or by a judge.")
 _stage_command("fit-judge", "Train a judge or classifier on labeled responses.")
 _stage_command("check-judge", "Measure a judge before it may train anything.")
 _stage_command("distill", "Train the policy by RL with weighted rewards.")

@@ -12,9 +12,9 @@ from yonder.data.responses import (
 )
 from yonder.evaluation.benchmarks import evaluate
 from yonder.models.policy import Policy
-from yonder.recipe.answers import CollectStage
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
+from yonder.recipe.references import answered_task
 from yonder.recipe.stage_base import EvaluationSchedule
 from yonder.schema import Response
 from yonder.signals import StopRequest
@@ -43,9 +43,8 @@ def collected(names: Sequence[str], context: StageContext) -> list[Response]:
 
 
 def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
-    """The task format of the data set that the first of these collect stages answered."""
-    stage = context.recipe.stage(names[0]) if names else None
-    return context.shop.task(stage.data) if isinstance(stage, CollectStage) else context.recipe.task
+    """The task format of the data set that the first of these collect or label stages answered."""
+    return answered_task(context.recipe, names)
 
 
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
