@@ -187,8 +187,8 @@ def _check_benchmarks(recipe: Sections, stage: EvaluateStage, key: str) -> None:
         data = recipe.benchmarks[name].data
         if label_stages(recipe, data):
             raise ValueError(
-                f"benchmarks.{name}: the labels of `{data}` come from a label stage, and votes are no test labels; name "
-                "data with answers of its source"
+                f"benchmarks.{name}: the labels of `{data}` come from a label stage, and votes are no test labels; "
+                "name data with answers of its source"
             )
         _check_labels(recipe, f"benchmarks.{name}", data)
 

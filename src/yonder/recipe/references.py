@@ -53,6 +53,12 @@ def label_stages(recipe: Sections, name: str) -> set[str]:
     return found
 
 
+def label_teachers(recipe: Sections, name: str) -> tuple[str, ...]:
+    """Names of the stages whose answers vote in a label stage."""
+    stage = recipe.stage(name)
+    return stage.teacher if isinstance(stage, LabelStage) else ()
+
+
 def labeled_by(recipe: Sections, stage: LabelStage) -> Literal["vote", "judge"]:
     """How a label stage labels: `auto` looks at the task of what its first stage answered."""
     if stage.by != "auto":

@@ -27,7 +27,7 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     shop, seed = context.shop, derived_seed(context.recipe.seed, stage.name)
     responses = collected(stage.responses, context)
     for name in stage.data:
-        responses += [reference_response(prompt, name) for prompt in with_solutions(shop.data(name), name)]
+        responses += [reference_response(prompt, name) for prompt in with_solutions(shop.solved(name), name)]
     responses = list({(r.question, r.response): r for r in responses}.values())  # [ReFT]: exact duplicates removed
     task = shop.task(stage.data[0]) if stage.data else responses_task(stage.responses, context)
     shares = {str(kind): share for kind, share in stage.negatives.items()}
