@@ -55,7 +55,8 @@ from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
 from yonder.training.distributed import ALONE, World, shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
-from yonder.training.rollout import Term
+from yonder.training.ranking import Pairs, ranking_trainee
+from yonder.training.rollout import Term, derived_seed
 from yonder.training.sharing import SharedSampler, shared_reward
 
 
@@ -176,6 +177,9 @@ class Workshop:
                 add_lora(network, Lora(**stage.lora.model_dump()), self.recipe.seed, head=True)
             longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)
             scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
+            if stage.loss == "bradley-terry":
+                pairs = Pairs(stage.margin, stage.pairs, derived_seed(self.recipe.seed, stage.name, "pairs"))
+                return ranking_trainee(Classifier(network, tokenizer), scorer, pairs)
             return classifier_trainee(Classifier(network, tokenizer), scorer)
         as_reward = JudgeSettings(model=stage.model)
         causal = load_causal_lm(model, tokenizer, settings.dtype, device)

@@ -16,7 +16,8 @@ ANEW = {
     ),
     "warmup": ("policy",),
     "fit-judge": (
-        "model", "tokenizer", "output", "lora", "responses", "data", "negatives", "held_out", "balance", "prompt",
+        "model", "tokenizer", "output", "loss", "margin", "pairs", "lora", "responses", "data", "negatives", "held_out",
+        "balance", "prompt",
     ),
 }  # fmt: skip
 """Settings by kind of stage of which a checkpoint is made: it cannot be gone on from with others. Stages of other kinds

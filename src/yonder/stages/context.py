@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yonder.assemble import Workshop
+from yonder.data.attacks import ALWAYS_WRONG
 from yonder.data.responses import (
     as_rollout,
     read_responses,
@@ -48,13 +49,14 @@ def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
 
 
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
-    """Made negatives without those whose answer is right all the same."""
+    """Made negatives without those whose answer is right all the same. Where no verifier can say, only those that are
+    wrong whatever the task are kept."""
     verifier = context.shop.together(context.shop.verifier(task))
     scores = verifier.score([as_rollout(response) for response in negatives])
     return [
         r
         for r, score in zip(negatives, scores, strict=True)
-        if score.value is not None and not score.details["correct"]
+        if (not score.details["correct"] if score.value is not None else {r.source, r.detail} & ALWAYS_WRONG)
     ]
 
 
