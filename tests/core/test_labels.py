@@ -56,5 +56,8 @@ def test_a_share_is_exact_and_part_of_a_larger_one() -> None:
 
 
 def test_a_histogram_of_shares() -> None:
-    assert histogram([0.0, 0.05, 0.1, 0.3, 0.3, 0.99, 1.0]) == [2, 1, 0, 2, 0, 0, 0, 0, 0, 2]  # 0.3 * 10 is 3.0000004
+    assert histogram([0.0, 0.05, 0.1, 0.3, 0.7, 0.99, 1.0]) == [2, 1, 0, 1, 0, 0, 0, 1, 0, 2]
+
+
+def test_a_label_that_was_dropped_has_no_answer() -> None:
     assert Label(label_of_votes([1.0], 0.0, 0.0).vote, TIE).answer is None

@@ -10,12 +10,13 @@ import pytest
 from tests.stages.test_label import LABELS, STUDENT, TEACHER, TEXT, VOTES, planted
 from tests.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
-from yonder.data.pseudo_labels import LabelStages, PseudoLabels, solved, voted
+from yonder.data.pseudo_labels import LabelStages, PseudoLabels, read_labels, solved, voted
+from yonder.data.responses import append_lines, append_responses
 from yonder.errors import DataError, RecipeError
 from yonder.pipeline import Runner, closure, run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.data import DataSettings
-from yonder.schema import Prompt
+from yonder.schema import Prompt, Response
 
 SOURCE: dict[str, Any] = {"source": "word-problems", "options": {"count": 12, "seed": 1}}
 VOTED = SOURCE | {"labeled": False, "labels": "stage:labels"}
@@ -43,6 +44,18 @@ def test_good_teacher_responses_are_examples_and_the_rest_is_left_out(tmp_path: 
     assert {prompt.answer for prompt in hidden} == {None}
     streamed = load_data("voted", recipe.data, recipe.task, recipe.seed, stages.voted)
     assert [prompt.id for prompt in streamed] == [f"word-problems-1-{i}" for i in (0, 3, 4, 5)]
+
+
+def test_nobody_learns_from_the_students_answers_or_from_what_was_cut(tmp_path: Path) -> None:
+    question = {"prompt_id": "1", "question": "q", "kept": True, "answer": "3"}
+    append_lines(tmp_path / "questions.jsonl", [question, question | {"prompt_id": "2", "kept": False}])
+    given = [("teacher", "a", True, True), ("student", "b", True, True), ("teacher", "c", True, False),
+             ("teacher", "d", False, True), ("teacher", "a", True, True)]  # fmt: skip
+    responses = [Response("1", "q", text, right, source, finished=ended) for source, text, right, ended in given]
+    append_responses(tmp_path / "responses.jsonl", responses)
+    found = read_labels(tmp_path, "labels", ["teacher"])
+    assert found.answers == {("1", "q"): "3"}
+    assert found.good == {("1", "q"): ("a",)} and found.all == {("1", "q"): ("a", "d")}
 
 
 def test_all_solutions_are_learned_without_the_filter(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def test_figures_by_source_and_by_length_by_hand() -> None:
     texts = [("a" * n, n % 2 == 0, "teacher" if n < 4 else "student") for n in range(1, 7)]
     responses = [response("q", text, right, source=source) for text, right, source in texts]
     # right ones: lengths 2, 4, 6; the probabilities are wrong about lengths 1 and 6
-    found = probability_figures([0.9, 0.8, 0.2, 0.7, 0.1, 0.4], responses, sliced=True)
+    order = [3, 0, 5, 1, 4, 2]
+    probabilities = [[0.9, 0.8, 0.2, 0.7, 0.1, 0.4][i] for i in order]
+    found = probability_figures(probabilities, [responses[i] for i in order], sliced=True)
     assert found["held_out/source/teacher/accuracy"] == pytest.approx(2 / 3)
     assert found["held_out/source/student/accuracy"] == pytest.approx(2 / 3)
     assert [found[f"held_out/length/{name}/accuracy"] for name in ("short", "middle", "long")] == [0.5, 1.0, 0.5]

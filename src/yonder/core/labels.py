@@ -57,7 +57,7 @@ def histogram(shares: Sequence[float], bins: int = 10) -> list[int]:
     last."""
     counts = [0] * bins
     for share in shares:
-        counts[min(bins - 1, int(share * bins + 1e-9))] += 1
+        counts[min(bins - 1, int(share * bins))] += 1
     return counts
 
 
