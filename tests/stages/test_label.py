@@ -140,7 +140,9 @@ def test_a_judge_grades_and_its_noise_turns_single_grades(tmp_path: Path) -> Non
         recipe = recipe_of(tmp_path / name, *overrides, f"labels.noise={noise}", rewards=judge)
         planted(recipe, "teacher", answers)
         planted(recipe, "student", answers)
-        results.append((run(recipe)["stages"]["labels"], labels_of(tmp_path / name)))
+        heard = Heard()
+        results.append((run(recipe, progress=heard)["stages"]["labels"], labels_of(tmp_path / name)))
+        assert "labels: no check-judge stage before this one has measured `judge`" in heard.said
     (clean, before), (noisy, after) = results
     assert clean["by"] == "judge" and clean["unlabeled"] == 0
     assert all(r.grade is not None and r.correct is (r.grade >= 0.4) and r.answer is None for r in before)
@@ -173,6 +175,17 @@ def test_a_stopped_stage_goes_on_with_the_next_chunk(tmp_path: Path, monkeypatch
     planted(whole, "student", STUDENTS)
     run(whole)
     assert labels_of(tmp_path / "whole") == labels_of(tmp_path)
+
+
+def test_a_judge_can_be_measured_against_votes_which_is_said(tmp_path: Path) -> None:
+    check = {"name": "check", "kind": "check-judge", "reward": "judge", "responses": ["labels"], "stop": False}
+    check |= {"attack_questions": 0, "likelihood_questions": 0}
+    judge = {"judge": {"kind": "judge", "model": "yonder:judge", "prompt": "text", "mass_floor": 0.0}}
+    recipe = recipe_of(tmp_path, stages=[TEACHER, LABELS | {"responses": []}, check], rewards=judge)
+    planted(recipe, "teacher", {i: ["right", "right", 7001] for i in range(6)})
+    heard = Heard()
+    assert run(recipe, progress=heard)["stages"]["check"]["status"] == "done"
+    assert "check: what is right is known from votes alone (stage `labels`)" in heard.said
 
 
 @pytest.mark.parametrize(

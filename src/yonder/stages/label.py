@@ -10,6 +10,7 @@ from yonder.core.statistics import clustered_share, wilson
 from yonder.core.votes import Vote, same
 from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses
 from yonder.recipe.answers import CollectStage, LabelStage
+from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.references import labeled_by
 from yonder.rewards.verifiable import VerifiableReward, written
 from yonder.schema import Interval, Prompt, Response, Rollout
@@ -64,6 +65,8 @@ def read_rows(stage: LabelStage, context: StageContext, by: str) -> list[Row]:
     found = [(name, r) for name in (*stage.teacher, *stage.responses) for r in _responses(name, context)]
     rollouts = _rollouts(found, context)
     known = read_lines(path)
+    if by == "judge":
+        say_judges(stage, context)
     context.progress.start(stage.name, len(found), len(known))
     for start in range(len(known), len(found), CHUNK):
         part = range(start, min(start + CHUNK, len(found)))
@@ -80,6 +83,18 @@ def read_rows(stage: LabelStage, context: StageContext, by: str) -> list[Row]:
         Row(response, name in stage.teacher, read, len(rollout.prompt.options))
         for (name, response), rollout, read in zip(found, rollouts, known, strict=True)
     ]
+
+
+def say_judges(stage: LabelStage, context: StageContext) -> None:
+    """How the judge reads its verdict, and whether anything has measured it."""
+    recipe = context.recipe
+    if stage.judge is None:
+        return
+    context.shop.reward(stage.judge, responses_task(stage.teacher, context))
+    announce(context)
+    before = recipe.stages[: [other.name for other in recipe.stages].index(stage.name)]
+    if not any(isinstance(other, CheckJudgeStage) and other.reward == stage.judge for other in before):
+        context.progress.say(f"{stage.name}: no check-judge stage before this one has measured `{stage.judge}`")
 
 
 def _responses(name: str, context: StageContext) -> list[Response]:
@@ -109,7 +124,6 @@ def _read(
     task = responses_task([name], context)
     if by == "judge" and stage.judge is not None:
         reward = context.shop.reward(stage.judge, task)
-        announce(context)
         return [{"grade": score.value, "detail": score.reason} for score in reward.score(rollouts)]
     found = context.shop.verifier(task).read(rollouts)
     return [{"answer": answer, "status": status, "detail": detail} for answer, status, detail in found]
