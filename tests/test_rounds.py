@@ -82,6 +82,10 @@ def test_a_loop_runs_and_its_run_directory_has_every_round(tmp_path: Path) -> No
     kept = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
     assert [stage["name"] for stage in kept["stages"]][-2:] == ["student-2", "end"]
     assert run(load_recipe(str(tmp_path / "run/recipe.yaml")))["stages"]["student-2"]["status"] == "skipped"
+    more = run(load_recipe(str(tmp_path / "loop.yaml"), ["rounds=3", "answers-3.samples=1"]))["stages"]
+    assert [more[f"student-{i}"]["status"] for i in (1, 2, 3)] == ["skipped", "skipped", "done"]
+    page = (tmp_path / "run/report.html").read_text()
+    assert page.count("0 of 12 questions have a label (dropped: 12 ") == 3
 
 
 def test_the_recipe_is_shown_with_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

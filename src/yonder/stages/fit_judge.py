@@ -63,7 +63,8 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     right = sum(bool(r.correct) for r in training) / len(training)
     counts = {"training": len(training), "held_out": len(held_out), "correct_share": right}
     figures = chosen_figures(context.folder, result)
-    context.progress.say(f"{stage.name}: {sentence(figures)}")
+    figures["sentence"] = sentence(figures)
+    context.progress.say(f"{stage.name}: {figures['sentence']}")
     return result | counts | figures | {"checkpoint": checkpoint_of(store, result)}
 
 

@@ -55,7 +55,8 @@ def run_label(stage: LabelStage, context: StageContext) -> Result:
     if stage.noise:
         result["noise"] = {"share": stage.noise, "labels": changed(by, rows, labeled, labels, stage.target, verifier)}
         result["noise"] |= {"questions": sum(label.planted for label in planted.values())} if by == "vote" else {}
-    context.progress.say(f"{stage.name}: {sentence(result)}")
+    result["sentence"] = sentence(result)
+    context.progress.say(f"{stage.name}: {result['sentence']}")
     return result
 
 
