@@ -27,12 +27,14 @@ LABELS: dict[str, Any] = {"name": "labels", "kind": "label", "teacher": ["teache
 TEXT = {"format": "text"}
 
 
-def planted(recipe: Recipe, stage: str, answers: Mapping[int, Sequence[object]], verified: bool = True) -> None:
+def planted(
+    recipe: Recipe, stage: str, answers: Mapping[int, Sequence[object]], verified: bool = True, data: str = "train"
+) -> None:
     """A finished collect stage: question i has these answers; "right" stands for the true one."""
     runner = Runner(recipe, Heard())
     folder = runner.stage_folder(stage)
     made = runner.made(recipe.stage(stage))
-    prompts = load_data("train", recipe.data, recipe.task, recipe.seed)
+    prompts = load_data(data, recipe.data, recipe.task, recipe.seed)
     found: list[Response] = []
     for i, given in answers.items():
         for answer in given:
@@ -167,6 +169,8 @@ def test_a_stopped_stage_goes_on_with_the_next_chunk(tmp_path: Path, monkeypatch
     path = tmp_path / "run/stages/labels/read.jsonl"
     assert len(read_lines(path)) == 10
     first = path.read_text()
+    with path.open("a") as file:
+        file.write('{"answer": 1')  # killed while it wrote
     run(recipe)
     assert path.read_text().startswith(first) and len(read_lines(path)) == 34
     (tmp_path / "whole").mkdir()

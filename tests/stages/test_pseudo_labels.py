@@ -12,10 +12,12 @@ from tests.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
 from yonder.data.pseudo_labels import LabelStages, PseudoLabels, read_labels, solved, voted
 from yonder.data.responses import append_lines, append_responses
+from yonder.data.streams import build_stream
 from yonder.errors import DataError, RecipeError
 from yonder.pipeline import Runner, closure, run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.data import DataSettings
+from yonder.recipe.references import stage_inputs
 from yonder.schema import Prompt, Response
 
 SOURCE: dict[str, Any] = {"source": "word-problems", "options": {"count": 12, "seed": 1}}
@@ -109,6 +111,43 @@ def test_the_vote_is_the_label_of_the_verifiable_reward_and_judges_are_fitted_on
     with pytest.raises(DataError, match="no good teacher response to any of its 12 questions"):
         run(changed, progress=heard)
     assert any(line.startswith("labels: configuration or inputs changed") for line in heard.said)
+
+
+def test_a_mixture_has_the_votes_of_its_parts_and_may_hide_them(tmp_path: Path) -> None:
+    mixed = {"mixture": {"voted": 0.5, "train": 0.5}}
+    recipe = recipe_of(tmp_path, WARMUP, data={"mixed": mixed, "hidden": mixed | {"labeled": False}})
+    planted(recipe, "teacher", VOTES)
+    run(recipe, ["labels"])
+    stages = LabelStages(recipe, {"labels": Runner(recipe, Heard()).stage_folder("labels")})
+    found = {name: load_data(name, recipe.data, recipe.task, recipe.seed, stages.voted) for name in ("mixed", "hidden")}
+    # 4 of the 12 questions have a vote, so that half and half are 4 and 4
+    answers = {prompt.id: prompt.answer for prompt in found["mixed"]}
+    assert [sum(name.startswith(part) for name in answers) for part in ("voted/", "train/")] == [4, 4]
+    assert answers["voted/word-problems-1-3"] == "7001" and all(answers.values())
+    assert {prompt.answer for prompt in found["hidden"]} == {None}
+    assert build_stream("mixed", recipe.data, recipe.task, 0, stages.voted).next(2)[0].answer
+    assert stage_inputs(recipe, recipe.stage("warmup")) == ("labels",)
+
+
+def test_a_development_split_has_votes_where_it_was_answered(tmp_path: Path) -> None:
+    apart = {"name": "apart", "kind": "collect", "data": "train.development", "samples": 1}
+    train = SOURCE | {"development": 3}
+    stages = [TEACHER, apart, LABELS | {"responses": []}, LABELS | {"name": "both", "teacher": ["teacher", "apart"]}]
+    stages[3]["responses"] = []
+    data = {"train": train, "voted": VOTED | {"development": 3}}
+    recipe = load_recipe(str(write(tmp_path, stages, data=data, task=TEXT)))
+    planted(recipe, "teacher", {i: ["right"] for i in range(9)})
+    planted(recipe, "apart", {i: ["right", "right"] for i in range(3)}, data="train.development")
+    run(recipe)
+    runner = Runner(recipe, Heard())
+    folders = {name: runner.stage_folder(name) for name in ("labels", "both")}
+    with pytest.raises(DataError, match=r"data.voted.development: none of its 3 questions has a label"):
+        load_data("voted.development", recipe.data, recipe.task, 0, LabelStages(recipe, folders).voted)
+    both = LabelStages(recipe, {"labels": folders["both"]})
+    found = load_data("voted.development", recipe.data, recipe.task, 0, both.voted)
+    assert [prompt.answer for prompt in found] == [
+        p.answer for p in load_data("train.development", recipe.data, recipe.task, 0)
+    ]
 
 
 @pytest.mark.parametrize(
