@@ -148,6 +148,7 @@ def test_a_judge_grades_and_its_noise_turns_single_grades(tmp_path: Path) -> Non
     (clean, before), (noisy, after) = results
     assert clean["by"] == "judge" and clean["unlabeled"] == 0
     assert all(r.grade is not None and r.correct is (r.grade >= 0.4) and r.answer is None for r in before)
+    assert any(0 < (r.grade or 0) < 0.5 for r in before)  # below the judge's delta, which makes a reward 0
     turned = [(a, b) for a, b in zip(before, after, strict=True) if a.grade != b.grade]
     assert len(turned) == noisy["noise"]["labels"] == 6  # of 20
     assert all(b.grade == pytest.approx(1 - (a.grade or 0)) and b.correct is not a.correct for a, b in turned)

@@ -26,6 +26,7 @@ from yonder.recipe.rewards import VerifiableSettings
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.schema import Response
 from yonder.stages.context import StageContext, still_wrong
+from yonder.stages.fit_judge import distinct
 from yonder.training.fit import probability_figures
 from yonder.training.ranking import PAIR_ACCURACY, Pairs, RankingLoss, grouped, pair_examples, ranking_quality
 from yonder.training.supervised import Example
@@ -109,6 +110,12 @@ def test_figures_by_source_and_by_length_by_hand() -> None:
     # 0.81 + 0.04 + 0.04 + 0.09 + 0.01 + 0.36 = 1.35, over 6
     assert found["held_out/brier"] == pytest.approx(1.35 / 6)
     assert "held_out/brier" not in probability_figures([0.9], responses[:1], sliced=False)
+
+
+def test_of_equal_responses_the_first_stays_unless_the_label_changed() -> None:
+    rows = [response("q", text, right, source=source) for text, right, source in
+            (("a", True, "1"), ("b", False, "2"), ("a", True, "3"), ("b", True, "4"))]  # fmt: skip
+    assert [(r.response, r.correct, r.source) for r in distinct(rows)] == [("a", True, "1"), ("b", True, "4")]
 
 
 def recipe_of(folder: Path, *stages: dict[str, Any], **sections: Any) -> Recipe:

@@ -33,7 +33,7 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     responses = collected(stage.responses, context)
     for name in stage.data:
         responses += [reference_response(prompt, name) for prompt in with_solutions(shop.solved(name), name)]
-    responses = list({(r.question, r.response): r for r in responses}.values())  # [ReFT]: exact duplicates removed
+    responses = distinct(responses)
     task = shop.task(stage.data[0]) if stage.data else responses_task(stage.responses, context)
     shares = {str(kind): share for kind, share in stage.negatives.items()}
     responses += still_wrong(make_negatives(responses, shares, seed), task, context)
@@ -66,6 +66,16 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     figures["sentence"] = sentence(figures)
     context.progress.say(f"{stage.name}: {figures['sentence']}")
     return result | counts | figures | {"checkpoint": checkpoint_of(store, result)}
+
+
+def distinct(responses: Sequence[Response]) -> list[Response]:
+    """[ReFT]: exact duplicates removed. The last label stands, with whoever was the first to have it."""
+    found: dict[tuple[str, str], Response] = {}
+    for response in responses:
+        known = found.get((response.question, response.response))
+        if known is None or known.correct is not response.correct:
+            found[response.question, response.response] = response
+    return list(found.values())
 
 
 def examples_by_epoch(

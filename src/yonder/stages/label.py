@@ -13,7 +13,7 @@ from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.references import labeled_by
 from yonder.rewards.verifiable import VerifiableReward, written
-from yonder.schema import Interval, Prompt, Response, Rollout
+from yonder.schema import Interval, Prompt, Response, Rollout, Score
 from yonder.stages.context import Result, StageContext, announce, responses_task
 from yonder.storage import write_whole
 from yonder.training.rollout import derived_seed
@@ -125,9 +125,15 @@ def _read(
     task = responses_task([name], context)
     if by == "judge" and stage.judge is not None:
         reward = context.shop.reward(stage.judge, task)
-        return [{"grade": score.value, "detail": score.reason} for score in reward.score(rollouts)]
+        return [{"grade": grade(score), "detail": score.reason} for score in reward.score(rollouts)]
     found = context.shop.verifier(task).read(rollouts)
     return [{"answer": answer, "status": status, "detail": detail} for answer, status, detail in found]
+
+
+def grade(score: Score) -> float | None:
+    """A score before a judge's or classifier's `delta` makes it 0: what is below that still differs."""
+    probability = score.details.get("probability")
+    return probability if score.value is not None and isinstance(probability, float) else score.value
 
 
 def votes_of(rows: Sequence[Row], tolerance: float, floor: float) -> dict[Key, Label]:
@@ -183,11 +189,11 @@ def by_judge(rows: Sequence[Row], target: float, noise: float, seed: int) -> lis
     wrong = drawn(graded, noise, seed)
     found: list[Response] = []
     for i, row in enumerate(rows):
-        grade, detail = row.read["grade"], row.read["detail"]
-        correct = None if grade is None else grade >= target
-        if grade is not None and str(i) in wrong:
-            grade, correct = 1 - grade, not correct
-        found.append(replace(row.response, correct=correct, grade=grade, answer=None, detail=detail))
+        given, detail = row.read["grade"], row.read["detail"]
+        correct = None if given is None else given >= target
+        if given is not None and str(i) in wrong:
+            given, correct = 1 - given, not correct
+        found.append(replace(row.response, correct=correct, grade=given, answer=None, detail=detail))
     return found
 
 
