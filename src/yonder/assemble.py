@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from yonder.data.datasets import load_data, resampled
+from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
 from yonder.judge_assembly import build_yes_no, judge_prompt, judge_rules
@@ -54,7 +55,8 @@ from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
 from yonder.training.distributed import ALONE, World, shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
-from yonder.training.rollout import Term
+from yonder.training.ranking import Pairs, ranking_trainee
+from yonder.training.rollout import Term, derived_seed
 from yonder.training.sharing import SharedSampler, shared_reward
 
 
@@ -68,15 +70,17 @@ class Workshop:
         sandbox_log: Path | None = None,
         world: World = ALONE,
         by_prompt: bool = False,
+        folders: Mapping[str, Path] | None = None,
     ) -> None:
         """`checkpoints`: stage name -> the folder it hands on; `sandbox_log`: where results that a clock decided are
         kept; `world`: the processes that work on the stage; `by_prompt`: whether each prompt has its own random
-        numbers."""
+        numbers; `folders`: of the stages before, whose labels data may have."""
         self.world = world
         self.by_prompt = by_prompt or recipe.parallel.seeds == "prompt"
         self.recipe = recipe
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
+        self.labels = LabelStages(recipe, folders or {})
         self._whole: set[str] = set()
         self._rewards: dict[tuple[str, str], Reward] = {}
         self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
@@ -173,6 +177,9 @@ class Workshop:
                 add_lora(network, Lora(**stage.lora.model_dump()), self.recipe.seed, head=True)
             longest = min(stage.max_tokens or as_reward.max_tokens, positions(network) or sys.maxsize)
             scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
+            if stage.loss == "bradley-terry":
+                pairs = Pairs(stage.margin, stage.pairs, derived_seed(self.recipe.seed, stage.name, "pairs"))
+                return ranking_trainee(Classifier(network, tokenizer), scorer, pairs)
             return classifier_trainee(Classifier(network, tokenizer), scorer)
         as_reward = JudgeSettings(model=stage.model)
         causal = load_causal_lm(model, tokenizer, settings.dtype, device)
@@ -197,11 +204,16 @@ class Workshop:
 
     def data(self, name: str) -> list[Prompt]:
         """The prompts of a data set or of its development split."""
-        return load_data(name, self.recipe.data, self.recipe.task, self.recipe.seed)
+        return load_data(name, self.recipe.data, self.recipe.task, self.recipe.seed, self.labels.voted)
+
+    def solved(self, name: str) -> list[Prompt]:
+        """The same for SFT: where the labels come from a label stage, a question has several solutions, each its own
+        prompt."""
+        return load_data(name, self.recipe.data, self.recipe.task, self.recipe.seed, self.labels.solved)
 
     def stream(self, name: str) -> Stream:
         """An endless stream over a data set."""
-        return build_stream(name, self.recipe.data, self.recipe.task, self.recipe.seed)
+        return build_stream(name, self.recipe.data, self.recipe.task, self.recipe.seed, self.labels.voted)
 
     def epochs(self, name: str, prompts: Sequence[Prompt]) -> Callable[[int], Sequence[Prompt]]:
         """The prompts that SFT sees in each epoch: the same, or new variants where the data set is augmented."""

@@ -16,7 +16,8 @@ ANEW = {
     ),
     "warmup": ("policy",),
     "fit-judge": (
-        "model", "tokenizer", "output", "lora", "responses", "data", "negatives", "held_out", "balance", "prompt",
+        "model", "tokenizer", "output", "loss", "margin", "pairs", "lora", "responses", "data", "negatives", "held_out",
+        "balance", "prompt",
     ),
 }  # fmt: skip
 """Settings by kind of stage of which a checkpoint is made: it cannot be gone on from with others. Stages of other kinds
@@ -48,7 +49,7 @@ def shown(changes: Mapping[str, list[Any]]) -> str:
 
 def has_work(folder: Path) -> bool:
     """Whether an unfinished stage has anything that would have to be made again."""
-    files = ("responses.jsonl", "evaluations.jsonl")
+    files = ("responses.jsonl", "read.jsonl", "evaluations.jsonl")
     return any((folder / name).is_file() for name in files) or any((folder / "checkpoints").glob("step-*"))
 
 

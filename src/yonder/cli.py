@@ -52,6 +52,7 @@ def _stage_command(kind: str, summary: str) -> None:
 
 _stage_command("warmup", "Train the policy on reference solutions (SFT).")
 _stage_command("collect", "Sample responses and label them.")
+_stage_command("label", "Label responses by a teacher's vote or by a judge.")
 _stage_command("fit-judge", "Train a judge or classifier on labeled responses.")
 _stage_command("check-judge", "Measure a judge before it may train anything.")
 _stage_command("distill", "Train the policy by RL with weighted rewards.")
@@ -72,10 +73,14 @@ def report(
 @app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one; without a name, list all.")] = None,
+    written_out: Annotated[bool, typer.Option("--written-out", help="With every default and every round.")] = False,
 ) -> None:
     """List the shipped recipes, or show one."""
-    from yonder.recipe import find_recipe, load_recipe, shipped_recipes
+    from yonder.recipe import dump_recipe, find_recipe, load_recipe, shipped_recipes
 
+    if name is not None and written_out:
+        typer.echo(dump_recipe(load_recipe(name)))
+        return
     if name is not None:
         typer.echo(find_recipe(name).read_text(encoding="utf-8"))
         return

@@ -26,7 +26,7 @@ from yonder.core.memory import (
 )
 from yonder.models.policy import LOGITS_AT_ONCE
 from yonder.models.shapes import longest, model_shape
-from yonder.recipe.answers import CollectStage
+from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.loading import apply_override, parse_recipe
 from yonder.recipe.models import LoraSettings, ModelReference
@@ -225,7 +225,7 @@ class Planner:
     def _rewards(self, stage: StageSettings) -> Iterator[Part]:
         """Judges, classifiers and teachers in this process; served ones cost nothing here."""
         refit = stage.refit if isinstance(stage, DistillStage) else None
-        if not isinstance(stage, DistillStage | CheckJudgeStage):
+        if not isinstance(stage, DistillStage | CheckJudgeStage | LabelStage):
             return
         for name in rewards_of(self.recipe, stage):
             settings = self.recipe.rewards[name]

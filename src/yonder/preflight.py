@@ -12,7 +12,7 @@ from yonder.models.loading import load_tokenizer, pick_device, pick_devices, req
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
 from yonder.recipe.judge_stages import FitJudgeStage
-from yonder.recipe.references import data_of, rewards_of
+from yonder.recipe.references import data_of, label_stages, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
@@ -75,7 +75,9 @@ def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         if not any(on_hub(part) for part in parts):
             load_data(name, recipe.data, recipe.task, recipe.seed)
     for stage in stages:
-        if isinstance(stage, WarmupStage) and not on_hub(recipe.data[stage.data.partition(".")[0]]):
+        if not isinstance(stage, WarmupStage) or label_stages(recipe, stage.data):
+            continue  # solutions of a label stage are there when it is done
+        if not on_hub(recipe.data[stage.data.partition(".")[0]]):
             with_solutions(load_data(stage.data, recipe.data, recipe.task, recipe.seed), stage.data)
 
 

@@ -76,7 +76,7 @@ def work_on(
 ) -> dict[str, Any]:
     """One process's part of a stage."""
     log = task.folder / ("program_results.jsonl" if world.first else f"program_results.{world.rank}.jsonl")
-    shop = Workshop(recipe, task.checkpoints, log, world, by_prompt)
+    shop = Workshop(recipe, task.checkpoints, log, world, by_prompt, task.folders)
     try:
         context = StageContext(recipe, shop, task.folder, dict(task.folders), progress, stop, task.changed)
         result = run_stage(recipe.stage(task.stage), context)

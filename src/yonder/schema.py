@@ -91,10 +91,14 @@ class Response:
     finished: bool = True
     detail: str = ""  # how the label came about ("returned 12", "ZeroDivisionError")
     reference: str | None = None  # of the question, for judges
+    grade: float | None = None  # how good a judge finds it, 0 to 1; None: nobody was asked
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary, one line of `responses.jsonl`."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """A plain dictionary, one line of `responses.jsonl`; without a grade where there is none."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        if self.grade is None:
+            del found["grade"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

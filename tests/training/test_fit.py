@@ -92,7 +92,7 @@ def test_a_stage_with_an_adapter_hands_on_plain_weights_and_says_how_good_they_a
     model = "yonder:judge" if output == "yes-no" else {"hidden_size": 32, "layers": 1, "heads": 2}
     stage = FIT | {"output": output, "model": model, "tokenizer": "yonder:tokenizer", "lora": {"rank": 4}}
     result = run(load_recipe(str(write(tmp_path, [stage]))))["stages"]["judge"]
-    assert set(result["held_out_figures"]) == {"accuracy", "log_likelihood", "ece", "false_positive_rate"}
+    assert set(result["held_out_figures"]) == {"accuracy", "log_likelihood", "ece", "false_positive_rate", "brier"}
     rows = [json.loads(line) for line in (tmp_path / "run/stages/judge/metrics.jsonl").read_text().splitlines()]
     best = max(rows, key=lambda row: row["held_out/log_likelihood"])
     assert result["held_out_figures"]["ece"] == best["held_out/ece"]

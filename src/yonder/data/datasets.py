@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from yonder.data.pseudo_labels import Overlay
 from yonder.data.records import Record
 from yonder.data.sources import read_records
 from yonder.data.tasks import build_prompt, label_of
@@ -28,7 +29,11 @@ def warn_once(message: str) -> None:
 
 
 def load_data(
-    name: str, recipe_data: Mapping[str, DataSettings], default_task: TaskSettings, seed: int
+    name: str,
+    recipe_data: Mapping[str, DataSettings],
+    default_task: TaskSettings,
+    seed: int,
+    overlay: Overlay | None = None,
 ) -> list[Prompt]:
     """The prompts of a data set, in its source's order.
 
@@ -37,12 +42,12 @@ def load_data(
     other's.
     `limit` keeps questions drawn by the seed: a smaller limit is a subset of a larger one. A labeled data set leaves
     out rows that have neither a label nor a solution. A mixture is one pass over its parts in the given shares, as long
-    as no part is repeated.
+    as no part is repeated. `overlay` puts other labels in the place of the source's, part for part.
     DataError for an unknown name, a source that cannot be read, and a data set that ends up empty.
     """
     base, settings = find_data(name, recipe_data)
     if settings.mixture is not None:
-        return _load_mixture(base, settings, recipe_data, default_task, seed)
+        return _load_mixture(base, settings, recipe_data, default_task, seed, overlay)
     task = settings.task or default_task
     chosen = _part(name, settings, read_records(settings, base), recipe_data, seed)
     if not chosen:
@@ -50,7 +55,8 @@ def load_data(
     chosen = _usable(base, settings, task, chosen)
     if settings.limit is not None and not name.endswith(DEVELOPMENT):
         chosen = _drawn(chosen, settings.limit, f"{seed}:limit")
-    return [build_prompt(record, task, settings.labeled) for record in chosen]
+    prompts = [build_prompt(record, task, settings.labeled) for record in chosen]
+    return prompts if overlay is None else overlay(name, settings, prompts)
 
 
 def find_data(name: str, recipe_data: Mapping[str, DataSettings]) -> tuple[str, DataSettings]:
@@ -80,7 +86,11 @@ def part_settings(
     result: dict[str, DataSettings] = {}
     for other, data in recipe_data.items():
         if other != name:
-            update = {"task": data.task or settings.task, "labeled": data.labeled and settings.labeled}
+            update = {
+                "task": data.task or settings.task,
+                "labeled": data.labeled and settings.labeled,
+                "labels": data.labels if settings.labeled else None,
+            }
             result[other] = data.model_copy(update=update)
     return result
 
@@ -173,11 +183,16 @@ def _key(question: str) -> str:
 
 
 def _load_mixture(
-    name: str, settings: DataSettings, recipe_data: Mapping[str, DataSettings], default_task: TaskSettings, seed: int
+    name: str,
+    settings: DataSettings,
+    recipe_data: Mapping[str, DataSettings],
+    default_task: TaskSettings,
+    seed: int,
+    overlay: Overlay | None,
 ) -> list[Prompt]:
     shares = {part: share for part, share in (settings.mixture or {}).items() if share > 0}
     inner = part_settings(name, settings, recipe_data)
-    parts = {part: load_data(part, inner, default_task, seed) for part in shares}
+    parts = {part: load_data(part, inner, default_task, seed, overlay) for part in shares}
     size = min(len(parts[part]) / share for part, share in shares.items())
     result: list[Prompt] = []
     for part, share in shares.items():

@@ -75,4 +75,4 @@ def changed(response: Response, pattern: Pattern, rng: random.Random, others: Se
     new = pattern(rng, Case(response.question, body, bool(head), response.answer or "", others))
     if new is None:
         return None
-    return replace(response, response=head + new, correct=False, temperature=None, finished=True)
+    return replace(response, response=head + new, correct=False, temperature=None, finished=True, grade=None)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from yonder.data.datasets import find_data, load_data, part_settings
+from yonder.data.pseudo_labels import Overlay
 from yonder.errors import DataError
 from yonder.protocols import Stream
 from yonder.recipe.data import DataSettings, TaskSettings
@@ -110,14 +111,22 @@ class MixtureStream:
         return hashlib.sha256(repr(sorted(self._shares.items())).encode()).hexdigest()
 
 
-def build_stream(name: str, recipe_data: Mapping[str, DataSettings], default_task: TaskSettings, seed: int) -> Stream:
+def build_stream(
+    name: str,
+    recipe_data: Mapping[str, DataSettings],
+    default_task: TaskSettings,
+    seed: int,
+    overlay: Overlay | None = None,
+) -> Stream:
     """The stream of a data set, or of a mixture over its whole parts. DataError as for `load_data`."""
     base, settings = find_data(name, recipe_data)
     if settings.mixture is None:
-        return PromptStream(load_data(name, recipe_data, default_task, seed), seed, name)
+        return PromptStream(load_data(name, recipe_data, default_task, seed, overlay), seed, name)
     inner = part_settings(base, settings, recipe_data)
     parts = {
-        part: build_stream(part, inner, default_task, seed) for part, share in settings.mixture.items() if share > 0
+        part: build_stream(part, inner, default_task, seed, overlay)
+        for part, share in settings.mixture.items()
+        if share > 0
     }
     return MixtureStream(parts, settings.mixture, name)
 

@@ -1,7 +1,7 @@
 """Batched forwards of a 2-label sequence classifier."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -57,20 +57,37 @@ class LocalClassifier:
         self.batch_tokens = batch_tokens
         self.device = next(model.parameters()).device
 
-    @torch.no_grad()
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """P(correct) for each pair in order.
 
         None for a text over max_tokens (cutting would cut the scored token), and where the number is not finite.
         """
+
+        def chance(logits: torch.Tensor) -> torch.Tensor:
+            return logits.softmax(-1)[:, self.correct_label]
+
+        return self._read(pairs, chance)
+
+    def gaps(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """The logit of "correct" less the other's, whose sigmoid P(correct) is; None as in `probabilities`."""
+        return self._read(pairs, self.gap)
+
+    def gap(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, 2) -> (B,): the score of a reward model."""
+        return logits[:, self.correct_label] - logits[:, 1 - self.correct_label]
+
+    @torch.no_grad()
+    def _read(
+        self, pairs: Sequence[tuple[str, str]], number: Callable[[torch.Tensor], torch.Tensor]
+    ) -> list[float | None]:
         encoded = [classifier_tokens(self.tokenizer, question, response) for question, response in pairs]
         usable = [i for i, ids in enumerate(encoded) if len(ids) <= self.max_tokens]
         out: list[float | None] = [None] * len(pairs)
         for batch in token_batches([len(encoded[i]) for i in usable], self.batch_tokens):
             members = [usable[i] for i in batch]
             logits = classifier_logits(self.model, [encoded[i] for i in members], self.device)
-            for i, probability in zip(members, logits.softmax(-1)[:, self.correct_label].tolist(), strict=True):
-                out[i] = probability if math.isfinite(probability) else None
+            for i, value in zip(members, number(logits).tolist(), strict=True):
+                out[i] = value if math.isfinite(value) else None
         return out
 
 

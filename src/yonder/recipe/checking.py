@@ -2,9 +2,22 @@
 
 from typing import Any
 
-from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
+from yonder.recipe.answers import LabelStage
+from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.models import FreshModel
-from yonder.recipe.references import data_names, data_of, learned_from, members_of, model_references, rewards_of
+from yonder.recipe.references import (
+    answered_task,
+    data_names,
+    data_of,
+    label_stages,
+    labeled_by,
+    labels_of,
+    learned_from,
+    members_of,
+    model_references,
+    responses_of,
+    rewards_of,
+)
 from yonder.recipe.rewards import (
     ClassifierSettings,
     JudgeSettings,
@@ -19,6 +32,7 @@ from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, War
 def check_references(recipe: Sections) -> None:
     """Raise ValueError where a name in the recipe points at nothing; the message begins with the key."""
     _check_data(recipe)
+    _check_label_stages(recipe)
     _check_members(recipe)
     seen: set[str] = set()
     for stage in recipe.stages:
@@ -35,9 +49,7 @@ def check_references(recipe: Sections) -> None:
         for name in [*rewards, *rewards_of(recipe, stage)]:
             _known(f"{key}", "reward", name, recipe.rewards)
         if isinstance(stage, EvaluateStage):
-            for name in stage.benchmarks:
-                _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
-                _check_labels(recipe, f"benchmarks.{name}", recipe.benchmarks[name].data)
+            _check_benchmarks(recipe, stage, key)
         if isinstance(stage, DistillStage):
             _check_monitor(recipe, stage, key)
             _check_refit(recipe, stage, f"{key}.refit")
@@ -50,18 +62,17 @@ def check_references(recipe: Sections) -> None:
         _check_teachers(recipe, stage, key)
         _check_adapter(recipe, stage)
         _check_inputs(recipe, stage, key, seen)
+        _check_label(recipe, stage, key)
+        _check_taken_for_right(recipe, stage, key)
         seen.add(stage.name)
 
 
 def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[str]) -> None:
     """Every stage that this one reads must stand before it."""
     references = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
-    if isinstance(stage, FitJudgeStage | CheckJudgeStage):
-        references.update(stage.responses)
+    references.update(responses_of(stage), labels_of(recipe, stage))
     if isinstance(stage, EvaluateStage):
         references.update(set(stage.checkpoints) - {BASE})
-    if isinstance(stage, DistillStage) and stage.refit is not None:
-        references.update(stage.refit.replay)
     for name in sorted(references):
         _known(key, "earlier stage", name, seen)
     models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
@@ -166,8 +177,60 @@ def _check_refit(recipe: Sections, stage: DistillStage, key: str) -> None:
             "term (its weight may be 0)"
         )
     for name in refit.replay:
-        if name in {other.name for other in recipe.stages} and recipe.stage(name).kind != "collect":
-            raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name a stage of kind collect")
+        if name in {other.name for other in recipe.stages} and recipe.stage(name).kind not in ("collect", "label"):
+            raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name one of kind collect or label")
+
+
+def _check_benchmarks(recipe: Sections, stage: EvaluateStage, key: str) -> None:
+    """What is measured has the answers of its source."""
+    for name in stage.benchmarks:
+        _known(f"{key}.benchmarks", "benchmark", name, recipe.benchmarks)
+        data = recipe.benchmarks[name].data
+        if label_stages(recipe, data):
+            raise ValueError(
+                f"benchmarks.{name}: the labels of `{data}` come from a label stage, and votes are no test labels; "
+                "name data with answers of its source"
+            )
+        _check_labels(recipe, f"benchmarks.{name}", data)
+
+
+def _check_label(recipe: Sections, stage: StageSettings, key: str) -> None:
+    """What votes or is labeled was collected; a judge that labels looks at no answer of the source."""
+    if not isinstance(stage, LabelStage):
+        return
+    for name in responses_of(stage):
+        if recipe.stage(name).kind != "collect":
+            raise ValueError(f"{key}: stage `{name}` collects no responses; name a stage of kind collect")
+    by = labeled_by(recipe, stage)
+    if by == "vote" and answered_task(recipe, stage.teacher).format == "open":
+        raise ValueError(f"{key}.by: answers to `format: open` cannot be counted; write `by: judge` and name a `judge`")
+    if by == "vote":
+        return
+    if stage.judge is None:
+        raise ValueError(f"{key}: answers to `format: open` are labeled by a judge; name a reward in `judge`")
+    if recipe.rewards[stage.judge].kind in ("verifiable", "shuffled", "teacher"):
+        raise ValueError(
+            f"{key}.judge: a reward of kind {recipe.rewards[stage.judge].kind} judges nothing; name a judge, "
+            "classifier or ensemble"
+        )
+
+
+def _check_label_stages(recipe: Sections) -> None:
+    """The labels of data come from stages that label."""
+    kinds = {stage.name: stage.kind for stage in recipe.stages}
+    for name, settings in recipe.data.items():
+        label = (settings.labels or "").removeprefix("stage:")
+        if label and label not in kinds:
+            _known(f"data.{name}.labels", "label stage", label, [n for n, kind in kinds.items() if kind == "label"])
+        if label and kinds[label] != "label":
+            raise ValueError(f"data.{name}.labels: stage `{label}` is of kind {kinds[label]}; name one of kind label")
+
+
+def _check_taken_for_right(recipe: Sections, stage: StageSettings, key: str) -> None:
+    """Solutions that a judge is fitted on as right ones were found good."""
+    for name in stage.data if isinstance(stage, FitJudgeStage) else ():
+        if recipe.data[name.partition(".")[0]].solutions == "all":
+            raise ValueError(f"{key}.data: `{name}` has `solutions: all`, which may be wrong; write `solutions: good`")
 
 
 def _check_follow(recipe: Sections, stage: DistillStage, key: str) -> None:
@@ -202,7 +265,7 @@ def _check_shuffled(recipe: Sections, stage: DistillStage, key: str) -> None:
 def _check_labels(recipe: Sections, key: str, name: str) -> None:
     """What is verified needs labels and a format that has a right answer."""
     data = recipe.data[name.partition(".")[0]]
-    if not data.labeled:
+    if not data.labeled and data.labels is None:
         raise ValueError(
             f"{key}: data set `{name}` has `labeled: false`, so nothing can be verified on it; use another"
         )

@@ -49,6 +49,13 @@ class DataSettings(Section):
     """Keep this many questions, drawn by the recipe's seed."""
     labeled: bool = True
     """False hides the answers from every reward: an unlabeled stream."""
+    labels: str | None = Field(default=None, pattern=r"^stage:.+$")
+    """`stage:NAME` of a label stage, with `labeled: false`: its labels instead of the source's. The vote is the answer,
+    good teacher responses are the solutions; questions without a label are left out."""
+    solutions: Literal["good", "all"] = "good"
+    """With `labels`: which teacher responses SFT learns; all: right or wrong, sequence-level distillation."""
+    most_solutions: int = Field(default=4, gt=0)
+    """With `labels`: most solutions of a question, drawn by the recipe's seed; each is an example of SFT."""
     development: int = Field(default=0, ge=0)
     """Questions set apart by the recipe's seed; used by the name `<this data set>.development`, never trained on."""
     mixture: dict[str, float] | None = None
@@ -62,6 +69,10 @@ class DataSettings(Section):
     def _one_origin(self) -> "DataSettings":
         if (self.source is None) == (self.mixture is None):
             raise ValueError("give either `source` or `mixture`")
+        if self.labels is not None and (self.labeled or self.source is None):
+            raise ValueError("`labels` stand for the answers of a source; give `source` and `labeled: false` beside it")
+        if self.labels is None and self.solutions == "all":
+            raise ValueError("`solutions: all` is for data with `labels`; name the label stage there")
         if self.mixture is not None and abs(sum(self.mixture.values()) - 1) > 1e-6:
             raise ValueError(f"shares of `mixture` sum to {sum(self.mixture.values()):g}; make them sum to 1")
         return self

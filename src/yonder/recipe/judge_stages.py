@@ -20,10 +20,18 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     tokenizer: str | None = None
     """Tokenizer, where the model has none of its own (a fresh one)."""
     output: Literal["yes-no", "classifier"] = "yes-no"
-    """yes-no: a causal LM that answers Yes or No after the judge prompt; classifier: 2-class cross-entropy at the
-    last token."""
+    """yes-no: a causal LM that answers Yes or No after the judge prompt; classifier: two labels, read at the last
+    token."""
+    loss: Literal["cross-entropy", "bradley-terry"] = "cross-entropy"
+    """classifier only. bradley-terry: -log sigmoid(s_better - s_worse) of pairs of responses to one question, s the
+    difference of the two logits [R]. It learns an order: its scores are no probabilities."""
+    margin: float = Field(default=0.0, ge=0, le=1)
+    """bradley-terry: least difference of two grades that makes a pair; ungraded ones are compared as right and
+    wrong."""
+    pairs: int = Field(default=8, gt=0)
+    """bradley-terry: most pairs of a question in an epoch, drawn anew in each [ours]."""
     responses: tuple[str, ...] = ()
-    """Names of collect stages."""
+    """Names of collect or label stages."""
     data: tuple[str, ...] = ()
     """Data sets whose reference solutions are taken as right responses."""
     negatives: dict[Negative, float] = {}
@@ -52,6 +60,12 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     def _something_to_learn_from(self) -> "FitJudgeStage":
         if not self.responses and not self.data:
             raise ValueError("there is nothing to learn from; name a collect stage in `responses`, or labeled `data`")
+        if self.loss == "bradley-terry" and self.output != "classifier":
+            raise ValueError("`loss: bradley-terry` is for `output: classifier`; set that, or leave `loss` out")
+        if self.loss == "bradley-terry" and self.balance != "none":
+            raise ValueError("`balance` says nothing of pairs, which have a response of each side; leave it out")
+        if self.loss != "bradley-terry" and self.margin:
+            raise ValueError("`margin` is for `loss: bradley-terry`; set that, or leave it out")
         return self
 
     @field_validator("negatives", mode="before")

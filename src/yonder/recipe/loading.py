@@ -14,6 +14,7 @@ from yaml.composer import ComposerError
 from yonder.errors import RecipeError
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import JudgeSettings
+from yonder.recipe.rounds import expanded, names_of_rounds
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -80,14 +81,32 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys; this file holds {type(tree).__name__}")
     tree = _unshared(tree)
-    for override in overrides:
-        apply_override(tree, override)
+    tree = _overridden(tree, overrides, str(path))
     tree.setdefault("output_dir", f"runs/{path.stem}")
     return parse_recipe(tree, str(path))
 
 
+def _overridden(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> dict[str, Any]:
+    """The tree with all overrides and its rounds written out. `rounds` comes first; what names a stage, data set or
+    reward of one round (`student-2.steps`) comes when that is there."""
+    for override in overrides:
+        if override.startswith("rounds="):
+            apply_override(tree, override)
+    later = names_of_rounds(tree)
+    parts = {override: set(override.partition("=")[0].split(".")) for override in overrides}
+    for override in overrides:
+        if not override.startswith("rounds=") and not parts[override] & later:
+            apply_override(tree, override)
+    tree = expanded(tree, origin)
+    for override in overrides:
+        if parts[override] & later:
+            apply_override(tree, override)
+    return tree
+
+
 def parse_recipe(tree: dict[str, Any], origin: str) -> Recipe:
-    """Check a tree of plain values; `origin` is named in the error."""
+    """Check a tree of plain values, its rounds written out; `origin` is named in the error."""
+    tree = expanded(tree, origin)
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

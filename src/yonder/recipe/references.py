@@ -1,6 +1,10 @@
 """What in a recipe refers to what, by name."""
 
-from yonder.recipe.answers import CollectStage
+from collections.abc import Sequence
+from typing import Literal
+
+from yonder.recipe.answers import CollectStage, LabelStage
+from yonder.recipe.data import TaskSettings
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.rewards import (
     EnsembleSettings,
@@ -13,13 +17,63 @@ from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, War
 def stage_inputs(recipe: Sections, stage: StageSettings) -> tuple[str, ...]:
     """Names of the stages whose results this stage reads, in recipe order."""
     names: set[str] = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
-    if isinstance(stage, FitJudgeStage | CheckJudgeStage):
-        names.update(stage.responses)
+    names.update(responses_of(stage), labels_of(recipe, stage))
     if isinstance(stage, EvaluateStage):
         names.update(stage.checkpoints)
-    if isinstance(stage, DistillStage) and stage.refit is not None:
-        names.update(stage.refit.replay)
     return tuple(other.name for other in recipe.stages if other.name in names)
+
+
+def responses_of(stage: StageSettings) -> tuple[str, ...]:
+    """Names of the stages whose responses a stage reads."""
+    if isinstance(stage, LabelStage):
+        return (*stage.teacher, *stage.responses)
+    if isinstance(stage, FitJudgeStage | CheckJudgeStage):
+        return stage.responses
+    return stage.refit.replay if isinstance(stage, DistillStage) and stage.refit is not None else ()
+
+
+def labels_of(recipe: Sections, stage: StageSettings) -> set[str]:
+    """Names of the label stages whose labels stand in the data that a stage reads."""
+    names = [name for _, name in data_of(stage)]
+    if isinstance(stage, EvaluateStage):
+        names += [recipe.benchmarks[name].data for name in stage.benchmarks]
+    return {label for name in names for label in label_stages(recipe, name)}
+
+
+def label_stages(recipe: Sections, name: str) -> set[str]:
+    """Names of the label stages of a data set, or of a mixture's parts."""
+    found: set[str] = set()
+    names = [name.partition(".")[0]]
+    for base in names:  # grows while parts are found
+        settings = recipe.data.get(base)
+        if settings is not None:
+            found |= {settings.labels.removeprefix("stage:")} if settings.labels is not None else set()
+            parts = (part.partition(".")[0] for part in settings.mixture or {})
+            names += [part for part in parts if part not in names]
+    return found
+
+
+def label_teachers(recipe: Sections, name: str) -> tuple[str, ...]:
+    """Names of the stages whose answers vote in a label stage."""
+    stage = recipe.stage(name)
+    return stage.teacher if isinstance(stage, LabelStage) else ()
+
+
+def labeled_by(recipe: Sections, stage: LabelStage) -> Literal["vote", "judge"]:
+    """How a label stage labels: `auto` looks at the task of what its first stage answered."""
+    if stage.by != "auto":
+        return stage.by
+    return "judge" if answered_task(recipe, stage.teacher).format == "open" else "vote"
+
+
+def answered_task(recipe: Sections, names: Sequence[str]) -> TaskSettings:
+    """The task format of the data set that the first of these collect or label stages answered."""
+    stages = {stage.name: stage for stage in recipe.stages}
+    stage = stages.get(names[0]) if names else None
+    if isinstance(stage, LabelStage):
+        stage = stages.get(stage.teacher[0])
+    data = recipe.data.get(stage.data.partition(".")[0]) if isinstance(stage, CollectStage) else None
+    return (data.task if data is not None else None) or recipe.task
 
 
 def model_references(recipe: Sections, stage: StageSettings) -> set[str]:
@@ -51,6 +105,8 @@ def rewards_of(recipe: Sections, stage: StageSettings) -> tuple[str, ...]:
         names = [term.reward for term in stage.terms] + list(stage.monitor.probe)
     if isinstance(stage, CheckJudgeStage):
         names = [stage.reward]
+    if isinstance(stage, LabelStage) and stage.judge is not None and labeled_by(recipe, stage) == "judge":
+        names = [stage.judge]
     for name in names:  # grows while members are found
         names += [member for member in members_of(recipe.rewards.get(name)) if member not in names]
     return tuple(dict.fromkeys(name for name in names if ":" not in name))

@@ -40,6 +40,9 @@ class Sections(Section):
     """The run directory."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the tensor library; 0: its default. Part of what makes two runs bit-identical."""
+    rounds: int = Field(default=1, ge=1)
+    """Times that stages, data sets, rewards and benchmarks with `{round}` in their names are repeated; `{before}` is
+    the round before. A recipe as written out has every round, and `rounds: 1`. See docs/reward-distillation.md."""
     policy: PolicySettings
     task: TaskSettings = TaskSettings()
     data: dict[str, DataSettings]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from yonder.recipe.algorithms import AlgorithmSettings
-from yonder.recipe.answers import CollectStage
+from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.base import Section
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import ModelReference, SamplingSettings
@@ -132,6 +132,6 @@ class EvaluateStage(StageBase):
 
 
 StageSettings = Annotated[
-    WarmupStage | CollectStage | FitJudgeStage | CheckJudgeStage | DistillStage | EvaluateStage,
+    WarmupStage | CollectStage | LabelStage | FitJudgeStage | CheckJudgeStage | DistillStage | EvaluateStage,
     Field(discriminator="kind"),
 ]

@@ -57,20 +57,20 @@ class VerifiableReward:
         """Score a batch; programs without a readable label are not run."""
         labels = [self._label(rollout) for rollout in rollouts]
         readable = [rollout for rollout, label in zip(rollouts, labels, strict=True) if label is not None]
-        found = iter(self._found(readable))
+        found = iter(self.read(readable))
         return [
-            self._unlabeled(rollout) if label is None else self._score(label, *next(found))
+            self._unlabeled(rollout) if label is None else self.compared(label, *next(found))
             for rollout, label in zip(rollouts, labels, strict=True)
         ]
 
     def answers(self, rollouts: Sequence[Rollout]) -> list[Answer | None]:
         """What each rollout answers, whatever the label: what `core.votes.majority` counts. None: none, or not run."""
-        return [answer for answer, _, _ in self._found(rollouts)]
+        return [answer for answer, _, _ in self.read(rollouts)]
 
     def runs(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Whether each rollout's program runs, whatever the label: 1, 0, or None where the sandbox failed. `status` as
         in `score`."""
-        found = self._found(rollouts)
+        found = self.read(rollouts)
         values = [None if status == "infrastructure" else float(status == "ok") for _, status, _ in found]
         return [
             Score(value, detail or status, {"status": status})
@@ -92,6 +92,33 @@ class VerifiableReward:
     def _run(self, programs: Sequence[str]) -> Sequence[ProgramResultLike]:
         return self.run_programs(programs)
 
+    def read(self, rollouts: Sequence[Rollout]) -> list[tuple[Answer | None, str, str]]:
+        """Answer, status (as in `score`) and detail of each rollout, whatever the label."""
+        if self.task.format == "program":
+            results = self._programs.take([rollout.response for rollout in rollouts]) if rollouts else []
+            return [_program(result) for result in results]
+        if self.task.format == "choice":
+            answers = [final_letter(rollout.response, rollout.prompt.options) for rollout in rollouts]
+            return [(a, "ok", "") if a else (None, "no answer", "no single option letter") for a in answers]
+        if self.task.format == "text":
+            numbers = [final_number(rollout.response) for rollout in rollouts]
+            return [(n, "ok", "") if n is not None else (None, "no answer", "no number") for n in numbers]
+        return [(None, "no answer", "open-ended") for _ in rollouts]
+
+    def compared(self, label: Answer, answer: Answer | None, status: str, detail: str) -> Score:
+        """The score of what `read` found, against any label."""
+        if status == "infrastructure":
+            return Score(
+                None, f"the program was not run: {detail}", {"answer": None, "correct": None, "status": status}
+            )
+        correct = answer is not None and equal(answer, label, self.task.tolerance)
+        details = {"answer": answer, "correct": correct, "status": status}
+        if answer is None:
+            return Score(0.0, detail, details)
+        verb = "returned" if self.task.format == "program" else "answered"
+        reason = f"{verb} {_shown(answer)}, label {_shown(label)}"
+        return Score(1.0 if correct else self.settings.partial, reason, details)
+
     def _label(self, rollout: Rollout) -> Answer | None:
         label = rollout.prompt.answer
         if label is None or self.task.format == "open":
@@ -105,32 +132,6 @@ class VerifiableReward:
             return Score(None, "no label")
         kind = "an option" if self.task.format == "choice" else "a number"
         return Score(None, f"label {rollout.prompt.answer!r} is not {kind}")
-
-    def _found(self, rollouts: Sequence[Rollout]) -> list[tuple[Answer | None, str, str]]:
-        """Answer, status and detail of each rollout."""
-        if self.task.format == "program":
-            results = self._programs.take([rollout.response for rollout in rollouts]) if rollouts else []
-            return [_program(result) for result in results]
-        if self.task.format == "choice":
-            answers = [final_letter(rollout.response, rollout.prompt.options) for rollout in rollouts]
-            return [(a, "ok", "") if a else (None, "no answer", "no single option letter") for a in answers]
-        if self.task.format == "text":
-            numbers = [final_number(rollout.response) for rollout in rollouts]
-            return [(n, "ok", "") if n is not None else (None, "no answer", "no number") for n in numbers]
-        return [(None, "no answer", "open-ended") for _ in rollouts]
-
-    def _score(self, label: Answer, answer: Answer | None, status: str, detail: str) -> Score:
-        if status == "infrastructure":
-            return Score(
-                None, f"the program was not run: {detail}", {"answer": None, "correct": None, "status": status}
-            )
-        correct = answer is not None and equal(answer, label, self.task.tolerance)
-        details = {"answer": answer, "correct": correct, "status": status}
-        if answer is None:
-            return Score(0.0, detail, details)
-        verb = "returned" if self.task.format == "program" else "answered"
-        reason = f"{verb} {_shown(answer)}, label {_shown(label)}"
-        return Score(1.0 if correct else self.settings.partial, reason, details)
 
 
 def equal(answer: Answer, label: Answer, tolerance: float) -> bool:
@@ -150,6 +151,14 @@ def _program(result: ProgramResultLike) -> tuple[float | None, str, str]:
         result.status,
         detail or {"timeout": "timed out", "memory": "out of memory"}.get(result.status, "error"),
     )
+
+
+def written(answer: Answer) -> str:
+    """An answer as a label that reads back as itself: the letter, or the number in the fewest digits."""
+    if isinstance(answer, str):
+        return answer
+    number = float(answer)
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
 
 
 def _shown(answer: Answer) -> str:

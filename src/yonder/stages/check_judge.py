@@ -7,8 +7,10 @@ from yonder.evaluation.judge_check.admission import MASS_FAIL
 from yonder.evaluation.judge_check.check import CheckPlan
 from yonder.evaluation.judge_check.measuring import measure_judge
 from yonder.evaluation.judge_check.sentences import check_sentences
+from yonder.recipe.answers import LabelStage
 from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.judge_stages import CheckJudgeStage
+from yonder.recipe.references import labeled_by
 from yonder.stages.context import Result, StageContext, announce, collected, responses_task, still_wrong
 from yonder.storage import write_json
 
@@ -33,6 +35,11 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     )
     check = measure_judge(reward, responses, plan, context.shop.judge_usage)
     context.progress.finish()
+    for name in stage.responses:
+        source = recipe.stage(name)
+        if isinstance(source, LabelStage):
+            said = "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{source.judge}`"
+            context.progress.say(f"{stage.name}: what is right is known from {said} alone (stage `{name}`)")
     write_json(context.folder / "judge_check.json", check.to_json())
     for sentence in check_sentences(check):
         context.progress.say(f"{stage.name}: {sentence}")

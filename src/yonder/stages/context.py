@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from yonder.assemble import Workshop
+from yonder.data.attacks import ALWAYS_WRONG
 from yonder.data.responses import (
     as_rollout,
     read_responses,
 )
 from yonder.evaluation.benchmarks import evaluate
 from yonder.models.policy import Policy
-from yonder.recipe.answers import CollectStage
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
+from yonder.recipe.references import answered_task
 from yonder.recipe.stage_base import EvaluationSchedule
 from yonder.schema import Response
 from yonder.signals import StopRequest
@@ -43,19 +44,19 @@ def collected(names: Sequence[str], context: StageContext) -> list[Response]:
 
 
 def responses_task(names: Sequence[str], context: StageContext) -> TaskSettings:
-    """The task format of the data set that the first of these collect stages answered."""
-    stage = context.recipe.stage(names[0]) if names else None
-    return context.shop.task(stage.data) if isinstance(stage, CollectStage) else context.recipe.task
+    """The task format of the data set that the first of these collect or label stages answered."""
+    return answered_task(context.recipe, names)
 
 
 def still_wrong(negatives: Sequence[Response], task: TaskSettings, context: StageContext) -> list[Response]:
-    """Made negatives without those whose answer is right all the same."""
+    """Made negatives without those whose answer is right all the same. Where no verifier can say, only those that are
+    wrong whatever the task are kept."""
     verifier = context.shop.together(context.shop.verifier(task))
     scores = verifier.score([as_rollout(response) for response in negatives])
     return [
         r
         for r, score in zip(negatives, scores, strict=True)
-        if score.value is not None and not score.details["correct"]
+        if (not score.details["correct"] if score.value is not None else {r.source, r.detail} & ALWAYS_WRONG)
     ]
 
 

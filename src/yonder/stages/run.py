@@ -10,6 +10,7 @@ from yonder.stages.context import Result, StageContext
 from yonder.stages.distill import run_distill
 from yonder.stages.evaluate import run_evaluate
 from yonder.stages.fit_judge import run_fit
+from yonder.stages.label import run_label
 from yonder.stages.warmup import run_warmup
 
 
@@ -18,6 +19,7 @@ def run_stage(stage: StageSettings, context: StageContext) -> Result:
     runners: dict[str, Callable[[Any, StageContext], Result]] = {
         "warmup": run_warmup,
         "collect": run_collect,
+        "label": run_label,
         "fit-judge": run_fit,
         "check-judge": run_check,
         "distill": run_distill,

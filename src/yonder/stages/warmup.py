@@ -16,11 +16,11 @@ from yonder.training.warmup import sft_examples
 
 
 def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
-    """SFT on reference solutions."""
+    """SFT on reference solutions, or on a teacher's."""
     shop = context.shop
     policy = shop.policy(stage.policy, train=True)
     task = shop.task(stage.data)
-    everything = shop.data(stage.data)
+    everything = shop.solved(stage.data)
     prompts = with_solutions(everything, stage.data)
     encoder = shop.encoder(policy, task, sft=True)
     seed = derived_seed(context.recipe.seed, stage.name)

@@ -4,8 +4,9 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from yonder.core.calibration import ece, false_positive_rate
+from yonder.core.calibration import brier, ece, false_positive_rate
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt
 from yonder.models.classifier import Classifier, LocalClassifier, classifier_tokens
@@ -19,7 +20,17 @@ from yonder.training.supervised import BatchLoss, Example
 
 ACCURACY, LIKELIHOOD = "held_out/accuracy", "held_out/log_likelihood"
 HELD_OUT = "held_out/"
+SOURCE, LENGTH = f"{HELD_OUT}source/", f"{HELD_OUT}length/"
+LENGTHS = ("short", "middle", "long")
 LIKED = 0.5  # from this probability of Yes on a response counts as liked
+
+
+class Quality(Protocol):
+    """Held-out responses -> a measurement, repeated after every epoch; `sliced`: by source and by length too."""
+
+    def __call__(self, responses: Sequence[Response], sliced: bool = False) -> Callable[[], dict[str, float]]:
+        """A function that measures the weights as they then are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +40,9 @@ class Trainee:
     model: Trainable
     loss: BatchLoss
     examples: Callable[[Sequence[Response]], list[Example]]
-    quality: Callable[[Sequence[Response]], Callable[[], dict[str, float]]]  # held-out responses -> a measurement
+    quality: Quality
+    pairs: Callable[[Sequence[Response]], Callable[[int], list[Example]]] | None = None  # where it learns from pairs:
+    # responses -> epoch -> examples
 
 
 def judge_trainee(policy: Policy, judge: LocalJudge, rules: JudgeRules, solve_loss: float) -> Trainee:
@@ -38,7 +51,7 @@ def judge_trainee(policy: Policy, judge: LocalJudge, rules: JudgeRules, solve_lo
         policy,
         LanguageLoss(policy, solve_loss),
         lambda responses: judge_examples(responses, judge.prompt, judge.max_tokens, rules),
-        lambda responses: judge_quality(judge, responses, rules),
+        lambda responses, sliced=False: judge_quality(judge, responses, rules, sliced),
     )
 
 
@@ -48,7 +61,7 @@ def classifier_trainee(classifier: Classifier, scorer: LocalClassifier) -> Train
         classifier,
         ClassifierLoss(classifier),
         lambda responses: classifier_examples(responses, scorer),
-        lambda responses: classifier_quality(scorer, responses),
+        lambda responses, sliced=False: classifier_quality(scorer, responses, sliced),
     )
 
 
@@ -90,36 +103,63 @@ def classifier_examples(responses: Sequence[Response], classifier: LocalClassifi
 
 
 def judge_quality(
-    judge: LocalJudge, responses: Sequence[Response], rules: JudgeRules
+    judge: LocalJudge, responses: Sequence[Response], rules: JudgeRules, sliced: bool = False
 ) -> Callable[[], dict[str, float]]:
     """Figures of a judge on held-out responses; those that it cannot read are left out."""
     pairs = [shown_pair(response, rules) for response in responses]
 
     def measure() -> dict[str, float]:
         verdicts = judge.verdicts(pairs)
-        read = [(v, bool(r.correct)) for v, r in zip(verdicts, responses, strict=True) if math.isfinite(v.logit_gap)]
-        signed = [v.logit_gap if right else -v.logit_gap for v, right in read]
+        read = [(v, r) for v, r in zip(verdicts, responses, strict=True) if math.isfinite(v.logit_gap)]
+        signed = [v.logit_gap if r.correct else -v.logit_gap for v, r in read]
         likelihood = [math.log(max(v.mass, 1e-9)) - softplus(-gap) for (v, _), gap in zip(read, signed, strict=True)]
         found = {ACCURACY: mean([float(gap > 0) for gap in signed]), LIKELIHOOD: mean(likelihood)}
-        return found | calibration([math.exp(-softplus(-v.logit_gap)) for v, _ in read], [right for _, right in read])
+        probabilities, labels = [math.exp(-softplus(-v.logit_gap)) for v, _ in read], [bool(r.correct) for _, r in read]
+        found |= calibration(probabilities, labels)
+        return found | (slices([gap > 0 for gap in signed], probabilities, [r for _, r in read]) if sliced else {})
 
     return measure
 
 
-def classifier_quality(classifier: LocalClassifier, responses: Sequence[Response]) -> Callable[[], dict[str, float]]:
+def classifier_quality(
+    classifier: LocalClassifier, responses: Sequence[Response], sliced: bool = False
+) -> Callable[[], dict[str, float]]:
     """Figures of a classifier on held-out responses; those that it cannot read are left out."""
 
     def measure() -> dict[str, float]:
         probabilities = classifier.probabilities([(r.question, r.response) for r in responses])
-        read = [(p, bool(r.correct)) for p, r in zip(probabilities, responses, strict=True) if p is not None]
-        likelihood = [p if right else 1 - p for p, right in read]
-        found = {
-            ACCURACY: mean([float(p > 0.5) for p in likelihood]),
-            LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in likelihood]),
-        }
-        return found | calibration([p for p, _ in read], [right for _, right in read])
+        read = [(p, r) for p, r in zip(probabilities, responses, strict=True) if p is not None]
+        return probability_figures([p for p, _ in read], [r for _, r in read], sliced)
 
     return measure
+
+
+def probability_figures(
+    probabilities: Sequence[float], responses: Sequence[Response], sliced: bool
+) -> dict[str, float]:
+    """Accuracy, likelihood and calibration of P(right) for labeled responses."""
+    likelihood = [p if r.correct else 1 - p for p, r in zip(probabilities, responses, strict=True)]
+    found = {
+        ACCURACY: mean([float(p > 0.5) for p in likelihood]),
+        LIKELIHOOD: mean([math.log(max(p, 1e-9)) for p in likelihood]),
+    }
+    found |= calibration(probabilities, [bool(r.correct) for r in responses])
+    return found | (slices([p > 0.5 for p in likelihood], probabilities, responses) if sliced else {})
+
+
+def slices(hits: Sequence[bool], probabilities: Sequence[float], responses: Sequence[Response]) -> dict[str, float]:
+    """Brier's score; and accuracy and number of responses by who wrote them, and in thirds by length (characters)."""
+    labels = [bool(response.correct) for response in responses]
+    score = brier(probabilities, labels)
+    found = {} if score is None else {f"{HELD_OUT}brier": score}
+    order = sorted(range(len(responses)), key=lambda i: (len(responses[i].response), i))
+    third = {index: LENGTHS[3 * rank // len(order)] for rank, index in enumerate(order)}
+    for kind, names in ((SOURCE, [r.source for r in responses]), (LENGTH, [third[i] for i in range(len(responses))])):
+        for name in LENGTHS if kind == LENGTH else sorted(set(names)):
+            those = [hit for hit, other in zip(hits, names, strict=True) if other == name]
+            if those:
+                found[f"{kind}{name}/accuracy"], found[f"{kind}{name}/n"] = sum(those) / len(those), float(len(those))
+    return found
 
 
 def calibration(probabilities: Sequence[float], labels: Sequence[bool]) -> dict[str, float]:

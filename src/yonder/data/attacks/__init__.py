@@ -28,3 +28,11 @@ PATTERNS: dict[str, Pattern] = {
     name: pattern for kind, patterns in ATTACKS.items() if kind not in WITHHELD for name, pattern in patterns.items()
 }
 """The patterns that fitting may name."""
+
+ALWAYS_WRONG: frozenset[str] = frozenset(
+    {"nothing", "echo", "constant", "hedge", "padding"}
+    | {*NOTHING, *ECHO, *CONSTANT, *HEDGE, *PADDING}
+    | {"truncated", "half", "other-question", "two-others", "own-then-other"}
+    | {*MASTER_KEY, *CONTROL_TOKEN, *INJECTION} - {"commented-mistake"}
+)
+"""Kinds and patterns that leave nothing of the right response whole: wrong also where no rule says so (open tasks)."""
