@@ -16,10 +16,11 @@ _NAME = re.compile(r"\bn(\d+)\b")
 def read_teacher_prompt(name: str) -> str:
     """The template of a shipped teacher prompt or of a file; RecipeError where {question} is missing or anything else
     is to be filled in."""
-    shipped = Path(str(resources.files("yonder") / "prompts" / "teacher" / f"{name}.txt"))
+    folder = Path(str(resources.files("yonder") / "prompts" / "teacher"))
+    shipped = folder / f"{name}.txt"
     path = shipped if shipped.is_file() else Path(name)
     if not path.is_file():
-        have = ", ".join(sorted(p.stem for p in shipped.parent.glob("*.txt")))
+        have = ", ".join(sorted(p.stem for p in folder.glob("*.txt")))
         raise RecipeError(f"there is no teacher prompt `{name}`; give a path, or one of: {have}")
     template = path.read_text(encoding="utf-8").rstrip("\n")
     if unknown := [place for place in PLACE.findall(template) if place != QUESTION]:
