@@ -79,7 +79,7 @@ def test_answers_are_asked_kept_read_and_labeled(teacher: Teacher, tmp_path: Pat
         r"answers: 36 answers to ask for, about [\d,]+ tokens to read and at most 1,440 to write", heard.said[0]
     )
     assert re.fullmatch(
-        r"after 20 answers: answers: 1[2-6] answers to ask for \(2\d are there\), .* and about 1[2-6]0 to write",
+        r"answers: 1[2-6] answers to ask for \(2\d are there\), .* and about 1[2-6]0 to write",
         heard.said[1],
     )
     assert heard.said[2].startswith("answers: 36 responses, 0 lacking, 0 unread, ")

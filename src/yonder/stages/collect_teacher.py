@@ -44,13 +44,14 @@ def run_with_teacher(stage: CollectStage, teacher: TextTeacherSettings, context:
     finally:
         server.transport.close()
     lacking = len(asks) - sum(ask.key in log.answers for ask in asks)
-    if lacking > most_missing and gathering.exhausted:
+    too_many = lacking > most_missing or lacking == len(asks)
+    if too_many and gathering.exhausted:
         raise BudgetReached(
             f"stage {stage.name}: the budget of {budget.said()} allows no further request after "
             f"{len(asks) - lacking:,} of {len(asks):,} answers, which are kept; raise `teacher.budget` to go on, or "
             "`teacher.max_unanswered` to do with these"
         )
-    if lacking > most_missing or lacking == len(asks):
+    if too_many:
         raise ServerError(
             f"stage {stage.name}: {lacking:,} of {len(asks):,} answers lack ({gathering.reason}), more than "
             "`teacher.max_unanswered` allows; the rest is kept, and the same command asks again"

@@ -54,7 +54,7 @@ class Gathering:
                     early = len(self.log.answers) - before < FIRST
                     self._settle(wait(self._open, TICK_S, FIRST_COMPLETED).done)
                     if early and len(self.log.answers) - before >= FIRST and waiting:
-                        self.progress.say(f"after {FIRST} answers: {self.estimate(waiting)}")
+                        self.progress.say(self.estimate(waiting))
             except BaseException as error:
                 transport.end_within(0.0)
                 if isinstance(error, KeyboardInterrupt):  # not even what is under way is waited for
