@@ -62,11 +62,12 @@ def test_programs_are_read_from_chats(text: str, body: str, docstring: bool) -> 
     assert read(text, docstring=docstring) == (body, True, "")
 
 
+TAKES, CUT = "def solution(a, b):\n    return a - b", "```python\ndef solution():\n    return (12 -"
 UNREADABLE = [  # text, ended by itself, reason, what is kept
     ("The answer is 7.", True, "no Python program", "The answer is 7."),
     ("```python\nprint(12 - 5)\n```", True, "no function without arguments", "```python\nprint(12 - 5)\n```"),
-    ("def solution(a, b):\n    return a - b", True, "no function without arguments", "def solution(a, b):\n    return a - b"),
-    ("```python\ndef solution():\n    return (12 -", False, "cut before its program ended", "```python\ndef solution():\n    return (12 -"),
+    (TAKES, True, "no function without arguments", TAKES),
+    (CUT, False, "cut before its program ended", CUT),
     ("<think>12 - 5", False, "cut within its thoughts", ""),
     ("<think>7</think>", True, "only thoughts", ""),
     (" \n", True, "empty", " \n"),
@@ -99,11 +100,12 @@ def test_a_completion_that_is_no_python_says_so() -> None:
     assert read("    return (12 -", finished=False, goes_on=True)[1:] == (False, "cut before its program ended")
 
 
+UNLINKED = "not one formula over the question's numbers"
 NAMED = [
     (FUNCTION, "    return n0 - n1", ""),
     ("def solution():\n    return 12 - 5", "    return n0 - n1", ""),
-    ("def solution():\n    return sum([12, -5])", "    return sum([12, -5])", "not one formula over the question's numbers"),
-]  # fmt: skip
+    ("def solution():\n    return sum([12, -5])", "    return sum([12, -5])", UNLINKED),
+]
 
 
 @pytest.mark.parametrize(("text", "body", "problem"), NAMED)

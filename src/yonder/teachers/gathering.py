@@ -33,6 +33,7 @@ class Gathering:
     exhausted: bool = False  # the budget allows no further request
     unanswered: int = 0  # in this start
     reason: str = ""  # of the last of them
+    ending: bool = False  # what is under way is not waited for any longer
     _open: dict[Future[None], Ask] = field(default_factory=dict[Future[None], Ask])
 
     def run(self) -> None:
@@ -56,7 +57,7 @@ class Gathering:
                     if early and len(self.log.answers) - before >= FIRST and waiting:
                         self.progress.say(self.estimate(waiting))
             except BaseException as error:
-                transport.end_within(0.0)
+                self._end_within(0.0)
                 if isinstance(error, KeyboardInterrupt):  # not even what is under way is waited for
                     transport.close()
                 raise
@@ -79,9 +80,8 @@ class Gathering:
         try:
             self.log.add(ask.key, self.server.ask(ask.prompt, ask.key.temperature, ask.seed))
         except Unanswered as error:
-            if self.stop.asked:  # it was not waited for
-                raise
-            self.log.add_unanswered(ask.key, str(error))
+            if not self.ending:  # else it was not waited for
+                self.log.add_unanswered(ask.key, str(error))
             raise
 
     def _settle(self, done: set[Future[None]]) -> None:
@@ -94,13 +94,17 @@ class Gathering:
                 self.reason = str(error)
         self.progress.advance(len(self.log.answers), {})
         if self.stop.asked:
-            self.server.transport.end_within(PATIENCE_S)
+            self._end_within(PATIENCE_S)
         elif self.unanswered > self.most_missing:
             raise ServerError(
                 f"stage {self.name}: {self.unanswered} requests have no answer ({self.reason}), more than "
                 f"`teacher.max_unanswered` lets lack; {len(self.log.answers)} of {len(self.asks)} answers are kept, "
                 "and the same command goes on"
             )
+
+    def _end_within(self, seconds: float) -> None:
+        self.ending = True
+        self.server.transport.end_within(seconds)
 
     def _may_ask(self, ask: Ask) -> bool:
         """Whether nobody asked to stop, and the budget holds even if all that is open is as long as it may be."""
