@@ -21,7 +21,7 @@ LAYERS = [
     ("models",),
     ("judges",),
     ("training",),
-    ("evaluation", "reporting", "engines"),
+    ("evaluation", "reporting", "engines", "teachers"),
     (
         "assemble",
         "judge_assembly",

@@ -23,6 +23,7 @@ from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
 from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact
 from yonder.storage import write_json
+from yonder.teachers.build import asked_of
 
 PACKAGES = (
     "torch",
@@ -96,13 +97,15 @@ def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> 
 
 
 def outside_files(recipe: Recipe, stage: StageSettings) -> dict[str, Any]:
-    """What decides a stage's outcome and lies in files of the user: judge prompts, reward functions, local weights."""
+    """What decides a stage's outcome and lies in files of the user: prompts, reward functions, local weights."""
     found: dict[str, Any] = {}
     for name in rewards_of(recipe, stage):
         settings = recipe.rewards[name]
         if isinstance(settings, JudgeSettings):
             found[f"rewards.{name}.prompt"] = read_judge_prompt(settings.prompt)
         found |= _folder(f"rewards.{name}.model", getattr(settings, "model", None))
+    if (message := asked_of(recipe, stage)) is not None:
+        found["teacher.prompt"] = message
     for key in ("policy", "reference", "model"):
         found |= _folder(key, getattr(stage, key, None))
     found |= _folder("policy.model", recipe.policy.model)

@@ -49,7 +49,7 @@ def shown(changes: Mapping[str, list[Any]]) -> str:
 
 def has_work(folder: Path) -> bool:
     """Whether an unfinished stage has anything that would have to be made again."""
-    files = ("responses.jsonl", "read.jsonl", "evaluations.jsonl")
+    files = ("responses.jsonl", "answers.jsonl", "read.jsonl", "evaluations.jsonl")
     return any((folder / name).is_file() for name in files) or any((folder / "checkpoints").glob("step-*"))
 
 

@@ -62,6 +62,16 @@ class LogprobsApart(RolloutError):
     what_next = ""
 
 
+class ServerError(YonderError):
+    """A server left too much unanswered; what it answered is kept, and the same command goes on."""
+
+    exit_code = 75  # as `Stopped`
+
+
+class BudgetReached(YonderError):
+    """What the user allowed to be spent is spent; what it bought is kept, and a larger budget goes on."""
+
+
 class NotFinite(TrainingError):
     """A loss or its gradient is not finite; the step was not made, weights and optimizer are as before."""
 

@@ -75,7 +75,7 @@ class Pacer:
         if isinstance(stage, WarmupStage):
             count, said = self._count(stage.data)
             return stage.epochs * count * self.example(stage), f"{stage.epochs} epochs of {said}"
-        if isinstance(stage, CollectStage):
+        if isinstance(stage, CollectStage) and stage.teacher is None:
             count, said = self._count(stage.data)
             return self._sampled(stage.policy, count * stage.samples), f"{stage.samples} answers to {said}"
         if isinstance(stage, EvaluateStage):

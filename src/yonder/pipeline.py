@@ -18,12 +18,12 @@ from yonder.changes import Made, difference, goes_on, refuse_changes, shown
 from yonder.consent import checks_of
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
-from yonder.preflight import check_inputs, check_rollout_servers
+from yonder.preflight import check_inputs, check_rollout_servers, check_teacher
 from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.references import data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import CONSENT
-from yonder.recipe.stages import SAME_RESULTS, EvaluateStage, StageSettings
+from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
 from yonder.signals import StopRequest
@@ -98,6 +98,8 @@ class Runner:
             known = read_json(self.stage_folder(stage.name) / "stage.json")
             if made.hash != known.get("hash") and not self.allow_changes:
                 refuse_changes(stage, self.stage_folder(stage.name), known, made.of)
+            if made.hash != known.get("hash") or known.get("status") != "done":
+                check_teacher(stage)
         write_whole(self.folder / "recipe.yaml", redact_yaml(dump_recipe(self.recipe)))
         if self.recipe.threads:
             torch.set_num_threads(self.recipe.threads)
@@ -176,7 +178,7 @@ class Runner:
         recipe = self.recipe
         parts: dict[str, Any] = {
             "version": yonder.__version__,
-            f"stages.{stage.name}": stage.model_dump(mode="json", exclude=SAME_RESULTS),
+            f"stages.{stage.name}": stage.decisive(),
             "seed": recipe.seed,
             "threads": recipe.threads,
             "policy": recipe.policy.model_dump(mode="json"),

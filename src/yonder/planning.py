@@ -130,7 +130,7 @@ class Planner:
             plan.parts = [*self._distill(stage)]
         elif isinstance(stage, FitJudgeStage):
             plan.parts = [*self._fit(stage)]
-        elif isinstance(stage, CollectStage):
+        elif isinstance(stage, CollectStage) and stage.teacher is None:
             plan.parts = [*self._sampling(stage.policy, self.recipe.policy.generation_batch)]
         elif isinstance(stage, EvaluateStage):
             first = None if stage.checkpoints[0] == BASE else f"stage:{stage.checkpoints[0]}"

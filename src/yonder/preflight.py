@@ -11,6 +11,7 @@ from yonder.judges.prompt import read_judge_prompt
 from yonder.models.loading import load_tokenizer, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
+from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.references import data_of, label_stages, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
@@ -18,6 +19,7 @@ from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
+from yonder.teachers.build import asked_of, require_teacher
 
 
 def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
@@ -35,6 +37,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         if recipe.policy.lora is not None and isinstance(stage, WarmupStage | DistillStage):
             require_peft()
             require_packing(recipe.policy.quantize)
+        asked_of(recipe, stage)
         if isinstance(stage, DistillStage):
             for term in stage.terms:
                 if ":" in term.reward:
@@ -60,6 +63,15 @@ def check_rollout_servers(stages: Sequence[StageSettings]) -> None:
     for stage in stages[1:]:
         if isinstance(stage, DistillStage) and stage.rollouts.engine != "in-process":
             check_servers(stage)
+
+
+def check_teacher(stage: StageSettings) -> None:
+    """Raise ModelError where a stage's teacher cannot be asked: before anything is trained for hours."""
+    if isinstance(stage, CollectStage) and stage.teacher is not None:
+        try:
+            require_teacher(stage.teacher)
+        except ModelError as error:
+            raise ModelError(f"stages.{stage.name}.teacher: {error}") from error
 
 
 def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
@@ -104,6 +116,8 @@ def _models(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, str, st
     found: list[tuple[str, object, str | None]] = []
     if isinstance(stage, FitJudgeStage):
         found.append((f"stages.{stage.name}.model", stage.model, stage.tokenizer))
+    elif isinstance(stage, CollectStage) and stage.teacher is not None:
+        found.append((f"stages.{stage.name}.teacher.tokenizer", stage.teacher.tokenizer, None))
     elif BASE in getattr(stage, "checkpoints", ()) or getattr(stage, "policy", "stage:") is None:
         found.append(("policy.model", recipe.policy.model, recipe.policy.tokenizer))
     for name in rewards_of(recipe, stage):

@@ -45,6 +45,11 @@ def solution_body(program: str) -> str | None:
     return body if _parse(HEADER + body, whole=True) is not None else None
 
 
+def parses(program: str) -> bool:
+    """Whether it is Python that compiles."""
+    return _parse(program, whole=True) is not None
+
+
 def _parse(program: str, whole: bool = False) -> ast.Module | None:
     """The syntax tree; None where the text does not parse, or with `whole` does not compile."""
     try:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from yonder.errors import StorageError
 from yonder.schema import Completion, Prompt, Response, Rollout, Score
 from yonder.storage import writing
 
+UNREAD = "unread: "  # before the reason in the detail of a response that is not in the policy's form
 _ANSWERED = re.compile(r"(returned|answered) .*, label ", re.DOTALL)
 
 
@@ -30,6 +32,12 @@ def label(rollout: Rollout, score: Score, source: str, temperature: float) -> Re
         score.reason,
         prompt.reference,
     )
+
+
+def unread(response: Response, problem: str) -> Response:
+    """A response that says why it is not in the policy's form, before what the verifier says of it."""
+    said = "" if response.correct is None else f"; {response.detail}"
+    return replace(response, detail=f"{UNREAD}{problem}{said}")
 
 
 def reference_response(prompt: Prompt, source: str) -> Response:

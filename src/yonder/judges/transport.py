@@ -6,6 +6,7 @@ server will take stays without a verdict.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -26,6 +27,7 @@ WRONG_FOR_GOOD = (401, 403, 404, 405)  # key, rights, path or model: no request 
 PASSING = (408, 409, 425, 429)  # besides 5xx
 BAD_ANSWERS = 3  # answers that cannot be read before a request is given up; at least one of every server
 LONGEST_PAUSE_S = 30.0
+LONGEST_SLEEP_S = 1.0
 CHANCE = random.Random()  # its own: other threads must not draw from the numbers that a reward was seeded with
 GIVEN_UP_S = 5.0  # patience of a request while the servers are known to be down: the deadline is not waited for twice
 
@@ -100,11 +102,17 @@ class Transport:
         self._faults_running = dict.fromkeys(self.urls, 0)  # faults since the last good answer
         self._next_start = 0.0
         self._last_fault = ""
+        self._end = math.inf  # no request is waited for beyond it
         self._given_up = False  # a request has waited for the whole deadline and nothing was answered since
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def end_within(self, seconds: float) -> None:
+        """Wait no longer than this for any request that is under way, nor for one that begins later: none is tried
+        again then."""
+        self._end = min(self._end, time.monotonic() + seconds)
 
     def post(self, path: str, body: dict[str, Any] | None, read: Callable[[Any], T], final: Collection[int] = ()) -> T:
         """POST and read the answer; `read` raises ValueError, KeyError, IndexError or TypeError for one it cannot read.
@@ -187,7 +195,7 @@ class Transport:
                 wrong = [self._wrong[u, path][1] for u in left if (u, path) in self._wrong]
                 if wrong and len(wrong) == len(self.urls):
                     raise ModelError(wrong[-1])
-                if now >= end or len(wrong) == len(left):
+                if now >= min(end, self._end) or len(wrong) == len(left):
                     return None
                 back = {u: max(self._down_until[u], self._wrong.get((u, path), (0.0, ""))[0]) for u in left}
                 up = [u for u in left if back[u] <= now]
@@ -199,7 +207,7 @@ class Transport:
                 wait = min(back.values()) - now
             if now + wait >= end:
                 return None
-            time.sleep(wait)
+            time.sleep(min(wait, LONGEST_SLEEP_S))
 
     def _ask_again_where_all_were_wrong(self, path: str) -> None:
         """A new request after such an end finds out for itself: a server may have been mended."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from yonder.recipe.answers import LabelStage
+from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.models import FreshModel
 from yonder.recipe.references import (
@@ -59,6 +59,7 @@ def check_references(recipe: Sections) -> None:
                 settings = recipe.rewards.get(term.reward)
                 if settings is not None and settings.kind == "verifiable":
                     _check_labels(recipe, f"{key}.terms.{i}", term.data)
+        _check_text_teacher(recipe, stage, key)
         _check_teachers(recipe, stage, key)
         _check_adapter(recipe, stage)
         _check_inputs(recipe, stage, key, seen)
@@ -102,6 +103,14 @@ def _check_teachers(recipe: Sections, stage: StageSettings, key: str) -> None:
             f"{key}.overlong.margin: {stage.overlong.margin} tokens are more than policy.max_completion_tokens "
             f"({longest}); lower it"
         )
+
+
+def _check_text_teacher(recipe: Sections, stage: StageSettings, key: str) -> None:
+    """A teacher that goes on from the policy's prompt cannot know the policy's chat template."""
+    if not isinstance(stage, CollectStage) or stage.teacher is None or stage.teacher.way == "chat":
+        return
+    if (recipe.data[stage.data.partition(".")[0]].task or recipe.task).chat:
+        raise ValueError(f"{key}.teacher.way: completions excludes `task.chat` of its data set; use `way: chat`")
 
 
 def _check_adapter(recipe: Sections, stage: StageSettings) -> None:

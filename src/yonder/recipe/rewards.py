@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 from yonder.recipe.models import Dtype, ModelReference
+from yonder.recipe.servers import ServerAccess
 
 
 class VerifiableSettings(Section):
@@ -48,34 +49,19 @@ class JudgePromptSettings(Section):
     """program only: leave the docstring and comments in the program that the judge reads."""
 
 
-class ServerSettings(Section):
+class ServerSettings(ServerAccess):
     """Where a served judge listens and how much may be asked of it."""
 
-    urls: tuple[str, ...] = Field(min_length=1)
-    """Base URLs (http://host:8000) of servers with the same judge: the one with the fewest open requests is asked,
-    another when it fails."""
     model: str | None = None
     """The name that the servers know the judge by; default: the judge's `model`."""
-    key_env: str | None = None
-    """Environment variable that holds the API key. The key itself never stands in a recipe."""
-    concurrency: int = Field(default=16, gt=0)
-    """Most requests open at once."""
     batch: int = Field(default=32, gt=0)
     """Prompts a request, where the server takes several (vllm, sglang)."""
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    """Most requests a minute."""
-    timeout_s: float = Field(default=60.0, gt=0)
-    """Longest wait for one answer, seconds."""
-    deadline_s: float = Field(default=600.0, gt=0)
-    """Longest wait with all retries, seconds; then the rollouts are unscored."""
     top_logprobs: int = Field(default=20, gt=0)
     """Log-probs asked for; a label beyond them is bounded by the smallest, and flagged."""
     votes: int = Field(default=8, gt=0)
     """backend votes only: sampled answers a verdict."""
     cache: bool = True
     """Keep verdicts in `judge_cache.sqlite` of the run directory, so that nothing is paid for twice."""
-    price_per_million: float | None = Field(default=None, ge=0)
-    """Price of a million tokens in your currency, for the cost in the stage's result."""
 
 
 class JudgeSettings(JudgePromptSettings, TrustSettings):

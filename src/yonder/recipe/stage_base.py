@@ -1,5 +1,7 @@
 """What recipe sections of several stages share."""
 
+from typing import Any
+
 from pydantic import Field
 
 from yonder.recipe.base import Section
@@ -12,6 +14,10 @@ class StageBase(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Name of its directory and of its row in tables; others refer to its checkpoint as `stage:NAME`."""
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide what comes of the stage, as plain values; a stage is done as long as they stay."""
+        return self.model_dump(mode="json")
 
 
 class EvaluationSchedule(Section):

@@ -1,6 +1,6 @@
 """Recipe sections for the stages that train and evaluate the policy, and the list of all kinds of stage."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,8 +13,6 @@ from yonder.recipe.monitoring import FollowSettings, MonitorSettings, RefitSetti
 from yonder.recipe.optimizers import OptimizerSettings, SFTOptimizerSettings
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stage_base import EvaluationSchedule, StageBase
-
-SAME_RESULTS = {"score_early"}  # of distill stages: when things are done, and not what comes of them
 
 
 class WarmupStage(StageBase):
@@ -86,6 +84,10 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Resumable checkpoints kept, besides the best."""
     log_rollouts: int = Field(default=16, ge=0)
     """Rollouts of each stream written to the log an iteration."""
+
+    def decisive(self) -> dict[str, Any]:
+        """Without when things are done."""
+        return self.model_dump(mode="json", exclude={"score_early"})
 
     @model_validator(mode="after")
     def _consistent(self) -> "DistillStage":

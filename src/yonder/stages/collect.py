@@ -8,6 +8,7 @@ from yonder.data.responses import (
 )
 from yonder.recipe.answers import CollectStage
 from yonder.schema import Response
+from yonder.stages.collect_teacher import run_with_teacher
 from yonder.stages.context import Result, StageContext
 from yonder.training.rollout import derived_seed
 
@@ -15,24 +16,23 @@ FEW_FINISHED = 0.1  # share of responses that ended by themselves
 
 
 def run_collect(stage: CollectStage, context: StageContext) -> Result:
-    """Sample responses and label them; finished questions are kept when the stage is interrupted."""
+    """Gather responses and label them; finished questions are kept when the stage is interrupted."""
+    if stage.teacher is not None:
+        return run_with_teacher(stage, stage.teacher, context)
     shop = context.shop
     policy = shop.policy(stage.policy)
     task = shop.task(stage.data)
     sampler, verifier = shop.sampler(policy, task), shop.verifier(task)
     prompts = shop.data(stage.data)
     path = context.folder / "responses.jsonl"
-    per_temperature = [
-        stage.samples // len(stage.temperatures) + (i < stage.samples % len(stage.temperatures))
-        for i in range(len(stage.temperatures))
-    ]
-    chunk = max(1, context.recipe.policy.generation_batch // max(per_temperature))
+    most = max(samples for _, samples in stage.per_temperature)
+    chunk = max(1, context.recipe.policy.generation_batch // most)
     done = keep_complete(path, stage.samples, chunk)
     context.progress.start(stage.name, len(prompts), done)
     for start in range(done, len(prompts), chunk):
         part = prompts[start : start + chunk]
         found: list[Response] = []
-        for temperature, samples in zip(stage.temperatures, per_temperature, strict=True):
+        for temperature, samples in stage.per_temperature:
             if samples:
                 seed = derived_seed(context.recipe.seed, stage.name, part[0].id, temperature)
                 rollouts = sampler.sample(part, samples, temperature, seed)
