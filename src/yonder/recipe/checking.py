@@ -210,6 +210,8 @@ def _check_data(recipe: Sections) -> None:
             raise ValueError(f"data.{name}: a data set's name has no dot; `.development` is added by Yonder")
         for other in settings.mixture or {}:
             _known(f"data.{name}.mixture", "data set", other, data_names(recipe))
+        if settings.shots_from is not None:
+            _known(f"data.{name}.shots_from", "data set", settings.shots_from, data_names(recipe))
     for name, benchmark in recipe.benchmarks.items():
         _known(f"benchmarks.{name}.data", "data set", benchmark.data, data_names(recipe))
 
