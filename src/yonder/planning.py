@@ -33,7 +33,7 @@ from yonder.recipe.models import LoraSettings, ModelReference
 from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.references import rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
@@ -229,7 +229,7 @@ class Planner:
             return
         for name in rewards_of(self.recipe, stage):
             settings = self.recipe.rewards[name]
-            if not isinstance(settings, JudgeSettings | ClassifierSettings | TeacherSettings):
+            if not isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
                 continue
             if isinstance(settings, JudgeSettings) and settings.server is not None:
                 continue
