@@ -52,14 +52,20 @@ def _preference_prompt(settings: JudgeSettings, tokenizer: Tokenizer) -> Prefere
     )
 
 
-ONE_RESPONSE = Prompts(
-    lambda settings, tokenizer: judge_prompt(settings, tokenizer, settings.every_spelling),
-    lambda settings: WrittenPrompt(read_judge_prompt(settings.prompt), (settings.yes, settings.no)),
-)
-TWO_RESPONSES = Prompts(
-    _preference_prompt,
-    lambda settings: WrittenPreference(*read_preference_prompt(settings.prompt), (settings.yes, settings.no)),
-)
+def _one_response(settings: JudgeSettings, tokenizer: Tokenizer) -> JudgePrompt:
+    return judge_prompt(settings, tokenizer, settings.every_spelling)
+
+
+def _one_written(settings: JudgeSettings) -> WrittenPrompt:
+    return WrittenPrompt(read_judge_prompt(settings.prompt), (settings.yes, settings.no))
+
+
+def _preference_written(settings: JudgeSettings) -> WrittenPrompt:
+    return WrittenPreference(*read_preference_prompt(settings.prompt), (settings.yes, settings.no))
+
+
+ONE_RESPONSE = Prompts(_one_response, _one_written)
+TWO_RESPONSES = Prompts(_preference_prompt, _preference_written)
 
 
 def judge_rules(settings: JudgeSettings, program: bool) -> JudgeRules:

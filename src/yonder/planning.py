@@ -26,6 +26,7 @@ from yonder.core.memory import (
 )
 from yonder.models.policy import LOGITS_AT_ONCE
 from yonder.models.shapes import longest, model_shape
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.loading import apply_override, parse_recipe
@@ -132,7 +133,7 @@ class Planner:
             plan.parts = [*self._fit(stage)]
         elif isinstance(stage, CollectStage):
             plan.parts = [*self._sampling(stage.policy, self.recipe.policy.generation_batch)]
-        elif isinstance(stage, EvaluateStage):
+        elif isinstance(stage, EvaluateStage | AlpacaEvalStage):
             first = None if stage.checkpoints[0] == BASE else f"stage:{stage.checkpoints[0]}"
             plan.parts = [*self._sampling(first, self.recipe.policy.generation_batch)]
         plan.parts += self._rewards(stage)

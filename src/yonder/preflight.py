@@ -6,11 +6,14 @@ from yonder.consent import require_checks
 from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.errors import DataError, ModelError, SandboxError
+from yonder.evaluation.alpaca_eval import read_inputs
+from yonder.judges.preference import read_preference_prompt
 from yonder.judges.prompt import read_judge_prompt
 from yonder.judges.rating import read_rating_prompt
 from yonder.models.loading import load_tokenizer, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.references import data_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
@@ -39,6 +42,10 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             for term in stage.terms:
                 if ":" in term.reward:
                     load_function(term.reward)
+    for stage in stages:
+        if isinstance(stage, AlpacaEvalStage):
+            read_preference_prompt(stage.judge.prompt)
+            read_inputs(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_reward(recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import FreshModel
 from yonder.recipe.references import data_names, data_of, learned_from, members_of, model_references, rewards_of
@@ -57,17 +58,18 @@ def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[st
     references = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
     if isinstance(stage, FitJudgeStage | CheckJudgeStage):
         references.update(stage.responses)
-    if isinstance(stage, EvaluateStage):
+    if isinstance(stage, EvaluateStage | AlpacaEvalStage):
         references.update(set(stage.checkpoints) - {BASE})
     if isinstance(stage, DistillStage) and stage.refit is not None:
         references.update(stage.refit.replay)
     for name in sorted(references):
         _known(key, "earlier stage", name, seen)
     models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
-    models.update(set(stage.checkpoints) - {BASE} if isinstance(stage, EvaluateStage) else ())
+    answers = set(stage.checkpoints) - {BASE} if isinstance(stage, EvaluateStage | AlpacaEvalStage) else set[str]()
+    models.update(answers)
     for name in sorted(models):
         kind = recipe.stage(name).kind
-        if kind not in ("warmup", "distill", "fit-judge") or (isinstance(stage, EvaluateStage) and kind == "fit-judge"):
+        if kind not in ("warmup", "distill", "fit-judge") or (name in answers and kind == "fit-judge"):
             raise ValueError(
                 f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
             )

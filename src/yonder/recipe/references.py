@@ -1,5 +1,6 @@
 """What in a recipe refers to what, by name."""
 
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.rewards import (
@@ -15,7 +16,7 @@ def stage_inputs(recipe: Sections, stage: StageSettings) -> tuple[str, ...]:
     names: set[str] = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
     if isinstance(stage, FitJudgeStage | CheckJudgeStage):
         names.update(stage.responses)
-    if isinstance(stage, EvaluateStage):
+    if isinstance(stage, EvaluateStage | AlpacaEvalStage):
         names.update(stage.checkpoints)
     if isinstance(stage, DistillStage) and stage.refit is not None:
         names.update(stage.refit.replay)
@@ -31,6 +32,8 @@ def model_references(recipe: Sections, stage: StageSettings) -> set[str]:
         models.append(stage.reference)
     if isinstance(stage, FitJudgeStage):
         models.append(stage.model)
+    if isinstance(stage, AlpacaEvalStage):
+        models.append(stage.judge.model)
     models += [getattr(recipe.rewards.get(name), "model", None) for name in rewards_of(recipe, stage)]
     return {model for model in models if isinstance(model, str) and model.startswith("stage:")}
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from yonder.recipe.algorithms import AlgorithmSettings
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.base import Section
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
@@ -122,6 +123,6 @@ class EvaluateStage(StageBase):
 
 
 StageSettings = Annotated[
-    WarmupStage | CollectStage | FitJudgeStage | CheckJudgeStage | DistillStage | EvaluateStage,
+    WarmupStage | CollectStage | FitJudgeStage | CheckJudgeStage | DistillStage | EvaluateStage | AlpacaEvalStage,
     Field(discriminator="kind"),
 ]
