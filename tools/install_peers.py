@@ -1,4 +1,5 @@
-"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, llama.cpp, TRL, alpaca_eval.
+"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, llama.cpp, TRL,
+alpaca_eval.
 
 None of them is a dependency of ours: vLLM's CPU build wants other versions, llama-cpp-python is compiled (minutes).
 `python tools/install_peers.py [vllm] [llama-cpp] [trl] [alpaca-eval]`; what is complete is left as it is.

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import alpaca_eval
+import alpaca_eval.annotators.base as annotators
 import alpaca_eval.metrics.glm_winrate as glm
 import pandas as pd
 
-FOLDER = Path(sys.argv[1])
+FOLDER = Path(sys.argv[1]).resolve()
 glm.hf_hub_download = lambda **asked: str(FOLDER / asked["filename"])  # the hub's file, which the package would fetch
 
 
@@ -25,26 +26,32 @@ def prefers_longer(prompts: list[str], **_: object) -> dict[str, list]:
         top = [{"token": token, "logprob": math.log(p)} for token, p in (("m", share), ("M", 1 - share))]
         found.append({"logprobs": {"content": [{"top_logprobs": top}]}, "text": "m"})
     zeros = [0.0] * len(prompts)
-    return {"completions": [one["text"] for one in found], "completions_all": found, "price_per_example": zeros, "time_per_example": zeros}  # fmt: skip
-
-
-config = {
-    "longer": {
-        "prompt_template": str(FOLDER / "template.txt"),
-        "fn_completions": prefers_longer,
-        "completions_kwargs": {"model_name": "longer"},
-        "fn_completion_parser": "logprob_parser",
-        "completion_parser_kwargs": {"numerator_token": "m", "denominator_tokens": ["m", "M"], "is_binarize": False},
-        "completion_key": "completions_all",
-        "batch_size": 1,
+    return {
+        "completions": [one["text"] for one in found],
+        "completions_all": found,
+        "price_per_example": zeros,
+        "time_per_example": zeros,
     }
-}
+
+
+annotators.get_fn_completions = lambda name: prefers_longer
+CONFIG = """\
+longer:
+  prompt_template: %s
+  fn_completions: openai_completions
+  completions_kwargs: {model_name: longer}
+  fn_completion_parser: logprob_parser
+  completion_parser_kwargs: {numerator_token: m, denominator_tokens: [m, M], is_binarize: false}
+  completion_key: completions_all
+  batch_size: 1
+"""
+(FOLDER / "longer").mkdir(exist_ok=True)
+(FOLDER / "longer" / "configs.yaml").write_text(CONFIG % (FOLDER / "template.txt"))
 (FOLDER / "template.txt").write_text("{instruction}<<<>>>{output_1}<<<>>>{output_2}")
 board, judged = alpaca_eval.evaluate(
     model_outputs=str(FOLDER / "model_outputs.json"),
     reference_outputs=str(FOLDER / "baseline.json"),
-    annotators_config=config,
-    annotation_kwargs={"is_ordered": True} if len(sys.argv) > 2 else None,
+    annotators_config=FOLDER / "longer",
     output_path=None,
     precomputed_leaderboard=None,
     is_return_instead_of_print=True,
@@ -62,6 +69,7 @@ print(
     json.dumps({
         "accepted": len(judged),
         "name": list(board.index),
+        "preferences": [row["preference"] for row in judged],
         "win_rate": float(v1["win_rate"]),
         "standard_error": float(v1["standard_error"]),
         "n": int(v1["n_total"]),
