@@ -12,7 +12,7 @@ MOST = 6  # changes in a sentence
 ANEW = {
     "distill": (
         "policy", "reference", "algorithm", "epochs", "terms", "ppo.value_per_term", "monitor.probe", "monitor.window",
-        "refit",
+        "refit", "follow",
     ),
     "warmup": ("policy",),
     "fit-judge": (

@@ -1,4 +1,5 @@
-"""A distill stage's refit, from the recipe: which weights, which fresh responses, which old ones."""
+"""What moves a judge while a distill stage trains, from the recipe: a refit on fresh responses, or following the
+policy."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.judge import JudgeRolloutReward, guarded
 from yonder.schema import Prompt, Rollout
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
+from yonder.training.follow import Follow
 from yonder.training.refit import Answered, Gathered, Refit, RefitPlan, Source
 from yonder.training.rollout import Term, derived_seed
 
@@ -43,6 +45,16 @@ def build_refit(
         [response for response in replay if response.correct is not None],
         shop.world.replicated,
     )
+
+
+def build_follow(stage: DistillStage, shop: Workshop, policy: Policy) -> Follow | None:
+    """The judge that follows the policy, if the stage asks for one."""
+    if stage.follow is None:
+        return None
+    name = stage.follow.reward
+    data = next((term.data for term in stage.terms if term.reward == name), stage.terms[0].data)
+    trainee, _ = reward_trainee(shop, shop.reward(name, shop.task(data)), None)
+    return Follow(name, trainee.model, policy, stage.follow.every, stage.follow.share)
 
 
 def refit_plan(stage: DistillStage, settings: RefitSettings, recipe: Recipe) -> RefitPlan:

@@ -42,6 +42,7 @@ def check_references(recipe: Sections) -> None:
         if isinstance(stage, DistillStage):
             _check_monitor(recipe, stage, key)
             _check_refit(recipe, stage, f"{key}.refit")
+            _check_follow(recipe, stage, f"{key}.follow")
             _check_shuffled(recipe, stage, key)
             for i, term in enumerate(stage.terms):
                 settings = recipe.rewards.get(term.reward)
@@ -169,6 +170,24 @@ def _check_refit(recipe: Sections, stage: DistillStage, key: str) -> None:
     for name in refit.replay:
         if name in {other.name for other in recipe.stages} and recipe.stage(name).kind != "collect":
             raise ValueError(f"{key}.replay: stage `{name}` collects no responses; name a stage of kind collect")
+
+
+def _check_follow(recipe: Sections, stage: DistillStage, key: str) -> None:
+    """What follows the policy is a judge of this process that this stage uses, and began as the same weights."""
+    if stage.follow is None:
+        return
+    name = stage.follow.reward
+    _known(f"{key}.reward", "reward of this stage", name, rewards_of(recipe, stage))
+    settings = recipe.rewards[name]
+    if not isinstance(settings, JudgeSettings) or settings.backend != "local" or settings.quantize != "none":
+        raise ValueError(f"{key}.reward: `{name}` is no judge with weights here; name one with `backend: local`")
+    if not isinstance(settings.device, str) or settings.device == "spread":
+        raise ValueError(f"{key}.reward: copies and spread layers cannot follow; name one device in rewards.{name}")
+    start = recipe.policy.model if stage.policy is None else stage.policy
+    if settings.model != start:
+        raise ValueError(f"{key}.reward: `{name}` is no copy of the policy; set rewards.{name}.model to {start}")
+    if recipe.parallel.strategy == "fsdp2":
+        raise ValueError(f"{key}: a divided policy is not followed; set parallel.strategy to ddp, or remove `follow`")
 
 
 def _check_shuffled(recipe: Sections, stage: DistillStage, key: str) -> None:

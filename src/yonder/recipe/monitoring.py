@@ -46,6 +46,18 @@ class MonitorSettings(Section):
     standard errors."""
 
 
+class FollowSettings(Section):
+    """Self-distillation: a judge that began as the policy follows it, so that the policy is judged by a moving copy of
+    itself. Without this section such a judge stays the frozen copy that it began as."""
+
+    reward: str
+    """The judge: `backend: local`, its `model` what the stage's policy starts from."""
+    every: int = Field(default=10, gt=0)
+    """Iterations from one move to the next."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """How far it moves towards the policy's weights each time; 1: a copy."""
+
+
 class RefitSettings(Section):
     """Fit a local judge or classifier again while the policy moves, on fresh verified rollouts: one that stays as it is
     gets hacked. The defaults are ours; see docs/monitoring.md."""

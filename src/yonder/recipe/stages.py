@@ -10,7 +10,7 @@ from yonder.recipe.answers import CollectStage
 from yonder.recipe.base import Section
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import ModelReference, SamplingSettings
-from yonder.recipe.monitoring import MonitorSettings, RefitSettings
+from yonder.recipe.monitoring import FollowSettings, MonitorSettings, RefitSettings
 from yonder.recipe.optimizers import OptimizerSettings, SFTOptimizerSettings
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stage_base import EvaluationSchedule, StageBase
@@ -73,6 +73,8 @@ class DistillStage(StageBase, AlgorithmSettings):
     monitor: MonitorSettings = MonitorSettings()
     refit: RefitSettings | None = None
     """Fit a reward again while training; None: never."""
+    follow: FollowSettings | None = None
+    """Let a judge that began as the policy follow it; None: never."""
     save_every: int = Field(default=0, ge=0)
     """Write a resumable checkpoint after this many steps; 0: a tenth of the run."""
     keep: int = Field(default=2, gt=0)
@@ -94,6 +96,8 @@ class DistillStage(StageBase, AlgorithmSettings):
             raise ValueError("`prompts` needs at least 1 prompt for each data set")
         if self.monitor.action == "refit" and self.refit is None:
             raise ValueError("`monitor.action: refit` needs a section `refit` that names the reward; add one")
+        if self.follow is not None and self.refit is not None:
+            raise ValueError("`follow` and `refit` both move a judge's weights; leave one out")
         if self.algorithm == "ppo" and self.ppo.head_warmup >= self.steps:
             raise ValueError(
                 f"`ppo.head_warmup` ({self.ppo.head_warmup}) leaves none of `steps` ({self.steps}) for the policy; "

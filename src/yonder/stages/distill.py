@@ -14,7 +14,7 @@ from yonder.plans import (
     safety,
 )
 from yonder.recipe.stages import DistillStage
-from yonder.refitting import build_refit
+from yonder.refitting import build_follow, build_refit
 from yonder.stages.context import Result, StageContext, announce, development_accuracy
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
@@ -44,7 +44,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     verifiers = {name: shared_verifier(shop.world, shop.verifier(task)) for name, task in programs.items()}
     runs = run_states(scored, verifiers, stage.monitor.run_unlabeled)
     announce(context)
-    refit = build_refit(stage, shop, policy, labeled, context.folders)
+    refit = build_refit(stage, shop, policy, labeled, context.folders) or build_follow(stage, shop, policy)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None, shop.world)
     plan = distill_plan(stage, recipe)
     recorder = Recorder(context.folder, stage.log_rollouts, silent=not shop.world.first)
