@@ -1,5 +1,6 @@
 """Ratings: the weighted mean by hand, a 10 of two tokens, the local judge against the whole model's logits."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import PreTrainedTokenizerFast
 
 from tests.models.tiny import causal_lm, prompts, tokenizer
+from tests.test_errors import tree
 from yonder.core.judging import rating_mean, split_rating
 from yonder.errors import RecipeError
 from yonder.evaluation.judge_check.check import CheckPlan, check_judge
 from yonder.judges.rating import LocalRater, RatingPrompt, Ratings, read_rating_prompt
+from yonder.pipeline import run
+from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeRules
 from yonder.rewards.rating import RatingReward
 from yonder.schema import Completion, JudgeScore, Response, Rollout
@@ -147,3 +152,35 @@ def test_which_ratings_are_one_token(name: str, template: str | None, lead: str,
         assert loaded.decode([prompt.goes_on]) == "0"
     nine = RatingPrompt(loaded, read_rating_prompt("rating", 9), "auto", 9)
     assert nine.goes_on is None and len(nine.first) == 9
+
+
+def test_a_rating_trains_with_consent_alone(tmp_path: Path) -> None:
+    small = tree(tmp_path)
+    terms = [{"reward": "helpful", "data": "train", "weight": 1.0}]
+    rating = {"kind": "rating", "model": "yonder:judge", "scale": 5, "mass_floor": 0.0, "device": "cpu"}
+    small["rewards"] = {"helpful": rating}
+    small["stages"] = [{"name": "rl", "kind": "distill", "steps": 2, "prompts": {"train": 2}, "terms": terms}]
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small))
+    with pytest.raises(RecipeError, match="nothing has measured it"):
+        run(load_recipe(str(path)))
+    rating["allow_unmeasured"] = True
+    rating["guards"] = []
+    path.write_text(yaml.safe_dump(small))
+    assert run(load_recipe(str(path)))["stages"]["rl"]["status"] == "done"
+    card = json.loads((tmp_path / "run" / "card.json").read_text())
+    assert "from 1 (worst) to 5 (best)" in card["ratings"]["helpful"]["text"]
+
+
+def test_the_check_stage_measures_a_rating(tmp_path: Path) -> None:
+    small = tree(tmp_path)
+    small["rewards"] = {"helpful": {"kind": "rating", "model": "yonder:judge", "mass_floor": 0.0, "guards": []}}
+    small["stages"] = [
+        {"name": "answers", "kind": "collect", "data": "train", "samples": 2},
+        {"name": "check", "kind": "check-judge", "reward": "helpful", "responses": ["answers"], "stop": False},
+    ]
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small))
+    assert run(load_recipe(str(path)))["stages"]["check"]["status"] == "done"
+    found = json.loads(next((tmp_path / "run").rglob("judge_check.json")).read_text())
+    assert (found["unscored"], found["n"]) == (0, 24) and 0 < found["mass_mean"] <= 1
