@@ -22,8 +22,8 @@ from yonder.models.lora import (
     Lora,
     adapter_state,
     add_lora,
-    load_adapter,
     merged_weights,
+    read_adapter,
     save_adapter,
 )
 from yonder.models.policy import Policy, SequenceOutputs
@@ -147,7 +147,7 @@ def test_an_adapter_of_another_shape_is_one_sentence(tmp_path: Path) -> None:
     add_lora(other, Lora(rank=4, target_modules=("q_proj",)), seed=0)
     save_adapter(one, tmp_path)
     with pytest.raises(StorageError, match=r"other modules than the recipe's `policy.lora`"):
-        load_adapter(other, tmp_path)
+        read_adapter(other, tmp_path)
 
 
 # ----- activation checkpointing

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from tests.slow.together import CASES, HALF, STEPS
+from tests.slow.together import CASES, HALF, LORA, STEPS, title
+from yonder.models.lora import Lora
 
 pytestmark = pytest.mark.slow
 LOSS = 1e-5  # of losses and other metrics; measured: 2e-6
@@ -17,7 +19,7 @@ NORM = 5e-5  # of the gradient's norm, whose own float32 sum is off by 1.1e-5 in
 WEIGHTS = 5e-5  # after 6 steps that move weights by 6e-3; measured: 2.1e-5, where Adam magnifies gradients near 0
 
 
-def together(folder: Path, processes: int, strategy: str, checkpoints: Path | None = None) -> dict[Any, Any]:
+def together(folder: Path, processes: int, strategy: str, checkpoints: Path | None = None) -> dict[str, Any]:
     """What so many processes find."""
     folder.mkdir()
     where = [] if checkpoints is None else [str(checkpoints)]
@@ -32,7 +34,7 @@ def together(folder: Path, processes: int, strategy: str, checkpoints: Path | No
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[Any, Any]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("together")
     made = {"one": together(folder / "one", 1, "auto")}
     made |= {name: together(folder / name, 2, name) for name in ("ddp", "fsdp2")}
@@ -46,9 +48,9 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", map(title, CASES))
 def test_two_processes_have_the_losses_and_weights_of_one(
-    found: dict[str, dict[Any, Any]], strategy: str, case: tuple[str, int]
+    found: dict[str, dict[str, Any]], strategy: str, case: str
 ) -> None:
     one, two = found["one"][case], found[strategy][case]
     assert len(one["metrics"]) == len(two["metrics"]) == STEPS
@@ -62,9 +64,12 @@ def test_two_processes_have_the_losses_and_weights_of_one(
     assert apart(one["end"], two["end"]) < WEIGHTS
 
 
+@pytest.mark.parametrize("lora", [None, LORA])
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
-def test_micro_batches_add_up_in_two_processes(found: dict[str, dict[Any, Any]], algorithm: str) -> None:
-    wide, narrow = (found["ddp"][case] for case in CASES if case[0] == algorithm)
+def test_micro_batches_add_up_in_two_processes(
+    found: dict[str, dict[str, Any]], algorithm: str, lora: Lora | None
+) -> None:
+    wide, narrow = (found["ddp"][title(case)] for case in CASES if (case[0], case[2]) == (algorithm, lora))
     assert apart(wide["half"], narrow["half"]) < WEIGHTS
     assert apart(wide["half"], narrow["half"]) > 0.0  # they did add up in another order
 
@@ -74,14 +79,32 @@ def test_micro_batches_add_up_in_two_processes(found: dict[str, dict[Any, Any]],
     ("one", "fsdp2", 2), ("ddp", "ddp", 2),
 ])  # fmt: skip
 def test_a_checkpoint_goes_on_in_any_number_of_processes(
-    found: dict[str, dict[Any, Any]], written: str, strategy: str, processes: int
+    found: dict[str, dict[str, Any]], written: str, strategy: str, processes: int
 ) -> None:
     folder: Path = found["folder"]  # type: ignore[assignment]
     made = together(folder / f"{written}-{strategy}-{processes}", processes, strategy, folder / written)
-    for case in CASES:
+    for case in map(title, CASES):
         before, after = found[written][case], made[case]
         assert apart(before["half"], after["half"]) == 0.0  # bit for bit what was saved
         for ours, theirs in zip(before["metrics"][HALF:], after["metrics"], strict=True):
             assert theirs["loss"] == pytest.approx(ours["loss"], rel=LOSS, abs=LOSS)
         same = (written, processes) == (strategy, 2)  # as if it had never been stopped
         assert apart(before["end"], after["end"]) <= (0.0 if same else WEIGHTS)
+
+
+def test_of_an_adapter_checkpoints_hold_it_alone_and_merge_it_into_the_weights(
+    found: dict[str, dict[str, Any]],
+) -> None:
+    folder: Path = found["folder"]  # type: ignore[assignment]
+    merged: dict[str, dict[str, torch.Tensor]] = {}
+    case = next(title(case) for case in CASES if case[2])
+    for name in ("one", "ddp", "fsdp2"):
+        policy = folder / name / case / "checkpoints/step-00000003/policy"
+        assert {p.name for p in policy.glob("*.safetensors")} == {"adapter_model.safetensors"}
+        merged[name] = load_file(folder / name / case / "merged/step-00000003/policy/model.safetensors")
+        half, layer = found[name][case]["half"], "model.layers.1.mlp.up_proj"
+        base, a, b = (half[f"model.{layer}.{w}.weight"] for w in ("base_layer", "lora_A.default", "lora_B.default"))
+        assert torch.equal(merged[name][f"{layer}.weight"], base + 2.0 * (b @ a))  # alpha 8, rank 4
+        assert bool(b.any())
+    assert apart(merged["one"], merged["ddp"]) < WEIGHTS
+    assert apart(merged["one"], merged["fsdp2"]) < WEIGHTS

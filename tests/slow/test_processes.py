@@ -57,10 +57,11 @@ def apart(one: Path, two: Path, stage: str) -> float:
     return max(float((found[0][name] - found[1][name]).abs().max()) for name in found[0])
 
 
-def test_two_processes_end_as_one(tmp_path: Path) -> None:
-    assert yonder(tmp_path, "one", 1, "parallel.seeds=prompt")[0] == 0
+@pytest.mark.parametrize("policy", [[], ["policy.lora={rank: 4}"]], ids=["weights", "adapter"])
+def test_two_processes_end_as_one(policy: list[str], tmp_path: Path) -> None:
+    assert yonder(tmp_path, "one", 1, "parallel.seeds=prompt", *policy)[0] == 0
     for strategy in ("ddp", "fsdp2"):
-        code, said = yonder(tmp_path, strategy, 2, f"parallel.strategy={strategy}")
+        code, said = yonder(tmp_path, strategy, 2, f"parallel.strategy={strategy}", *policy)
         assert code == 0, said[-3000:]
         assert said.count("distill: 6/6") == 1  # one process talks
         assert apart(tmp_path / "one", tmp_path / strategy, "warmup") < 5e-5

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +29,7 @@ from yonder.models.policy import Policy
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.recipe.models import FreshModel
+from yonder.reporting.records import read_lines as read_log
 from yonder.schema import Prompt, Rollout
 
 pytestmark = pytest.mark.slow
@@ -61,6 +65,27 @@ stages:
     sampling: {temperature: 1.2}
     optimizer: {lr: 1.0e-3, schedule: constant}
     rollouts: {engine: vllm}
+"""
+
+TOGETHER = """
+threads: 1
+policy: {model: FOLDER, max_completion_tokens: 24}
+task: {format: program, docstring: false, numbers: named}
+data:
+  labeled: {source: word-problems, options: {count: 64, seed: 1}}
+stages:
+  - name: distill
+    kind: distill
+    algorithm: grpo
+    group_size: 4
+    epochs: 1
+    steps: 4
+    save_every: 1
+    log_rollouts: 20
+    prompts: {labeled: 5}
+    terms: [{reward: "tests.slow.rewards:even", data: labeled, weight: 1.0}]
+    optimizer: {lr: 1.0e-3, schedule: constant}
+    rollouts: {engine: vllm, urls: [URL], seeds: true, deadline_s: 5}
 """
 
 
@@ -194,3 +219,69 @@ def test_the_demo_learns_through_a_server_that_is_killed_in_between(vllm: server
     rewards = [row["terms/correct@labeled/reward_mean"] for row in rows]
     print("rewards", [round(reward, 3) for reward in rewards])
     assert sum(rewards[-4:]) / 4 > sum(rewards[:4]) / 4 + 0.1
+
+
+def yonder(recipe: Path, output: Path, processes: int, *settings: str) -> subprocess.Popen[str]:
+    """`yonder run`, begun."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d"]
+    launch = [*launch, "--rdzv-endpoint", "127.0.0.1:0"] if processes > 1 else []
+    command = [sys.executable, *launch, "-m", "yonder", "run", str(recipe), f"output_dir={output}", *settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def together(folder: Path, url: str, output: Path) -> Path:
+    """A recipe for several processes."""
+    path = output / "together.yaml"
+    path.write_text(TOGETHER.replace("FOLDER", str(folder)).replace("URL", url))
+    return path
+
+
+def test_two_processes_share_a_server(folder: Path, vllm: servers.Server, tmp_path: Path) -> None:
+    recipe = together(folder, vllm.url, tmp_path)
+    first: list[list[str]] = []
+    adapter, divided = "policy.lora={rank: 4}", "parallel.strategy=fsdp2"
+    runs: dict[str, tuple[int, list[str]]] = {"one": (1, []), "ddp": (2, []), "fsdp2": (2, [divided])}
+    runs |= {"adapter": (2, [adapter]), "divided adapter": (2, [adapter, divided])}
+    for name, (processes, settings) in runs.items():
+        running = yonder(recipe, tmp_path / name, processes, *settings)
+        said = running.communicate(timeout=280)[1]
+        assert running.returncode == 0, said[-3000:]
+        stage = tmp_path / name / "stages/distill"
+        rows = read_lines(stage / "metrics.jsonl")
+        assert len(rows) == 4
+        assert max(row["policy/rollout_gap_nats"] for row in rows) < AGREE, name
+        assert min(row["grad_norm"] for row in rows) > 0
+        logged = [row for path in sorted(stage.glob("rollouts-*")) for _, row in read_log(path, [])]
+        first.append([row["completion"] for row in logged if row["step"] == 1])
+    assert len(first[0]) == 20
+    assert all(found == first[0] for found in first)
+
+
+def test_two_processes_end_where_their_server_does_and_go_on(
+    folder: Path, vllm: servers.Server, tmp_path: Path
+) -> None:
+    """With the next batch written meanwhile."""
+    recipe = together(folder, vllm.url, tmp_path)
+    settings = ("distill.one_step_off=true", "distill.importance_cap=2.0", "distill.steps=8")
+    metrics = tmp_path / "run/stages/distill/metrics.jsonl"
+    running = yonder(recipe, tmp_path / "run", 2, *settings)
+    while running.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 2):
+        time.sleep(0.02)
+    vllm.kill()
+    said = running.communicate(timeout=200)[1]
+    vllm.start()
+    assert running.returncode != 0
+    assert "yonder: distill: no rollouts from" in said
+    assert "the same command continues" in said
+    assert "lost the others" not in said
+    done = len(read_lines(metrics))
+    assert 2 <= done < 8
+    running = yonder(recipe, tmp_path / "run", 2, *settings)
+    said = running.communicate(timeout=280)[1]
+    assert running.returncode == 0, said[-3000:]
+    rows = read_lines(metrics)
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert max(row["rollouts/staleness_steps"] for row in rows) == 1
+    assert rows[0]["rollouts/staleness_steps"] == 0
+    assert rows[0]["policy/rollout_gap_nats"] < AGREE < 1e-3 < min(row["policy/rollout_gap_nats"] for row in rows[1:])

@@ -14,6 +14,7 @@ import torch
 from tests.training.tools import Silent, tiny_policy
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
+from yonder.models.lora import AdapterOff, Lora
 from yonder.models.policy import Policy
 from yonder.schema import Prompt, Score
 from yonder.training.advantages import Estimator
@@ -33,7 +34,14 @@ TERMS = [
 ]
 WIDE = 100_000  # tokens of a micro-batch: all at once
 NARROW = 48  # a few rows at once
-CASES = tuple(product(("ppo", "grpo"), (WIDE, NARROW)))
+LORA = Lora(rank=4, alpha=8.0)
+Case = tuple[str, int, Lora | None]  # algorithm, tokens of a micro-batch, adapter
+CASES: tuple[Case, ...] = tuple(product(("ppo", "grpo"), (WIDE, NARROW), (None, LORA)))
+
+
+def title(case: Case) -> str:
+    """A name for its folder."""
+    return f"{case[0]}-{case[1]}" + ("-lora" if case[2] else "")
 
 
 def recorded() -> tuple[StreamRollouts, StreamScores]:
@@ -63,21 +71,22 @@ def recorded() -> tuple[StreamRollouts, StreamScores]:
     return rollouts, scores
 
 
-def learner(algorithm: str, budget: int, world: World, folder: Path) -> Learner:
+def learner(case: Case, world: World, folder: Path) -> Learner:
     """A policy of two blocks, as the recipe would build it."""
+    algorithm, budget, lora = case
     ppo = algorithm == "ppo"
     plan = Plan(
         name="together", seed=0, steps=STEPS, epochs=1, group_size=GROUP, prompts={}, temperature=1.0, top_p=1.0,
         top_k=0, lr=1e-3, schedule="constant", warmup_fraction=0.0, weight_decay=0.01, save_every=1, evaluate_every=0,
         patience=0, max_skipped=3,
     )  # fmt: skip
-    policy, reference = tiny_policy(3 if ppo else 0, layers=2), tiny_policy(seed=1, layers=2)
-    for model in (policy, reference):
+    policy, other = tiny_policy(3 if ppo else 0, layers=2, lora=lora), tiny_policy(seed=1, layers=2)
+    for model in (policy, other):
         shard(world, model)
     return Learner(
         plan=plan,
         policy=policy,
-        reference=reference,
+        reference=AdapterOff(policy, policy.model) if lora else other,
         value_outputs=[0, 1, 2],
         estimator=Estimator("value" if ppo else "group", 0.05 if ppo else 0.0, "batch" if ppo else "group"),
         loss=LossSettings(0.2, 0.0 if ppo else 0.05, 0.5 if ppo else 0.0, 0.2, 1.0, 1.0, budget),
@@ -104,33 +113,40 @@ def weights(policy: Policy, world: World) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in found.items()}
 
 
+def store_of(case: Case, world: World, folder: Path) -> CheckpointStore:
+    """Where its checkpoints are; with an adapter they hold that alone."""
+    return CheckpointStore(folder / title(case) / "checkpoints", 1, case[2] is not None, world)
+
+
 def fresh(world: World, folder: Path) -> dict[str, Any]:
     """Every case from its beginning, with a checkpoint half-way."""
     found = {}
-    for algorithm, budget in CASES:
-        made = learner(algorithm, budget, world, folder)
+    for case in CASES:
+        made = learner(case, world, folder)
         metrics = steps(made, 0, HALF)
-        store = CheckpointStore(folder / f"{algorithm}-{budget}", 1, world=world)
+        store = store_of(case, world, folder)
         store.save(HALF, made.policy, {"learner": made.state()}, None)
         half = weights(made.policy, world)
         metrics += steps(made, HALF, STEPS)
-        found[algorithm, budget] = {"metrics": metrics, "half": half, "end": weights(made.policy, world)}
+        found[title(case)] = {"metrics": metrics, "half": half, "end": weights(made.policy, world)}
+        if case[2]:
+            store.merge(HALF, made.policy)
     return found
 
 
 def continued(world: World, folder: Path, checkpoints: Path) -> dict[str, Any]:
     """Every case from the checkpoint that others wrote half-way."""
     found = {}
-    for algorithm, budget in CASES:
-        made = learner(algorithm, budget, world, folder)
-        checkpoint = CheckpointStore(checkpoints / f"{algorithm}-{budget}", 1, world=world).latest()
+    for case in CASES:
+        made = learner(case, world, folder)
+        checkpoint = store_of(case, world, checkpoints).latest()
         assert checkpoint is not None
         load_policy_weights(checkpoint, made.policy)
         made.load_state(load_state(checkpoint)["learner"])
         half = weights(made.policy, world)
         again = made.state()  # what is loaded is what would be written
         metrics = steps(made, HALF, STEPS)
-        found[algorithm, budget] = {
+        found[title(case)] = {
             "metrics": metrics,
             "half": half,
             "end": weights(made.policy, world),

@@ -1,15 +1,21 @@
 """A `Sampler` over vLLM servers: weights sent before every iteration and checked, prompts dealt out, nothing taken from
-a server that has other weights."""
+a server that has other weights.
+
+Of several processes each asks for its share of the prompts; process 0 alone sends weights, while the others wait.
+"""
 
 import logging
 import queue
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from yonder.engines.vllm import Answer, Ask, VLLMServer, gone
 from yonder.engines.weights import Outbox
@@ -18,6 +24,7 @@ from yonder.judges.transport import Unanswered
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.schema import Completion, Prompt, Rollout
+from yonder.training.distributed import ALONE, World, gathered, is_divided, whole
 
 log = logging.getLogger("yonder")
 TRIES = 4  # rounds of questions of which a server answered some with other weights
@@ -33,7 +40,7 @@ class Rules:
     longest: int  # both together
     temperature: float  # of the comparisons with the policy
     most_apart: float  # nats a token that a server's log-probs may differ from the policy's
-    concurrency: int = 64  # prompts open at once
+    concurrency: int = 64  # prompts that a process has open at once
     seeds: bool = False  # sent with every prompt
 
 
@@ -43,17 +50,25 @@ class ServedSampler:
     beside = True
 
     def __init__(
-        self, servers: Sequence[VLLMServer], policy: Policy, encoder: PromptEncoder, rules: Rules, folder: Path
+        self,
+        servers: Sequence[VLLMServer],
+        policy: Policy,
+        encoder: PromptEncoder,
+        rules: Rules,
+        folder: Path,
+        world: World = ALONE,
     ) -> None:
-        """`folder`: where weights are left for the servers."""
+        """`folder`: where weights are left for the servers; `world`: with a channel that nobody else uses."""
         self.servers = servers
         self.policy = policy
         self.encoder = encoder
         self.rules = rules
-        self.outbox = Outbox(folder, policy)
+        self.world = world
+        self.outbox = Outbox(folder, policy) if world.first else None
         self.run = uuid.uuid4().hex[:12]
         self.sent = 0
         self.weights: Path | None = None  # the newest version, by its name
+        self._forward = threading.Lock()  # of the policy
 
     def refresh(self, step: int) -> None:
         """Send the policy's weights to every server and compare its log-probs with the policy's.
@@ -62,9 +77,10 @@ class ServedSampler:
         keeps some of its own is found out. Raises ModelError for a server that cannot do it, RolloutError where none
         is there.
         """
-        if self.weights is None:
-            self._begin()
-        self._send(self._write())
+        model = self.policy.model
+        state = gathered(model.state_dict(keep_vars=True), self.world) if is_divided(model) else None
+        with whole(self.policy):  # process 0 compares without the others
+            (self.weights, *_) = self.world.attempt(lambda: self._renew(state) if self.world.first else None)
 
     def sample(
         self,
@@ -80,23 +96,32 @@ class ServedSampler:
         Raises DataError for a prompt that is too long, RolloutError where no server gives them.
         """
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
+        mine = self.world.share(len(prompts))
         asks = [
             Ask(
                 ids, samples, self._limit(ids), temperature, top_p, top_k, self.encoder.end_ids, self.encoder.stop,
                 (seed + i) % 2**31 if self.rules.seeds else None,
             )
-            for i, ids in enumerate(encoded)
+            for i, ids in zip(mine, encoded[mine.start : mine.stop], strict=True)
         ]  # fmt: skip
-        answers = self._answers(asks)
-        return [
+        found = [
             Rollout(prompts[i], encoded[i], self._completion(answer), group=i)
-            for i in range(len(prompts))
-            for answer in answers[i]
+            for i, answers in zip(mine, self._answers(asks), strict=True)
+            for answer in answers
         ]
+        return self.world.gather(found)
 
     # --- weights
 
-    def _begin(self) -> None:
+    def _renew(self, state: Mapping[str, Tensor] | None) -> Path:
+        """Send the weights, the first time after a check; returns the version."""
+        if self.weights is None:
+            self._begin(state)
+        weights = self._write(state)
+        self._send(weights)
+        return weights
+
+    def _begin(self, state: Mapping[str, Tensor] | None) -> None:
         vocabulary = self.policy.trunk.head.out_features
         longest = min(self.rules.longest, self.rules.longest_prompt + self.rules.longest_completion)
         for server in self.servers:
@@ -104,12 +129,12 @@ class ServedSampler:
                 server.check(vocabulary, len(self.policy.tokenizer), longest)
             except Unanswered as error:
                 raise gone([server], error) from error
-        self._send(self._write(rolled=True), shift=1)
+        self._send(self._write(state, rolled=True), shift=1)
 
-    def _write(self, rolled: bool = False) -> Path:
+    def _write(self, state: Mapping[str, Tensor] | None, rolled: bool = False) -> Path:
+        assert self.outbox is not None
         self.sent += 1
-        self.weights = self.outbox.write(f"{self.run}-{self.sent:08d}", rolled)
-        return self.weights
+        return self.outbox.write(f"{self.run}-{self.sent:08d}", rolled, state)
 
     def _send(self, weights: Path, shift: int = 0) -> None:
         """To all servers at once; one that is gone gets them when it is asked again, unless none is left."""
@@ -167,39 +192,51 @@ class ServedSampler:
         device = self.policy.device
         tokens, theirs = torch.tensor(whole, device=device), torch.tensor([a.logprobs for a in answers], device=device)
         starts, ones = torch.full((count,), width, device=device), torch.ones_like(theirs)
-        apart = [
-            float((self.policy(tokens, torch.ones_like(tokens), starts, ones, t).logprobs - theirs).abs().mean())
-            for t in (self.rules.temperature, 1.0)
-        ]
+        with self._forward:
+            apart = [
+                float((self.policy(tokens, torch.ones_like(tokens), starts, ones, t).logprobs - theirs).abs().mean())
+                for t in (self.rules.temperature, 1.0)
+            ]
         return apart[0], apart[1]
 
     # --- completions
 
     def _answers(self, asks: Sequence[Ask]) -> list[list[Answer]]:
         """The answers to every prompt. A server with other weights than the newest (it was started again, or someone
-        else sends it some) is sent them, and asked again."""
+        else sends it some) is sent them, once no process waits for it, and asked again."""
         if self.weights is None:
             raise RuntimeError("`refresh` comes before `sample`")
-        found: dict[int, list[Answer]] = {}
+        weights, found = self.weights, dict[int, list[Answer]]()
         for _ in range(TRIES):
-            given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found})
-            for server in self.servers:
-                if server in given and self._has_the_newest(server, self.weights):
-                    found |= given[server]
-            if len(found) == len(asks):
+            rounds = self.world.attempt(lambda: self._ask(asks, found, weights.name))
+            if all(complete for complete, _ in rounds):
                 return [found[i] for i in range(len(asks))]
+            lost = {url for _, urls in rounds for url in urls}
+            self.world.attempt(partial(self._send_again, lost if self.world.first else (), weights))
         raise other_weights()
 
-    def _has_the_newest(self, server: VLLMServer, weights: Path) -> bool:
-        """Whether what it answered came from these weights; if not, it is sent them."""
-        try:
-            if server.version() == weights.name:
-                return True
-            log.warning("%s lost the weights that it was sent, and gets them again", server.url)
-            server.load(weights, weights.name)  # not compared: the policy may have learned since
-        except Unanswered as error:
-            log.warning("%s: %s", server.url, error)
-        return False
+    def _ask(self, asks: Sequence[Ask], found: dict[int, list[Answer]], version: str) -> tuple[bool, list[str]]:
+        """Ask for what is not yet in `found`; whether all is then, and which servers have other weights."""
+        given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found})
+        lost: list[str] = []
+        for server, answers in given.items():
+            try:
+                if server.version() == version:
+                    found |= answers
+                else:
+                    lost.append(server.url)
+            except Unanswered as error:
+                log.warning("%s: %s", server.url, error)
+        return len(found) == len(asks), lost
+
+    def _send_again(self, urls: Collection[str], weights: Path) -> None:
+        for server in self.servers:
+            if server.url in urls:
+                log.warning("%s lost the weights that it was sent, and gets them again", server.url)
+                try:
+                    server.load(weights, weights.name)  # not compared: the policy may have learned since
+                except Unanswered as error:
+                    log.warning("%s: %s", server.url, error)
 
     def _deal(self, asks: dict[int, Ask]) -> dict[VLLMServer, dict[int, list[Answer]]]:
         """Ask all servers that answer; each takes the next prompt when it has room. Raises RolloutError where all are

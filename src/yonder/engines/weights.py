@@ -2,6 +2,7 @@
 
 import shutil
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -25,18 +26,18 @@ class Outbox:
         self.policy = policy
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
-    def write(self, version: str, rolled: bool = False) -> Path:
+    def write(self, version: str, rolled: bool = False, weights: Mapping[str, Tensor] | None = None) -> Path:
         """The weights in Hugging Face format: an adapter merged, a head that is tied to the embedding also on its own.
 
-        `rolled`: token i has the embedding and the output of token i - 1, which no server has by chance. Raises
-        StorageError where the folder cannot be written.
+        `rolled`: token i has the embedding and the output of token i - 1, which no server has by chance. `weights`: the
+        policy's whole state, where it has but parts of it. Raises StorageError where the folder cannot be written.
         """
         target = self.folder / version
         aside = self.folder / f".{version}.unfinished"
         try:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            self._fill(aside, rolled)
+            self._fill(aside, rolled, weights)
             aside.rename(target)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
@@ -49,9 +50,10 @@ class Outbox:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
-    def _fill(self, folder: Path, rolled: bool) -> None:
+    def _fill(self, folder: Path, rolled: bool, weights: Mapping[str, Tensor] | None) -> None:
         model = self.policy.model
-        state = merged_weights(model) or cast(dict[str, Tensor], model.state_dict())
+        own = cast(dict[str, Tensor], model.state_dict()) if weights is None else dict(weights)
+        state = merged_weights(model, own) or own
         embedding, head = model.get_input_embeddings(), self.policy.trunk.head
         if rolled:
             ends = [*_names(model, embedding), *_names(model, head)]

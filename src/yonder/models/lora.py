@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from yonder.errors import ModelError, StorageError
@@ -79,13 +80,15 @@ class AdapterOff:
     def __call__(self, *inputs: Any) -> Any:
         """The policy's outputs with the adapter off; no gradient."""
         try:
-            for layer in self.layers:
-                layer.enable_adapters(False)
+            self._switch(off=True)
             with torch.no_grad():
                 return self.policy(*inputs)
         finally:
-            for layer in self.layers:
-                layer.enable_adapters(True)
+            self._switch(off=False)
+
+    def _switch(self, off: bool) -> None:
+        for layer in self.layers:  # peft's own switch also sets `requires_grad`, which FSDP loses in between
+            layer._disable_adapters = off
 
 
 def has_adapter(model: nn.Module) -> bool:
@@ -93,47 +96,55 @@ def has_adapter(model: nn.Module) -> bool:
     return any(True for _ in _layers(model))
 
 
-def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes, by name, on the CPU."""
-    return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What training changes, by name."""
+    own = model.state_dict(keep_vars=True)  # of FSDP: the divided ones, which `parameters` may not be
+    return {name: p for name, p in own.items() if isinstance(p, nn.Parameter) and p.requires_grad}
+
+
+def adapter_state(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Copies of what training changes, by name, on the CPU. `weights`: that, where the model has but parts of it."""
+    found = adapter_parameters(model) if weights is None else weights
+    return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
 
 def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put an `adapter_state` back, exactly."""
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(state[name])
+        for name, parameter in adapter_parameters(model).items():
+            parameter.copy_(state[name])
 
 
-def merged_weights(model: nn.Module) -> dict[str, Tensor] | None:
+def merged_weights(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor] | None:
     """The state dict of the plain model: W + (alpha / rank) B A, the sum in float32; None for a model without adapter.
 
-    The model itself is left alone: adding and taking away again would not give the same bits.
+    The model itself is left alone: adding and taking away again would not give the same bits. `weights`: its whole
+    state, where it has but parts of it.
     """
     layers = dict(_layers(model))
     if not layers:
         return None
+    state = model.state_dict() if weights is None else weights
     packed = {f"{name}.weight": module for name, module in model.named_modules() if _is_packed(module)}
-    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    extras = set(model.state_dict()) - weights - {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    named = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    extras = set(state) - named - {name for name, _ in model.named_buffers(remove_duplicate=False)}
     found: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         if ".lora_" in name or name in extras:  # `extras`: how packed weights were packed
             continue
         if name in packed:
             tensor = _unpacked(packed[name]).to(_plain_type(model))
         module, _, rest = name.partition(".base_layer.")
         if module in layers and rest == "weight":
-            delta = cast(Tensor, layers[module].get_delta_weight(ADAPTER))
-            tensor = (tensor.float() + delta.detach().float()).to(tensor.dtype)
+            tensor = (tensor.float() + _delta(module, layers[module], state).float()).to(tensor.dtype)
         found[f"{module}.{rest}" if rest else name] = tensor
     return found
 
 
-def save_merged(model: PreTrainedModel, folder: Path) -> None:
-    """The plain model in Hugging Face format; packed weights are unpacked, so that it is the model that was trained."""
-    plain(model).save_pretrained(folder, state_dict=merged_weights(model))
+def save_merged(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """The plain model in Hugging Face format; packed weights are unpacked, so that it is the model that was trained.
+    `weights`: as in `merged_weights`."""
+    plain(model).save_pretrained(folder, state_dict=merged_weights(model, weights) or weights)
 
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
@@ -146,22 +157,22 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
         return type(model)(config)
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """The adapter alone, in peft's format: what `PeftModel.from_pretrained` and transformers read."""
+def save_adapter(model: PreTrainedModel, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """The adapter alone, in peft's format: what `PeftModel.from_pretrained` and transformers read. `weights`: as in
+    `adapter_state`."""
     folder.mkdir(parents=True, exist_ok=True)
     cast(Any, model).peft_config[ADAPTER].save_pretrained(str(folder))
-    tensors = {_exported(name): tensor.contiguous() for name, tensor in adapter_state(model).items()}
+    tensors = {_exported(name): tensor.contiguous() for name, tensor in adapter_state(model, weights).items()}
     save_file(tensors, folder / ADAPTER_FILE, metadata={"format": "pt"})
 
 
-def load_adapter(model: nn.Module, folder: Path) -> None:
-    """Put the adapter of a folder into a model that has one of its shape, exactly. StorageError where it does not
-    fit."""
+def read_adapter(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """The adapter in a folder as an `adapter_state` of a model. StorageError where it does not fit."""
     tensors = load_file(folder / ADAPTER_FILE)
-    names = {name: _exported(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    names = {name: _exported(name) for name in adapter_parameters(model)}
     if set(names.values()) != set(tensors):
         raise StorageError(f"the adapter in {folder} has other modules than the recipe's `policy.lora`; restore that")
-    load_adapter_state(model, {name: tensors[theirs] for name, theirs in names.items()})
+    return {name: tensors[theirs] for name, theirs in names.items()}
 
 
 def fold_adapter(model: PreTrainedModel) -> None:
@@ -206,6 +217,25 @@ def dropout_state(model: nn.Module) -> list[Tensor] | None:
         return None
     device = next(model.parameters()).device
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+class _Delta(nn.Module):
+    """What a layer's adapter adds to its weight."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> Tensor:
+        """(out, in), or as the layer keeps its weight."""
+        return self.layer.get_delta_weight(ADAPTER)
+
+
+def _delta(name: str, layer: nn.Module, weights: Mapping[str, Tensor]) -> Tensor:
+    """The same with these weights in place of the layer's own. `name`: the layer's in `weights`."""
+    own = [key for key, _ in layer.named_parameters() if key.startswith("lora_")]
+    with torch.no_grad():
+        return functional_call(_Delta(layer), {f"layer.{key}": weights[f"{name}.{key}"] for key in own}, ())
 
 
 def _exported(name: str) -> str:

@@ -98,8 +98,8 @@ def _check_teachers(recipe: Sections, stage: StageSettings, key: str) -> None:
 def _check_adapter(recipe: Sections, stage: StageSettings) -> None:
     """An adapter is handed on alone only where its weights can be found again."""
     lora = recipe.policy.lora
-    if lora is not None and recipe.parallel.strategy == "fsdp2":
-        raise ValueError("parallel.strategy: fsdp2 does not divide an adapter (policy.lora); use ddp")
+    if recipe.policy.quantize != "none" and recipe.parallel.strategy == "fsdp2":
+        raise ValueError("parallel.strategy: fsdp2 does not divide packed weights (policy.quantize); use ddp")
     if lora is None or lora.save != "adapter" or not isinstance(stage, WarmupStage | DistillStage):
         return
     start = recipe.policy.model if stage.policy is None else stage.policy

@@ -17,9 +17,16 @@ import torch
 from safetensors.torch import load_file
 
 from yonder.errors import StorageError
-from yonder.models.lora import ADAPTER_FILE, load_adapter, save_adapter, save_merged
+from yonder.models.lora import (
+    ADAPTER_FILE,
+    adapter_parameters,
+    load_adapter_state,
+    read_adapter,
+    save_adapter,
+    save_merged,
+)
 from yonder.storage import to_disk
-from yonder.training.distributed import ALONE, World, gathered, load_weights
+from yonder.training.distributed import ALONE, World, divided, gathered, is_divided, load_weights
 from yonder.training.parts import Trainable
 
 log = logging.getLogger("yonder")
@@ -113,12 +120,13 @@ class CheckpointStore:
         `latest`) and go too. `beside`: models in folders of their own."""
         target = self.path(step, part)
         models = {"policy": policy, **(beside or {})}
-        weights = {name: self._weights(model) for name, model in models.items()}
+        alone = {name: self.adapter_alone and name == "policy" for name in models}
+        weights = {name: self._weights(model, alone[name]) for name, model in models.items()}
 
         def write() -> None:
             with written_whole(target) as aside:
                 for name, model in models.items():
-                    save_policy(aside / name, model, self.adapter_alone and name == "policy", *weights[name])
+                    save_policy(aside / name, model, alone[name], *weights[name])
                 _save(state, aside / "trainer.pt")
             for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
@@ -145,21 +153,23 @@ class CheckpointStore:
         `merged` beside the checkpoints."""
         target = self.folder.with_name("merged") / self.path(step).name
         load_policy_weights(self.path(step), policy)
+        weights = self._weights(policy)
 
         def write() -> None:
             shutil.rmtree(target.parent, ignore_errors=True)
             with written_whole(target) as aside:
-                save_policy(aside / "policy", policy)
+                save_policy(aside / "policy", policy, False, *weights)
 
         self.world.one_after_first(write)
         return target / "policy"
 
-    def _weights(self, model: Trainable) -> tuple[Any, Any]:
-        """Weights and those of the value head as they are written; None where the model has them at hand."""
-        if not self.world.sharded:
+    def _weights(self, model: Trainable, adapter_alone: bool = False) -> tuple[Any, Any]:
+        """Weights, or the adapter's, and those of the value head, gathered; None where the model has them at hand."""
+        if not is_divided(model.model):
             return None, None
+        own = adapter_parameters(model.model) if adapter_alone else model.model.state_dict(keep_vars=True)
         head = None if model.value_head is None else model.value_head.state_dict()
-        return gathered(model.model.state_dict(keep_vars=True), self.world), gathered(head, self.world)
+        return gathered(own, self.world), gathered(head, self.world)
 
     def all(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -184,11 +194,8 @@ def save_policy(
     folder: Path, policy: Trainable, adapter_alone: bool = False, weights: Any = None, head: Any = None
 ) -> None:
     """Model and tokenizer in Hugging Face format, an adapter merged into the weights (or alone, without them), and the
-    value head beside them. `weights`, `head`: what to write instead of what the model has."""
-    if weights is not None:
-        policy.model.save_pretrained(folder, state_dict=weights)
-    else:
-        (save_adapter if adapter_alone else save_merged)(policy.model, folder)
+    value head beside them. `weights`, `head`: these, where the model has but parts of them."""
+    (save_adapter if adapter_alone else save_merged)(policy.model, folder, weights)
     policy.tokenizer.save_pretrained(folder)
     if policy.value_head is not None:
         _save(policy.value_head.state_dict() if head is None else head, folder / "value_head.pt")
@@ -215,7 +222,7 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
 def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "policy") -> None:
     """Put a checkpoint's weights, or its adapter, into an existing policy, or the model of another folder, exactly."""
     if (checkpoint / folder / ADAPTER_FILE).is_file():
-        load_adapter(policy.model, checkpoint / folder)
+        load_adapter_state(policy.model, divided(policy.model, read_adapter(policy.model, checkpoint / folder)))
     else:
         _load_weights(checkpoint, policy, folder)
     if policy.value_head is not None:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from yonder.errors import ModelError, StorageError, TrainingError
+from yonder.errors import ModelError, StorageError, TrainingError, YonderError
 from yonder.models.padding import token_batches
 from yonder.models.policy import Policy
 from yonder.signals import StopRequest
@@ -40,6 +40,7 @@ class World:
     device: torch.device = CPU
     values: Any = None  # process group of plain values
     orders: Any = None  # process group without time limit, in which process 0 says what is next
+    timeout_s: float = 0.0  # of the others
 
     @property
     def first(self) -> bool:
@@ -50,6 +51,12 @@ class World:
     def replicated(self) -> "World":
         """The same processes where each has the whole of what is trained."""
         return replace(self, sharded=False) if self.sharded else self
+
+    def channel(self, longer_s: float) -> "World":
+        """The same processes with a way of their own for plain values, for a thread beside the trainer; there they wait
+        so much longer for each other. All make it together."""
+        wait = timedelta(seconds=self.timeout_s + longer_s)
+        return self if self.size == 1 else replace(self, values=dist.new_group(backend="gloo", timeout=wait))
 
     # --- plain values
 
@@ -104,6 +111,19 @@ class World:
             raise error
         if said is not None:
             raise StorageError(f"process 0: {said}")
+
+    def attempt(self, work: Callable[[], T]) -> list[T]:
+        """What each process finds, in their order; a YonderError of one is raised in all."""
+        if self.size == 1:
+            return [work()]
+        try:
+            mine = (work(), None)
+        except YonderError as error:
+            mine = (None, error)
+        found = cast(list[tuple[T, YonderError | None]], self.gather([mine]))
+        for error in filter(None, [error for _, error in found]):
+            raise error
+        return [value for value, _ in found]
 
     # --- shares of the work
 
@@ -190,7 +210,7 @@ def begun(strategy: str, offload: bool, timeout_s: float, device: torch.device) 
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit, **_meeting(rank, size, limit))
     groups = [dist.new_group(backend="gloo", timeout=wait) for wait in (limit, WAIT)]
     try:
-        yield World(rank, size, sharded, offload, device, *groups)
+        yield World(rank, size, sharded, offload, device, *groups, timeout_s=timeout_s)
         dist.destroy_process_group()
     except RuntimeError as error:
         if not any(word in str(error) for word in ("gloo", "NCCL", "onnection")):
@@ -296,14 +316,24 @@ def gathered(value: Any, world: World) -> Any:
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Put whole weights into a module, divided or not; returns the names that are missing."""
-    if not any(_is_divided(parameter) for parameter in module.parameters()):
+    if not is_divided(module):
         return list(module.load_state_dict(dict(tensors), strict=False).missing_keys)
     own = module.state_dict(keep_vars=True)
     with torch.no_grad():
-        for name, tensor in own.items():
-            if name in tensors:
-                tensor.copy_(_like(tensors[name], tensor))
+        for name, tensor in divided(module, tensors).items():
+            own[name].copy_(tensor)
     return sorted(own.keys() - tensors.keys())
+
+
+def divided(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors as those of the module with their names are divided; names that it has not are left out."""
+    own = module.state_dict(keep_vars=True)
+    return {name: _like(tensors[name], tensor) for name, tensor in own.items() if name in tensors}
+
+
+def is_divided(module: nn.Module) -> bool:
+    """Whether its weights are."""
+    return any(_is_divided(parameter) for parameter in module.parameters())
 
 
 def divided_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from yonder.core.schedules import learning_rate
 from yonder.errors import NotFinite, TrainingError
-from yonder.models.lora import adapter_state, dropout_state, dropping, has_adapter, load_adapter_state
+from yonder.models.lora import (
+    adapter_parameters,
+    adapter_state,
+    dropout_state,
+    dropping,
+    has_adapter,
+    load_adapter_state,
+)
 from yonder.signals import StopRequest
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
-from yonder.training.distributed import ALONE, World, clip_gradients, gathered
+from yonder.training.distributed import ALONE, World, clip_gradients, divided, gathered
 from yonder.training.optimizer import load_optimizer, trainable
 from yonder.training.parts import Trainable
 from yonder.training.progress import Progress
@@ -192,13 +199,16 @@ class Supervised:
         begun = asdict(self.begun) if self.begun.batches else None
         if begun is not None and self.begun.dropout is not None:
             begun["dropout"] = self.world.gather([self.begun.dropout])
+        model = self.policy.model
         state = {
             "epoch": self.epoch,
             "begun": begun,
             "optimizer": gathered(self.optimizer.state_dict(), self.world),
             "selection": self.selection.state(),
             "skips": self.skips.state(),
-        } | ({"adapter": adapter_state(self.policy.model)} if has_adapter(self.policy.model) else {})
+        }
+        if has_adapter(model):
+            state["adapter"] = adapter_state(model, gathered(adapter_parameters(model), self.world))
         self.store.save(self.epoch, self.policy, state, self.selection.best_step, part=self.begun.batches)
 
     def _stop(self) -> None:
@@ -214,7 +224,7 @@ class Supervised:
         if checkpoint is not None:
             state = load_state(checkpoint)
             if "adapter" in state:
-                load_adapter_state(self.policy.model, state["adapter"])
+                load_adapter_state(self.policy.model, divided(self.policy.model, state["adapter"]))
             else:
                 load_policy_weights(checkpoint, self.policy)
             load_optimizer(self.optimizer, state["optimizer"])
