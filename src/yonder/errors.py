@@ -52,6 +52,14 @@ class RolloutError(TrainingError):
     """The servers of the rollouts give none, or none from the policy's weights; the run is as before this iteration."""
 
     exit_code = 75  # as `Stopped`
+    what_next = ", the same command continues"
+
+
+class LogprobsApart(RolloutError):
+    """The sampler's log-probs are not the trainer's, and will not be at another try."""
+
+    exit_code = TrainingError.exit_code
+    what_next = ""
 
 
 class NotFinite(TrainingError):

@@ -18,12 +18,12 @@ from yonder.changes import Made, difference, goes_on, refuse_changes, shown
 from yonder.consent import checks_of
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
-from yonder.preflight import check_inputs
+from yonder.preflight import check_inputs, check_rollout_servers
 from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.references import data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import CONSENT
-from yonder.recipe.stages import EvaluateStage, StageSettings
+from yonder.recipe.stages import SAME_RESULTS, EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
 from yonder.signals import StopRequest
@@ -59,6 +59,7 @@ def run(
         with only_one(recipe.output_dir):
             runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes, lead)
             runner.begin(wanted)
+            check_rollout_servers([stage for stage in wanted if not runner.done(stage)])
             for stage in wanted:
                 runner.stop.check("no stage is running")
                 runner.run(stage)
@@ -111,12 +112,17 @@ class Runner:
         """A stage's own folder."""
         return self.folder / "stages" / name
 
+    def done(self, stage: StageSettings) -> bool:
+        """Whether a stage was finished before, with the same inputs."""
+        known = read_json(self.stage_folder(stage.name) / "stage.json")
+        return known.get("status") == "done" and known.get("hash") == self.made(stage).hash
+
     def run(self, stage: StageSettings) -> None:
         """Run one stage, or skip it when it is done for the same inputs."""
         folder = self.stage_folder(stage.name)
         made = self.made(stage)
         known = read_json(folder / "stage.json")
-        if known.get("status") == "done" and known.get("hash") == made.hash:
+        if self.done(stage):
             self.records[stage.name] = known | {"status": "skipped"}
             self.progress.say(f"{stage.name}: unchanged, skipped")
             return
@@ -170,7 +176,7 @@ class Runner:
         recipe = self.recipe
         parts: dict[str, Any] = {
             "version": yonder.__version__,
-            f"stages.{stage.name}": stage.model_dump(mode="json"),
+            f"stages.{stage.name}": stage.model_dump(mode="json", exclude=SAME_RESULTS),
             "seed": recipe.seed,
             "threads": recipe.threads,
             "policy": recipe.policy.model_dump(mode="json"),

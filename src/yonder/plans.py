@@ -54,6 +54,7 @@ def distill_plan(stage: DistillStage, recipe: Recipe) -> Plan:
         max_skipped=o.max_skipped,
         value_lr=stage.ppo.value_lr,
         one_step_off=stage.one_step_off,
+        score_early=stage.score_early,
         refill=Refill(stage.dynamic.refills, stage.dynamic.tolerance),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from yonder.consent import require_checks
 from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
+from yonder.engines.build import check_servers
 from yonder.errors import DataError, ModelError, SandboxError
 from yonder.evaluation.alpaca_eval import read_inputs
 from yonder.judges.preference import read_preference_prompt
@@ -63,6 +64,16 @@ def _check_reward(settings: RewardSettings) -> None:
         read_rating_prompt(settings.prompt, settings.scale)
     if isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
         pick_devices(settings.device)
+
+
+def check_rollout_servers(stages: Sequence[StageSettings]) -> None:
+    """Find the rollout servers of every stage but the first, which waits for its own as long as its recipe says.
+
+    Raises ModelError for the first that is not there or cannot be used.
+    """
+    for stage in stages[1:]:
+        if isinstance(stage, DistillStage) and stage.rollouts.engine != "in-process":
+            check_servers(stage)
 
 
 def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from yonder.schema import Prompt, Rollout, Score
+
+Finished = Callable[[Sequence[Rollout]], None]  # is told of rollouts as they are finished, from any thread
 
 
 class Reward(Protocol):
@@ -13,6 +15,27 @@ class Reward(Protocol):
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score a batch."""
+        ...
+
+
+class EarlyScorer(Protocol):
+    """What can begin the scores of single rollouts in the background."""
+
+    def begin(self, rollouts: Sequence[Rollout]) -> None:
+        """Begin; returns at once. `score` of the reward then takes what was begun."""
+        ...
+
+    def drop(self) -> None:
+        """Give up what was begun and not taken."""
+        ...
+
+
+@runtime_checkable
+class ScoresEarly(Protocol):
+    """A `Reward` that need not wait for the last rollout."""
+
+    def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
+        """The parts that begin, of these kinds: `served` (judges on servers), `programs` (in the sandbox)."""
         ...
 
 
@@ -39,6 +62,21 @@ class RolloutEngine(Sampler, Protocol):
     """Answers prompts while the policy learns."""
 
     beside: bool  # it has weights of its own, and may work at the same time as the trainer
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        temperature: float | None,
+        seed: int,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        *,
+        finished: Finished | None = None,
+    ) -> list[Rollout]:
+        """As `Sampler`. `finished` is told of each rollout while others are still written; one that is not returned in
+        the end may be among them."""
+        ...
 
     def refresh(self, step: int) -> None:
         """Take the policy's weights as they are after `step` updates, where it has its own. RolloutError where that

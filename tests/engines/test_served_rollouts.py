@@ -6,21 +6,24 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.engines.like_vllm import LikeVLLM, serving
+from tests.test_pipeline import WARMUP, write
 from tests.training.tools import tiny_distiller, tiny_policy
 from yonder.engines.build import rollout_sampler, weights_folder
 from yonder.engines.sampler import Rules, ServedSampler
 from yonder.engines.vllm import VLLMServer
-from yonder.errors import ModelError, RecipeError, RolloutError, StorageError
+from yonder.errors import ModelError, RecipeError, RolloutError, StorageError, TrainingError
 from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
-from yonder.recipe import parse_recipe
+from yonder.pipeline import run
+from yonder.recipe import load_recipe, parse_recipe
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stages import DistillStage
 from yonder.schema import Prompt, Rollout
@@ -255,9 +258,9 @@ def test_a_run_whose_server_is_gone_is_saved_and_goes_on(ahead: bool, tmp_path: 
         first = through(server, tmp_path, ahead)
         served, asked = first.sampler, first.sampler.sample
 
-        def sample(*arguments: object) -> list[Rollout]:
+        def sample(*arguments: object, **told: object) -> list[Rollout]:
             server.down = served.sent == 5  # type: ignore[attr-defined]  # those with shifted tokens come first
-            return asked(*arguments)  # type: ignore[arg-type]
+            return asked(*arguments, **told)  # type: ignore[arg-type]
 
         served.sample = sample  # type: ignore[method-assign]
         with pytest.raises(RolloutError, match="saved at step 3, the same command continues"):
@@ -270,6 +273,52 @@ def test_a_run_whose_server_is_gone_is_saved_and_goes_on(ahead: bool, tmp_path: 
         assert second.streams["s0"].state()["position"] == 8 * 4
         assert not second.learner.rollout_is_old
         assert ahead or second.learner.rollout_gap_nats < 1e-5
+
+
+def test_log_probs_that_stay_apart_are_saved_and_no_reason_to_try_again(tmp_path: Path) -> None:
+    with serving(tiny_policy()) as server:
+        job = through(server, tmp_path, ahead=False)
+        refresh = job.sampler.refresh
+
+        def then_apart(step: int) -> None:
+            server.off = 0.0
+            refresh(step)  # finds nothing
+            server.off = 0.2 * (step == 3)
+
+        job.sampler.refresh = then_apart  # type: ignore[method-assign]
+        with pytest.raises(TrainingError, match=r"tiny: .* by 0.200 nats a token.*; saved at step 3$") as caught:
+            job.run()
+        assert caught.value.exit_code == TrainingError.exit_code == 2
+        assert job.streams["s0"].state()["position"] == 3 * 4
+        assert job.store.latest() == job.store.path(3)
+
+
+RL: dict[str, Any] = {
+    "name": "rl", "kind": "distill", "policy": "stage:warmup", "algorithm": "grpo", "group_size": 2, "steps": 2,
+    "prompts": {"train": 1},
+    "terms": [{"reward": "correct", "data": "train", "weight": 1.0}],
+}  # fmt: skip
+
+
+def test_missing_servers_are_found_before_the_stages_ahead_are_trained(policy: Policy, tmp_path: Path) -> None:
+    with serving(policy) as server:
+        rollouts: dict[str, Any] = {"engine": "vllm", "urls": [server.url], "deadline_s": 0.3}
+        path = str(write(tmp_path, [WARMUP | {"epochs": 1}, RL | {"rollouts": rollouts}]))
+        server.down = True
+        with pytest.raises(ModelError, match=rf"stage rl: no vLLM server .* at {server.url} .*; start it .* or mend"):
+            run(load_recipe(path))
+        assert not list(tmp_path.glob("**/stage.json"))
+        server.down, server.dev_mode = False, False
+        with pytest.raises(ModelError, match="start it with VLLM_SERVER_DEV_MODE=1"):
+            run(load_recipe(path))
+        with pytest.raises(ModelError, match=r"serves \['policy'\] and not `student`"):
+            run(load_recipe(path, ["rl.rollouts.model=student"]))
+        assert not list(tmp_path.glob("**/stage.json"))
+        server.dev_mode = True
+        run(load_recipe(path), ["warmup"])
+        server.down = True
+        with pytest.raises(RolloutError, match="no rollouts from"):  # the next stage: waited for as the recipe says
+            run(load_recipe(path))
 
 
 def test_weights_that_cannot_be_sent_leave_what_was_written_ahead(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class Faulty(ThreadingHTTPServer):
         self.headers_seen: list[dict[str, str]] = []
         self.opposite = False  # Yes for No
         self.retry_after = "0"
+        self.delay_s = 0.0  # before every answer
         self.vote = "Yes"
         self.adds_bos = True  # before text prompts
         self.lock = threading.Lock()
@@ -42,6 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
             number = len(self.server.asked)
             self.server.asked.append(body)
             self.server.headers_seen.append(dict(self.headers))
+        time.sleep(self.server.delay_s)
         fault = self.server.faults[number] if number < len(self.server.faults) else ""
         if fault == "reset":
             self.connection.close()

@@ -1,6 +1,7 @@
 """The sampler against transformers' own generation, against the trainer's forward, and its ends."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -138,3 +139,26 @@ def test_a_model_that_takes_no_positions_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Trunk, "takes_positions", property(lambda self: False))
     with pytest.raises(ModelError, match="position_ids"):
         sampler("llama")
+
+
+@pytest.mark.parametrize("batch", [2, 256])
+def test_a_rollout_is_told_of_at_its_last_token_and_nothing_changes(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An eighth of all tokens are ends here, so that completions have many lengths."""
+    one, told, steps = sampler("llama", MOST, batch=batch), list[tuple[int, Rollout]](), [0]
+    one.encoder.end_ids = tuple(range(0, one.policy.trunk.head.out_features, 8))
+    silent = one.sample(prompts(), 2, 1.0, seed=5)
+    append = one._append
+
+    def counted(*arguments: Any) -> Any:
+        steps[0] += 1
+        return append(*arguments)
+
+    monkeypatch.setattr(one, "_append", counted)
+    found = one.sample(prompts(), 2, 1.0, 5, finished=lambda rollouts: told.extend((steps[0], r) for r in rollouts))
+    assert found == silent
+    assert {rollout.completion.finished for rollout in found} == {True, False}
+    assert sorted(map(repr, found)) == sorted(repr(rollout) for _, rollout in told)  # each once, as it is returned
+    if batch == 256:  # all together: at the so-manieth step
+        assert [step for step, _ in told] == [len(rollout.completion.token_ids) for _, rollout in told]

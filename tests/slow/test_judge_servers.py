@@ -114,6 +114,17 @@ def test_a_served_judge_prefers_as_the_local_one(backend: str, model: Path, requ
     assert [one.value for one in theirs] == pytest.approx(values, abs=0.01)
 
 
+@pytest.mark.parametrize("backend", ["vllm", "llama-cpp"])
+def test_verdicts_begun_one_by_one_are_the_local_ones(
+    backend: str, model: Path, local: list[Verdict], request: pytest.FixtureRequest
+) -> None:
+    served = judge(model, request.getfixturevalue(backend.replace("-", "_")), backend=backend)
+    assert isinstance(served, ServedJudge)
+    for pair in pairs()[:80]:
+        served.begin([pair])
+    assert largest_difference(local[:100], served.verdicts(pairs()[:100])) < 0.02  # 80 begun, 20 not
+
+
 def test_a_chat_api_gives_the_local_gaps(model: Path, vllm: servers.Server) -> None:
     ours = judge(model, chat="on", every_spelling=True).verdicts(pairs()[:50])  # the API's tokens match by text
     theirs = judge(model, vllm, backend="openai").verdicts(pairs()[:50])

@@ -146,7 +146,9 @@ def test_log_probs_agree_after_every_change_of_the_weights(vllm: servers.Server,
     sampler = served(policy, vllm.url, tmp_path)
     for step in range(4):
         sampler.refresh(0)
-        found = sampler.sample(PROMPTS, 8, TEMPERATURE, 0)
+        told: list[Rollout] = []
+        found = sampler.sample(PROMPTS, 8, TEMPERATURE, 0, finished=told.extend)
+        assert sorted(told, key=repr) == sorted(found, key=repr)
         assert [rollout.group for rollout in found] == [i for i in range(4) for _ in range(8)]
         assert len({rollout.completion.token_ids for rollout in found}) == 32
         assert gap(policy, found) < AGREE

@@ -15,6 +15,7 @@ from tests.training.test_rollback import hacked, lines
 from tests.training.tools import tiny_distiller
 from yonder.errors import ModelError, RolloutError
 from yonder.models.generation import PolicySampler
+from yonder.protocols import Finished
 from yonder.schema import Prompt, Rollout
 from yonder.training.ahead import RolloutSource
 from yonder.training.batch import Batch
@@ -45,9 +46,11 @@ class Beside:
         seed: int,
         top_p: float = 1.0,
         top_k: int = 0,
+        *,
+        finished: Finished | None = None,
     ) -> list[Rollout]:
         self.threads.append(threading.current_thread().name)
-        return self.inner.sample(prompts, samples, temperature, seed, top_p, top_k)
+        return self.inner.sample(prompts, samples, temperature, seed, top_p, top_k, finished=finished)
 
 
 def ahead(folder: Path, algorithm: str = "grpo", steps: int = 12, beside: bool = False, **plan: object) -> Distiller:
@@ -148,10 +151,10 @@ class Failing(Beside):
         if self.at == "refresh" and self.renewed == self.number:
             raise ModelError("gone")
 
-    def sample(self, *arguments: Any) -> list[Rollout]:  # type: ignore[override]
+    def sample(self, *arguments: Any, **told: Any) -> list[Rollout]:  # type: ignore[override]
         if self.at == "sample" and len(self.threads) == self.number - 1:
             raise ModelError("gone")
-        return super().sample(*arguments)
+        return super().sample(*arguments, **told)
 
 
 @pytest.mark.parametrize("one_step_off", [False, True])
@@ -179,11 +182,11 @@ def without_rollouts_at(made: Distiller, call: int) -> Distiller:
     """The engine has no rollouts at its so-manieth call."""
     sample, calls = made.sampler.sample, [0]
 
-    def failing(*arguments: Any) -> list[Rollout]:
+    def failing(*arguments: Any, **told: Any) -> list[Rollout]:
         calls[0] += 1
         if calls[0] == call:
             raise RolloutError("no server")
-        return sample(*arguments)
+        return sample(*arguments, **told)
 
     made.sampler.sample = failing  # type: ignore[method-assign]
     return made

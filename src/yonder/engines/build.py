@@ -8,7 +8,7 @@ from pathlib import Path
 from yonder.engines.sampler import Rules, ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError
-from yonder.judges.transport import Limits, Transport
+from yonder.judges.transport import Limits, Transport, Unanswered
 from yonder.models.generation import PolicySampler
 from yonder.protocols import RolloutEngine
 from yonder.recipe.rollouts import RolloutSettings
@@ -17,6 +17,7 @@ from yonder.training.distributed import ALONE
 from yonder.training.learner import MOST_APART
 from yonder.training.sharing import SharedSampler
 
+PATIENCE_S = 30.0  # with a server that is needed later
 BROKEN = 0.5  # nats a token beyond which importance weights correct nothing: the weights are not the policy's
 
 
@@ -30,13 +31,7 @@ def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> Ro
         return own
     alone, world = (own.sampler, own.world) if isinstance(own, SharedSampler) else (own, ALONE)
     assert isinstance(alone, PolicySampler)
-    key = None if settings.key_env is None else os.environ.get(settings.key_env)
-    if settings.key_env is not None and not key:
-        raise ModelError(
-            f"the environment variable {settings.key_env} (rollouts.key_env) is not set; export the API key"
-        )
     concurrency = max(1, settings.concurrency // world.size)
-    limits = Limits(concurrency, None, settings.timeout_s, settings.deadline_s)
     rules = Rules(
         longest_prompt=alone.encoder.max_prompt_tokens,
         longest_completion=alone.max_completion_tokens,
@@ -46,9 +41,37 @@ def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> Ro
         concurrency=concurrency,
         seeds=settings.seeds,
     )
-    servers = [VLLMServer(Transport((url,), limits, key, "vLLM server"), settings.model) for url in settings.urls]
     channel = world.channel(settings.deadline_s + settings.timeout_s)
-    return ServedSampler(servers, alone.policy, alone.encoder, rules, weights_folder(settings, folder), channel)
+    found = servers(settings, settings.deadline_s, concurrency)
+    return ServedSampler(found, alone.policy, alone.encoder, rules, weights_folder(settings, folder), channel)
+
+
+def servers(settings: RolloutSettings, deadline_s: float, concurrency: int) -> list[VLLMServer]:
+    """The servers of `rollouts`. `deadline_s`: longest wait for one that is gone; `concurrency`: most open requests of
+    this process. Raises ModelError where the key is missing."""
+    key = None if settings.key_env is None else os.environ.get(settings.key_env)
+    if settings.key_env is not None and not key:
+        raise ModelError(
+            f"the environment variable {settings.key_env} (rollouts.key_env) is not set; export the API key"
+        )
+    limits = Limits(concurrency, None, settings.timeout_s, deadline_s)
+    return [VLLMServer(Transport((url,), limits, key, "vLLM server"), settings.model) for url in settings.urls]
+
+
+def check_servers(stage: DistillStage) -> None:
+    """Whether the servers of a stage's rollouts are there, serve the policy's name and take weights.
+
+    Raises ModelError for the first that does not; not waited for longer than PATIENCE_S.
+    """
+    settings = stage.rollouts
+    for server in servers(settings, min(PATIENCE_S, settings.deadline_s), 1):
+        try:
+            server.check_routes()
+        except Unanswered as error:
+            raise ModelError(
+                f"stage {stage.name}: no vLLM server for the rollouts at {server.url} ({error}); start it (`vllm "
+                f"serve`, see docs/rollouts.md) before the run, or mend `rollouts.urls`"
+            ) from error
 
 
 def weights_folder(settings: RolloutSettings, stage: Path) -> Path:

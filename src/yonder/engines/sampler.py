@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +23,13 @@ from yonder.errors import ModelError, RolloutError
 from yonder.judges.transport import Unanswered
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
+from yonder.protocols import Finished
 from yonder.schema import Completion, Prompt, Rollout
 from yonder.training.distributed import ALONE, World, gathered, is_divided, whole
 
 log = logging.getLogger("yonder")
 TRIES = 4  # rounds of questions of which a server answered some with other weights
+Answered = Callable[[int, Sequence[Answer]], None]  # place of a prompt, its completions
 PROBE = (4, 8, 16)  # prompts, tokens of each, tokens of its answer
 
 
@@ -90,10 +92,13 @@ class ServedSampler:
         seed: int,
         top_p: float = 1.0,
         top_k: int = 0,
+        *,
+        finished: Finished | None = None,
     ) -> list[Rollout]:
         """`samples` completions of each prompt, prompt by prompt, all from the weights that `refresh` sent last.
 
-        Raises DataError for a prompt that is too long, RolloutError where no server gives them.
+        `finished` is told of each answer at once, before it is known to come from those. Raises DataError for a prompt
+        that is too long, RolloutError where no server gives them.
         """
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
         mine = self.world.share(len(prompts))
@@ -104,11 +109,16 @@ class ServedSampler:
             )
             for i, ids in zip(mine, encoded[mine.start : mine.stop], strict=True)
         ]  # fmt: skip
-        found = [
-            Rollout(prompts[i], encoded[i], self._completion(answer), group=i)
-            for i, answers in zip(mine, self._answers(asks), strict=True)
-            for answer in answers
-        ]
+
+        def rollouts(place: int, answers: Sequence[Answer]) -> list[Rollout]:
+            i = mine[place]
+            return [Rollout(prompts[i], encoded[i], self._completion(answer), group=i) for answer in answers]
+
+        def answered(place: int, answers: Sequence[Answer]) -> None:
+            if finished is not None:
+                finished(rollouts(place, answers))
+
+        found = [rollout for i, found in enumerate(self._answers(asks, answered)) for rollout in rollouts(i, found)]
         return self.world.gather(found)
 
     # --- weights
@@ -201,23 +211,25 @@ class ServedSampler:
 
     # --- completions
 
-    def _answers(self, asks: Sequence[Ask]) -> list[list[Answer]]:
+    def _answers(self, asks: Sequence[Ask], answered: Answered) -> list[list[Answer]]:
         """The answers to every prompt. A server with other weights than the newest (it was started again, or someone
         else sends it some) is sent them, once no process waits for it, and asked again."""
         if self.weights is None:
             raise RuntimeError("`refresh` comes before `sample`")
         weights, found = self.weights, dict[int, list[Answer]]()
         for _ in range(TRIES):
-            rounds = self.world.attempt(lambda: self._ask(asks, found, weights.name))
+            rounds = self.world.attempt(lambda: self._ask(asks, found, weights.name, answered))
             if all(complete for complete, _ in rounds):
                 return [found[i] for i in range(len(asks))]
             lost = {url for _, urls in rounds for url in urls}
             self.world.attempt(partial(self._send_again, lost if self.world.first else (), weights))
         raise other_weights()
 
-    def _ask(self, asks: Sequence[Ask], found: dict[int, list[Answer]], version: str) -> tuple[bool, list[str]]:
+    def _ask(
+        self, asks: Sequence[Ask], found: dict[int, list[Answer]], version: str, answered: Answered
+    ) -> tuple[bool, list[str]]:
         """Ask for what is not yet in `found`; whether all is then, and which servers have other weights."""
-        given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found})
+        given = self._deal({i: ask for i, ask in enumerate(asks) if i not in found}, answered)
         lost: list[str] = []
         for server, answers in given.items():
             try:
@@ -238,7 +250,7 @@ class ServedSampler:
                 except Unanswered as error:
                     log.warning("%s: %s", server.url, error)
 
-    def _deal(self, asks: dict[int, Ask]) -> dict[VLLMServer, dict[int, list[Answer]]]:
+    def _deal(self, asks: dict[int, Ask], answered: Answered) -> dict[VLLMServer, dict[int, list[Answer]]]:
         """Ask all servers that answer; each takes the next prompt when it has room. Raises RolloutError where all are
         gone before the last."""
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -258,6 +270,8 @@ class ServedSampler:
                 except Unanswered as error:
                     lost[server] = error
                     waiting.put(i)
+                else:
+                    answered(i, given[server][i])
 
         while not waiting.empty():
             left = [server for server in self.servers if server not in lost]

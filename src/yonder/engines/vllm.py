@@ -50,25 +50,30 @@ class VLLMServer:
     def check(self, vocabulary: int, own_tokens: int, longest: int) -> None:
         """Whether it can serve this policy. vocabulary: rows of its embedding; own_tokens: ids of its tokenizer;
         longest: tokens of a prompt with its completion. Raises ModelError with what to start it with."""
-        models = self.transport.post("/v1/models", None, lambda answer: {m["id"]: m for m in answer["data"]})
-        if self.model not in models:
-            raise ModelError(
-                f"{self.url} serves {sorted(models)} and not `{self.model}`; start it with --served-model-name "
-                f"{self.model}, or set rollouts.model"
-            )
-        room = int(models[self.model].get("max_model_len") or longest)
+        room = self.check_routes() or longest
         if room < longest:
             raise ModelError(
                 f"{self.url} takes sequences of {room} tokens, and the recipe's may have {longest}; start it with "
                 f"--max-model-len {longest}, or lower policy.max_prompt_tokens or max_completion_tokens"
             )
-        self.version()
         taken = [self._takes(token) for token in (vocabulary - 1, max(vocabulary, own_tokens))]
         if taken != [True, False]:
             raise ModelError(
                 f"{self.url} serves a model with {'more' if taken[0] else 'fewer'} than the policy's {vocabulary} "
                 "tokens; start it with the policy's own model"
             )
+
+    def check_routes(self) -> int:
+        """Whether it knows the policy's name and takes weights; returns the tokens of its longest sequence, 0 where it
+        does not say. Raises ModelError with what to start it with."""
+        models = self.transport.post("/v1/models", None, lambda answer: {m["id"]: m for m in answer["data"]})
+        if self.model not in models:
+            raise ModelError(
+                f"{self.url} serves {sorted(models)} and not `{self.model}`; start it with --served-model-name "
+                f"{self.model}, or set rollouts.model"
+            )
+        self.version()
+        return int(models[self.model].get("max_model_len") or 0)
 
     def version(self) -> str:
         """The name of the weights it has, as `load` gave it; another one after it was started again."""

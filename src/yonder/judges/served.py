@@ -9,6 +9,7 @@ from yonder.errors import ModelError
 from yonder.judges.cache import VerdictCache
 from yonder.judges.prompt import Asked
 from yonder.judges.transport import Refused, Transport, Unanswered
+from yonder.rewards.early import Early
 from yonder.rewards.judge import Verdict
 
 UNDERFLOW = math.log(2.0**-149)  # of the smallest float32: a softmax never gives 0, what is smaller is rounded to it
@@ -57,6 +58,8 @@ class ServedJudge:
         self.max_tokens = max_tokens
         self.cache = cache
         self.model = model
+        workers = back_end.transport.limits.concurrency
+        self._early = Early[tuple[str, str], Verdict](self._verdicts, workers, back_end.batch)
         try:
             self.found = back_end.probe()
         except Unanswered as error:
@@ -64,6 +67,18 @@ class ServedJudge:
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order. A pair that the server does not answer gets the reason instead of numbers."""
+        return self._early.take(pairs)
+
+    def begin(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Ask for these in the background, as many requests at once as `verdicts` would."""
+        self._early.begin(pairs)
+
+    def drop(self) -> None:
+        """Give up what was begun; requests that are open end by themselves, and their verdicts are in the cache."""
+        self._early.drop()
+
+    def _verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """Those in the cache, and those of the server."""
         known = self.cache.find([self._key(pair) for pair in pairs]) if self.cache else {}
         out: dict[int, Verdict] = {}
         asked: list[tuple[int, Asked]] = []
@@ -78,12 +93,18 @@ class ServedJudge:
                 asked.append((i, prompt))
         size = self.back_end.batch
         parts = [asked[start : start + size] for start in range(0, len(asked), size)]
-        workers = max(1, min(self.back_end.transport.limits.concurrency, len(parts)))
-        with ThreadPoolExecutor(workers) as pool:
-            answers = pool.map(self._ask, [[(pairs[i], prompt) for i, prompt in part] for part in parts])
-            for part, verdicts in zip(parts, answers, strict=True):
-                out |= {i: verdict for (i, _), verdict in zip(part, verdicts, strict=True)}
+        answers = self._asked([[(pairs[i], prompt) for i, prompt in part] for part in parts])
+        for part, verdicts in zip(parts, answers, strict=True):
+            out |= {i: verdict for (i, _), verdict in zip(part, verdicts, strict=True)}
         return [out[i] for i in range(len(pairs))]
+
+    def _asked(self, requests: list[list[tuple[tuple[str, str], Asked]]]) -> list[list[Verdict]]:
+        """The verdicts of each request. One alone is asked in this very thread: a pool's would hold up the end of the
+        process."""
+        if len(requests) < 2:
+            return [self._ask(request) for request in requests]
+        with ThreadPoolExecutor(min(self.back_end.transport.limits.concurrency, len(requests))) as pool:
+            return list(pool.map(self._ask, requests))
 
     def _ask(self, asked: list[tuple[tuple[str, str], Asked]]) -> list[Verdict]:
         """One verdict a prompt of one request, in the cache before anything else is asked."""

@@ -26,6 +26,7 @@ WRONG_FOR_GOOD = (401, 403, 404, 405)  # key, rights, path or model: no request 
 PASSING = (408, 409, 425, 429)  # besides 5xx
 BAD_ANSWERS = 3  # answers that cannot be read before a request is given up; at least one of every server
 LONGEST_PAUSE_S = 30.0
+CHANCE = random.Random()  # its own: other threads must not draw from the numbers that a reward was seeded with
 GIVEN_UP_S = 5.0  # patience of a request while the servers are known to be down: the deadline is not waited for twice
 
 
@@ -211,7 +212,7 @@ class Transport:
         """Leave a faulty server alone for a while: longer with every fault in a row, or as long as it asks for."""
         with self._lock:
             self._faults_running[url] += 1
-            pause = 0.25 * 2 ** min(self._faults_running[url] - 1, 10) * random.uniform(0.5, 1.0)
+            pause = 0.25 * 2 ** min(self._faults_running[url] - 1, 10) * CHANCE.uniform(0.5, 1.0)
             rest = max(min(pause, LONGEST_PAUSE_S), min(asked_s, self.limits.deadline_s))
             self._down_until[url] = time.monotonic() + rest
 

@@ -18,6 +18,7 @@ from yonder.core.logprobs import keep_top
 from yonder.errors import ModelError
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
+from yonder.protocols import Finished
 from yonder.schema import Completion, Prompt, Rollout
 
 
@@ -88,12 +89,15 @@ class PolicySampler:
         top_p: float = 1.0,
         top_k: int = 0,
         first: int = 0,
+        *,
+        finished: Finished | None = None,
     ) -> list[Rollout]:
         """`samples` completions of each prompt, prompt by prompt; a pure function of weights, prompts, settings and
         seed.
 
         Prompts are batched by length. `first`: the place of the first prompt among those of a larger call, where
-        groups begin to count. Raises DataError for a prompt that is too long.
+        groups begin to count. `finished` is told of a rollout at its last token. Raises DataError for a prompt that is
+        too long.
         """
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
@@ -101,20 +105,24 @@ class PolicySampler:
         settings = Sampling(temperature, top_p, top_k)
         generator = torch.Generator(device=self.policy.device).manual_seed(seed)
         done: dict[int, list[_Row]] = {}
+
+        def rollout(i: int, row: _Row) -> Rollout:
+            return Rollout(prompts[i], encoded[i], self._completion(row), group=first + i)
+
         for start in range(0, len(order), each):
             part = order[start : start + each]
             points = together(generator)
             if self.by_prompt:
                 numbers = [own_numbers(seed, first + i, samples, self.max_completion_tokens) for i in part]
                 points = apart(torch.cat(numbers).to(self.policy.device))
-            rows = self._generate([encoded[i] for i in part], samples, settings, points)
-            for row in rows:
+
+            def over(rows: Sequence[_Row], part: Sequence[int] = part) -> None:
+                if finished is not None and rows:
+                    finished([rollout(part[row.prompt], row) for row in rows])
+
+            for row in self._generate([encoded[i] for i in part], samples, settings, points, over):
                 done.setdefault(part[row.prompt], []).append(row)
-        return [
-            Rollout(prompts[i], encoded[i], self._completion(row), group=first + i)
-            for i in range(len(prompts))
-            for row in done[i]
-        ]
+        return [rollout(i, row) for i in range(len(prompts)) for row in done[i]]
 
     def _limit(self, prompt: tuple[int, ...]) -> int:
         total = self.max_total_tokens
@@ -128,15 +136,23 @@ class PolicySampler:
         return Completion(tuple(row.ids), tuple(row.logprobs), self.encoder.decode(row.ids), row.finished)
 
     @torch.no_grad()
-    def _generate(self, prompts: list[tuple[int, ...]], samples: int, settings: Sampling, points: Points) -> list[_Row]:
-        """One batch to the end. The cache is left-padded; a row that ended stays until a quarter of the rows did."""
+    def _generate(
+        self,
+        prompts: list[tuple[int, ...]],
+        samples: int,
+        settings: Sampling,
+        points: Points,
+        over: Callable[[Sequence[_Row]], None],
+    ) -> list[_Row]:
+        """One batch to the end; `over` is told of rows that took their last token. The cache is left-padded; a row that
+        ended stays until a quarter of the rows did."""
         rows = [_Row(prompt, self._limit(ids)) for prompt, ids in enumerate(prompts) for _ in range(samples)]
         with self.policy.mixed_precision():
             cache, logits, mask = self._prefill(prompts, samples)
             live = list(range(len(rows)))  # rows in the cache, in its order
             for _ in range(max(row.limit for row in rows)):
                 ids, logprobs = choose(logits.float(), settings, partial(points, live))
-                self._append(rows, live, ids.tolist(), logprobs.tolist())
+                over(self._append(rows, live, ids.tolist(), logprobs.tolist()))
                 going = [i for i, row in enumerate(live) if not rows[row].over]
                 if not going:
                     break
@@ -175,7 +191,9 @@ class PolicySampler:
         )
         return self.policy.trunk.head(hidden[:, -1])
 
-    def _append(self, rows: list[_Row], live: list[int], ids: list[int], logprobs: list[float]) -> None:
+    def _append(self, rows: list[_Row], live: list[int], ids: list[int], logprobs: list[float]) -> list[_Row]:
+        """Add a token to each row that goes on; returns those that are over with it."""
+        last: list[_Row] = []
         for row_index, token, logprob in zip(live, ids, logprobs, strict=True):
             row = rows[row_index]
             if row.over:
@@ -183,6 +201,9 @@ class PolicySampler:
             row.ids.append(token)
             row.logprobs.append(logprob)
             row.finished = token in self.encoder.end_ids or self.encoder.stopped(row.ids)
+            if row.over:
+                last.append(row)
+        return last
 
 
 def together(generator: torch.Generator) -> Points:

@@ -15,6 +15,8 @@ from yonder.recipe.optimizers import OptimizerSettings, SFTOptimizerSettings
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stage_base import EvaluationSchedule, StageBase
 
+SAME_RESULTS = {"score_early"}  # of distill stages: when things are done, and not what comes of them
+
 
 class WarmupStage(StageBase):
     """SFT on reference solutions; the loss covers the completion only."""
@@ -66,6 +68,10 @@ class DistillStage(StageBase, AlgorithmSettings):
     one_step_off: bool = False
     """Write the next iteration's rollouts while this one's are scored and trained on, so that they are `epochs` steps
     old when their turn comes; needs `importance_cap`. Pays with an engine that runs beside the trainer."""
+    score_early: tuple[Literal["served", "programs"], ...] = ("served",)
+    """What is scored in the background while other completions are still written: by judges on servers; programs in the
+    sandbox, which then share the processor with what writes. Same scores; an empty list: nothing. See
+    docs/rollouts.md."""
     sampling: SamplingSettings = SamplingSettings()
     rollouts: RolloutSettings = RolloutSettings()
     optimizer: OptimizerSettings = OptimizerSettings()

@@ -5,12 +5,13 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import cast
 
 from yonder.errors import RecipeError
-from yonder.protocols import Reward
+from yonder.protocols import EarlyScorer, Reward
+from yonder.rewards.early import early_scorers
 from yonder.schema import Rollout, Score
 
 UserFunction = Callable[[Sequence[Rollout]], Sequence[float | Score | None]]
@@ -92,3 +93,7 @@ class ShuffledReward:
         order = list(range(len(scores)))
         random.Random(f"{self.seed}/{[rollout.response for rollout in rollouts]}").shuffle(order)
         return [scores[i] for i in order]
+
+    def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
+        """The other reward's."""
+        return early_scorers(self.reward, kinds)

@@ -1,10 +1,11 @@
 """Several rewards as one: a policy must please all of them, which is harder to fake than pleasing one."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
-from yonder.protocols import Reward
+from yonder.protocols import EarlyScorer, Reward
+from yonder.rewards.early import early_scorers
 from yonder.schema import Rollout, Score
 
 Combine = Literal["mean", "min", "mean-kstd"]
@@ -25,6 +26,10 @@ class EnsembleReward:
         """Score a batch; the details hold every member's score."""
         by_member = [(name, member.score(rollouts)) for name, member in self.members]
         return [self._one([(name, scores[i]) for name, scores in by_member]) for i in range(len(rollouts))]
+
+    def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
+        """Its members'."""
+        return [scorer for _, member in self.members for scorer in early_scorers(member, kinds)]
 
     def _one(self, found: list[tuple[str, Score]]) -> Score:
         details: dict[str, float | str | bool | None] = {name: score.value for name, score in found}

@@ -2,11 +2,12 @@
 
 import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from yonder.core.judging import judge_value
+from yonder.protocols import EarlyScorer
 from yonder.schema import JudgeScore, Response, Rollout, Score
 
 
@@ -26,6 +27,19 @@ class YesNoModel(Protocol):
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict for each (question, response), in order."""
+        ...
+
+
+@runtime_checkable
+class EarlyYesNoModel(YesNoModel, Protocol):
+    """A judge back end that waits for others and can do so in the background."""
+
+    def begin(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Ask for these, unless that was done; returns at once. `verdicts` takes the answers."""
+        ...
+
+    def drop(self) -> None:
+        """Give up what was begun and not taken."""
         ...
 
 
@@ -94,6 +108,21 @@ class JudgeRolloutReward:
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score a batch of rollouts."""
         return self.judge.score_rollouts(rollouts)
+
+    def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
+        """Itself, over a server: of a judge in this process all rollouts are read together, sorted by length."""
+        return [self] if "served" in kinds and isinstance(self.judge.model, EarlyYesNoModel) else []
+
+    def begin(self, rollouts: Sequence[Rollout]) -> None:
+        """Ask for the verdicts of these."""
+        model, rules = self.judge.model, self.judge.rules
+        if isinstance(model, EarlyYesNoModel):
+            model.begin([shown_pair(rollout, rules) for rollout in rollouts if guarded(rollout, rules) is None])
+
+    def drop(self) -> None:
+        """Give up verdicts that were asked for and not taken."""
+        if isinstance(self.judge.model, EarlyYesNoModel):
+            self.judge.model.drop()
 
 
 def shown_pair(given: Rollout | Response, rules: JudgeRules) -> tuple[str, str]:

@@ -1,15 +1,18 @@
 """The verifiable reward: eq. 1 of [J], a rule check of the completion's answer against the label."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from yonder.core.votes import Answer
+from yonder.protocols import EarlyScorer
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.rewards import VerifiableSettings
 from yonder.rewards.answers import final_letter, final_number, read_letter, read_number
+from yonder.rewards.early import Early
 from yonder.schema import Rollout, Score
 
+_AT_ONCE = 32  # programs begun early in one call: giving up waits for one call at most
 _DETAIL = 160  # characters of a program's error that a reason keeps
 
 
@@ -48,6 +51,7 @@ class VerifiableReward:
         self.settings = settings
         self.task = task
         self.run_programs = run_programs
+        self._programs = Early[str, ProgramResultLike](self._run, threads=1, at_once=_AT_ONCE)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """Score a batch; programs without a readable label are not run."""
@@ -73,6 +77,21 @@ class VerifiableReward:
             for value, (_, status, detail) in zip(values, found, strict=True)
         ]
 
+    def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
+        """Itself, where its answers are programs: the sandbox's processes run them."""
+        return [self] if "programs" in kinds and self.task.format == "program" else []
+
+    def begin(self, rollouts: Sequence[Rollout]) -> None:
+        """Run the programs of these."""
+        self._programs.begin([rollout.response for rollout in rollouts if self._label(rollout) is not None])
+
+    def drop(self) -> None:
+        """Wait for programs that run: the sandbox may be closed next."""
+        self._programs.drop(wait=True)
+
+    def _run(self, programs: Sequence[str]) -> Sequence[ProgramResultLike]:
+        return self.run_programs(programs)
+
     def _label(self, rollout: Rollout) -> Answer | None:
         label = rollout.prompt.answer
         if label is None or self.task.format == "open":
@@ -90,7 +109,7 @@ class VerifiableReward:
     def _found(self, rollouts: Sequence[Rollout]) -> list[tuple[Answer | None, str, str]]:
         """Answer, status and detail of each rollout."""
         if self.task.format == "program":
-            results = self.run_programs([rollout.response for rollout in rollouts]) if rollouts else []
+            results = self._programs.take([rollout.response for rollout in rollouts]) if rollouts else []
             return [_program(result) for result in results]
         if self.task.format == "choice":
             answers = [final_letter(rollout.response, rollout.prompt.options) for rollout in rollouts]

@@ -23,7 +23,7 @@ from yonder.training.plan import Plan
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
 from yonder.training.rollback import NEEDS_NO_ROLLBACK, Safety, moved
-from yonder.training.rollout import StreamRollouts, StreamScores, Term, derived_seed, score_streams
+from yonder.training.rollout import EarlyScores, StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
 from yonder.training.selection import Selection
 from yonder.training.signal import gather
@@ -58,10 +58,12 @@ class Distiller:
     stopped: str = ""  # why it ended early
     selection: Selection = field(init=False)
     source: RolloutSource = field(init=False)
+    early: EarlyScores = field(init=False)
 
     def __post_init__(self) -> None:
         self.selection = Selection(self.plan.patience)
         self.source = RolloutSource(self.draw, self.streams, self.sampler, self.plan.one_step_off)
+        self.early = EarlyScores(self.terms, self.probes, self.plan.score_early)
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
@@ -71,6 +73,28 @@ class Distiller:
         """
         self._resume()
         self.progress.start(self.plan.name, self.plan.steps, self.step)
+        with self.early:
+            self._train()
+        self.progress.finish()
+        if self.stopped:
+            self.progress.say(f"{self.plan.name} stopped at step {self.step}: {self.stopped}")
+        result: dict[str, Any] = {
+            "steps": self.step,
+            "stopped": self.stopped,
+            "rollbacks": self.safety.rollbacks,
+            "skipped_steps": self.learner.skips.total,
+            "weights": {term.name: term.weight for term in self.terms},
+            **self.selection.summary(self.step),
+        }
+        if self.refit is not None:
+            result["refits"] = self.refit.count
+        if not self.learner.learned:
+            self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
+            result["alarm"] = NOTHING_LEARNED
+        return result
+
+    def _train(self) -> None:
+        """Iterate to the end, with all that comes between iterations."""
         while self.step < self.plan.steps and not self.stopped:
             metrics, trips = self._iterate_or_save()
             rollbacks = self.safety.rollbacks
@@ -90,23 +114,6 @@ class Distiller:
             if asked and not over:
                 self.progress.finish()
                 self.stop.check(f"{self.plan.name}: saved at step {self.step}")
-        self.progress.finish()
-        if self.stopped:
-            self.progress.say(f"{self.plan.name} stopped at step {self.step}: {self.stopped}")
-        result: dict[str, Any] = {
-            "steps": self.step,
-            "stopped": self.stopped,
-            "rollbacks": self.safety.rollbacks,
-            "skipped_steps": self.learner.skips.total,
-            "weights": {term.name: term.weight for term in self.terms},
-            **self.selection.summary(self.step),
-        }
-        if self.refit is not None:
-            result["refits"] = self.refit.count
-        if not self.learner.learned:
-            self.progress.say(f"{self.plan.name}: {NOTHING_LEARNED}")
-            result["alarm"] = NOTHING_LEARNED
-        return result
 
     def iterate(self) -> tuple[dict[str, Any], list[Trip]]:
         """One iteration: prompts, rollouts, scores, advantages, updates, monitor, records."""
@@ -145,8 +152,7 @@ class Distiller:
             self.source.undo()
             self.progress.finish()
             self.save(planned=False)
-            message = f"{self.plan.name}: {error}; saved at step {self.step}, the same command continues"
-            raise RolloutError(message) from error
+            raise type(error)(f"{self.plan.name}: {error}; saved at step {self.step}{error.what_next}") from error
 
     def react(self, trips: Sequence[Trip], metrics: dict[str, Any]) -> str:
         """Record each trip and do what the recipe says about it; returns why the stage stops, or nothing."""
@@ -201,6 +207,7 @@ class Distiller:
         state = self.store.restore(checkpoint, self.learner.policy)
         load_optimizer(self.learner.optimizer, state["learner"]["optimizer"])
         self.source.discard()
+        self.early.drop()
         self.monitor.clear()
         if self.refit is not None and judge_too and self.refit.load_weights(checkpoint, state["refit"]):
             self.monitor.restart(self.refit.rewards)
@@ -217,9 +224,8 @@ class Distiller:
             found: Written = {}
             for name, prompts in drawn.items():
                 seed = derived_seed(plan.seed, plan.name, step, name, *([refill] if refill else []))
-                found[name] = self.sampler.sample(
-                    prompts, plan.group_size, plan.temperature, seed, plan.top_p, plan.top_k
-                )
+                settings = (plan.group_size, plan.temperature, seed, plan.top_p, plan.top_k)
+                found[name] = self.sampler.sample(prompts, *settings, finished=self.early.of(name))
             return found
 
         return write

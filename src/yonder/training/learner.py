@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from yonder.core.schedules import learning_rate
-from yonder.errors import NotFinite, RolloutError, TrainingError
+from yonder.errors import LogprobsApart, NotFinite, TrainingError
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, flatten, pack
@@ -127,7 +127,7 @@ class Learner:
         self.rollout_gap_nats = rollout_gap(batch)
         corrected = self.loss.importance_cap is not None
         if self.rollout_gap_nats > MOST_APART and not corrected:
-            raise (RolloutError if self.sampler_apart else TrainingError)(
+            raise (LogprobsApart if self.sampler_apart else TrainingError)(
                 f"the sampler's log-probs differ from the trainer's by {self.rollout_gap_nats:.3f} nats a token; "
                 f"they must agree within {MOST_APART:g}, or be corrected (`importance_cap`)"
             )

@@ -30,3 +30,4 @@ class Plan:
     value_lr: float | None = None  # None: as `lr`
     refill: Refill = field(default_factory=Refill)
     one_step_off: bool = False
+    score_early: tuple[str, ...] = ()

@@ -1,10 +1,12 @@
 """One iteration's prompts answered and scored."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from yonder.models.teacher import Teacher
-from yonder.protocols import Reward
+from yonder.protocols import EarlyScorer, Finished, Reward
+from yonder.rewards.early import early_scorers
 from yonder.schema import Rollout, Score
 
 
@@ -36,6 +38,45 @@ def score_streams(rollouts: StreamRollouts, terms: Sequence[Term], probes: Seque
         if term.reward is not None and term.stream in rollouts and key not in found:
             found[key] = term.reward.score(rollouts[term.stream])
     return found
+
+
+class EarlyScores:
+    """Begins the scores of rollouts while others of their batch are still written, within it as a context: after that
+    nothing is begun, and what was is given up."""
+
+    def __init__(self, terms: Sequence[Term], probes: Sequence[Term], kinds: Collection[str]) -> None:
+        """`kinds`: as `protocols.ScoresEarly`."""
+        self._lock = threading.Lock()
+        self._open = False
+        self._scorers: dict[str, dict[int, EarlyScorer]] = {}  # of a stream, each once
+        for term in [*terms, *probes]:
+            scorers = early_scorers(term.reward, kinds)
+            self._scorers.setdefault(term.stream, {}).update({id(scorer): scorer for scorer in scorers})
+
+    def of(self, stream: str) -> Finished | None:
+        """What a sampler tells of the stream's finished rollouts; None where no reward is waiting for them."""
+        scorers = list(self._scorers.get(stream, {}).values())
+
+        def finished(rollouts: Sequence[Rollout]) -> None:
+            with self._lock:
+                for scorer in scorers if self._open else ():
+                    scorer.begin(rollouts)
+
+        return finished if scorers else None
+
+    def drop(self) -> None:
+        """Give up what was begun."""
+        for scorers in self._scorers.values():
+            for scorer in scorers.values():
+                scorer.drop()
+
+    def __enter__(self) -> None:
+        self._open = True
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:  # a thread that writes ahead may outlive an iteration that failed
+            self._open = False
+        self.drop()
 
 
 def derived_seed(*parts: object) -> int:

@@ -1,12 +1,13 @@
 """Answers and scores made by several processes together; in a world of one nothing here is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from yonder.models.policy import Policy
-from yonder.protocols import Reward
+from yonder.protocols import EarlyScorer, Finished, Reward
 from yonder.rewards.base import ShuffledReward
+from yonder.rewards.early import early_scorers
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.schema import Prompt, Rollout, Score
 from yonder.training.distributed import ALONE, World, whole
@@ -26,6 +27,8 @@ class PartSampler(Protocol):
         top_p: float = 1.0,
         top_k: int = 0,
         first: int = 0,
+        *,
+        finished: Finished | None = None,
     ) -> list[Rollout]:
         """As `protocols.Sampler`, with groups numbered from `first`."""
         ...
@@ -51,12 +54,18 @@ class SharedSampler:
         seed: int,
         top_p: float = 1.0,
         top_k: int = 0,
+        *,
+        finished: Finished | None = None,
     ) -> list[Rollout]:
-        """As the sampler alone would, up to rounding."""
+        """As the sampler alone would, up to rounding; `finished` is told of this process's share."""
         mine = self.world.share(len(prompts))
         part = prompts[mine.start : mine.stop]
         with whole(self.sampler.policy):
-            found = self.sampler.sample(part, samples, temperature, seed, top_p, top_k, mine.start) if part else []
+            found = (
+                self.sampler.sample(part, samples, temperature, seed, top_p, top_k, mine.start, finished=finished)
+                if part
+                else []
+            )
         return self.world.gather(found)
 
 
@@ -77,6 +86,10 @@ class SharedReward:
         part = self._mine(rollouts)
         assert isinstance(self.reward, VerifiableReward)
         return self.world.gather(self.reward.runs(part) if part else [])
+
+    def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
+        """The reward's own: the share of the groups that a process scores is the one that it writes."""
+        return early_scorers(self.reward, kinds)
 
     def _mine(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         begins = [i for i, r in enumerate(rollouts) if i == 0 or r.group != rollouts[i - 1].group]
