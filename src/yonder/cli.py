@@ -57,6 +57,7 @@ _stage_command("fit-judge", "Train a judge or classifier on labeled responses.")
 _stage_command("check-judge", "Measure a judge before it may train anything.")
 _stage_command("distill", "Train the policy by RL with weighted rewards.")
 _stage_command("evaluate", "Answer benchmarks with the stages' checkpoints.")
+_stage_command("alpaca-eval", "Compare the checkpoints' answers with a baseline's: AlpacaEval 2.")
 
 
 @app.command()

@@ -1,9 +1,9 @@
 """From a judge's settings to a judge, in this process or on a server."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,7 +12,9 @@ from yonder.judges.cache import VerdictCache
 from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.local import LocalJudge
 from yonder.judges.openai import ChatBackEnd, VotesBackEnd
+from yonder.judges.preference import PreferencePrompt, WrittenPreference, read_preference_prompt
 from yonder.judges.prompt import JudgePrompt, WrittenPrompt, read_judge_prompt
+from yonder.judges.rating import LocalRater, RatingPrompt, read_rating_prompt
 from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
 from yonder.judges.sglang import SGLangBackEnd
@@ -21,16 +23,49 @@ from yonder.judges.vllm import VLLMBackEnd
 from yonder.models.loading import Tokenizer, load_causal_lm, load_tokenizer, pick_devices, positions
 from yonder.recipe import parse_section
 from yonder.recipe.models import ModelReference
-from yonder.recipe.rewards import JudgePromptSettings, JudgeSettings, ServerSettings
+from yonder.recipe.rewards import JudgePromptSettings, JudgeSettings, RatingSettings, ServerSettings
 from yonder.rewards.judge import JudgeReward, JudgeRules, YesNoModel
+from yonder.rewards.preference import PreferenceJudge
+from yonder.rewards.rating import RatingReward
 
+PREFERENCE = {"prompt": "preference", "yes": "A", "no": "B"}
 PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program
+
+
+class Prompts(NamedTuple):
+    """How a judge's prompts are made: for one tokenizer, and for servers whose tokenizer is not known."""
+
+    encoded: Callable[[JudgeSettings, Tokenizer], JudgePrompt]
+    written: Callable[[JudgeSettings], WrittenPrompt]
 
 
 def judge_prompt(settings: JudgePromptSettings, tokenizer: Tokenizer, every_spelling: bool = False) -> JudgePrompt:
     """The judge prompt of these settings for one tokenizer."""
     labels = (settings.yes, settings.no)
     return JudgePrompt(tokenizer, read_judge_prompt(settings.prompt), settings.chat, labels, every_spelling)
+
+
+def _preference_prompt(settings: JudgeSettings, tokenizer: Tokenizer) -> PreferencePrompt:
+    labels = (settings.yes, settings.no)
+    return PreferencePrompt(
+        tokenizer, *read_preference_prompt(settings.prompt), settings.chat, labels, settings.every_spelling
+    )
+
+
+def _one_response(settings: JudgeSettings, tokenizer: Tokenizer) -> JudgePrompt:
+    return judge_prompt(settings, tokenizer, settings.every_spelling)
+
+
+def _one_written(settings: JudgeSettings) -> WrittenPrompt:
+    return WrittenPrompt(read_judge_prompt(settings.prompt), (settings.yes, settings.no))
+
+
+def _preference_written(settings: JudgeSettings) -> WrittenPrompt:
+    return WrittenPreference(*read_preference_prompt(settings.prompt), (settings.yes, settings.no))
+
+
+ONE_RESPONSE = Prompts(_one_response, _one_written)
+TWO_RESPONSES = Prompts(_preference_prompt, _preference_written)
 
 
 def judge_rules(settings: JudgeSettings, program: bool) -> JudgeRules:
@@ -47,12 +82,14 @@ def judge_rules(settings: JudgeSettings, program: bool) -> JudgeRules:
     )
 
 
-def build_yes_no(settings: JudgeSettings, model: ModelReference, cache: Path | None = None) -> YesNoModel:
+def build_yes_no(
+    settings: JudgeSettings, model: ModelReference, cache: Path | None = None, prompts: Prompts = ONE_RESPONSE
+) -> YesNoModel:
     """A judge's back end with its prompt. `cache`: file for the verdicts of a served one."""
     if settings.server is not None:
-        return build_served(settings, settings.server, str(model), cache)
+        return build_served(settings, settings.server, str(model), cache, prompts)
     tokenizer = load_tokenizer(model)
-    prompt = judge_prompt(settings, tokenizer, settings.every_spelling)
+    prompt = prompts.encoded(settings, tokenizer)
 
     def copy(device: torch.device | None) -> LocalJudge:
         network = load_causal_lm(model, tokenizer, settings.dtype, device, settings.quantize)
@@ -63,7 +100,9 @@ def build_yes_no(settings: JudgeSettings, model: ModelReference, cache: Path | N
     return copies[0] if len(copies) == 1 else Replicas(copies)
 
 
-def build_served(settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None) -> ServedJudge:
+def build_served(
+    settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None, prompts: Prompts = ONE_RESPONSE
+) -> ServedJudge:
     """A judge on a server, probed."""
     key = None if server.key_env is None else os.environ.get(server.key_env)
     if server.key_env is not None and not key:
@@ -73,14 +112,14 @@ def build_served(settings: JudgeSettings, server: ServerSettings, model: str, ca
     name, words = server.model or model, (settings.yes, settings.no)
     verdicts = VerdictCache(cache) if cache is not None and server.cache else None
     if settings.backend in ("openai", "votes"):
-        written = WrittenPrompt(read_judge_prompt(settings.prompt), words)
+        written = prompts.written(settings)
         chat = (
             VotesBackEnd(transport, name, words, server.votes)
             if settings.backend == "votes"
             else ChatBackEnd(transport, name, words, server.top_logprobs)
         )
         return ServedJudge(written, chat, settings.max_tokens, verdicts, model)
-    prompt = judge_prompt(settings, load_tokenizer(model), settings.every_spelling)
+    prompt = prompts.encoded(settings, load_tokenizer(model))
     if settings.backend == "llama-cpp":
         begin = str(prompt.tokenizer.bos_token or "")
         llama_cpp = LlamaCppBackEnd(transport, name, prompt.labels, server.top_logprobs, begin)
@@ -92,6 +131,24 @@ def build_served(settings: JudgeSettings, server: ServerSettings, model: str, ca
     return ServedJudge(prompt, vllm, settings.max_tokens, verdicts, model)
 
 
+def build_rating(settings: RatingSettings, model: ModelReference, program: bool) -> RatingReward:
+    """A judge that rates, in this process."""
+    tokenizer = load_tokenizer(model)
+    template = read_rating_prompt(settings.prompt, settings.scale)
+    prompt = RatingPrompt(tokenizer, template, settings.chat, settings.scale)
+    network = load_causal_lm(model, tokenizer, settings.dtype, pick_devices(settings.device)[0], settings.quantize)
+    limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
+    rules = JudgeRules(
+        delta=settings.delta,
+        mass_floor=settings.mass_floor,
+        program=program,
+        keep_docstring=settings.keep_docstring,
+        show_reference=settings.show_reference,
+        guards=settings.guards,
+    )
+    return RatingReward(LocalRater(network, prompt, limit, settings.batch_tokens), rules, settings.scale)
+
+
 def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     """A judge from settings or a plain mapping of them: `load_judge({"model": "Qwen/Qwen3-8B"}).score([(question,
     response)])`.
@@ -100,3 +157,17 @@ def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     """
     checked = settings if isinstance(settings, JudgeSettings) else parse_section(JudgeSettings, settings, "judge")
     return JudgeReward(build_yes_no(checked, checked.model), judge_rules(checked, checked.prompt in PROGRAM_PROMPTS))
+
+
+def load_preference(
+    settings: JudgeSettings | Mapping[str, Any], cache: Path | None = None
+) -> tuple[PreferenceJudge, YesNoModel]:
+    """A judge that prefers one of two responses, and its back end. `yes` and `no` are the labels of the response that
+    stands first and second. Settings that are not given: prompt `preference`, labels A and B.
+
+    Raises as `load_judge` does; RecipeError for a judge prompt that shows one response.
+    """
+    if not isinstance(settings, JudgeSettings):
+        settings = parse_section(JudgeSettings, PREFERENCE | dict(settings), "judge")
+    model = build_yes_no(settings, settings.model, cache, TWO_RESPONSES)
+    return PreferenceJudge(model, settings.mass_floor), model

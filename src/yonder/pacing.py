@@ -13,7 +13,7 @@ from yonder.planning import Planner
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.references import rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
 REACHED = 0.4  # share of a square product's speed that training reaches; ours, and what good code has on large models
@@ -99,7 +99,8 @@ class Pacer:
         yield self._products(stage.epochs * count * once * factor)
         for name in rewards_of(self.planner.recipe, stage):
             settings = self.planner.recipe.rewards[name]
-            if isinstance(settings, JudgeSettings | ClassifierSettings) and getattr(settings, "server", None) is None:
+            here = isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings)
+            if here and getattr(settings, "server", None) is None:
                 judge, _ = self.planner.model(settings.model, isinstance(settings, ClassifierSettings))
                 tokens = min(settings.max_tokens, length + 200)  # the judge's own words around them
                 asked = sum(stage.prompts[term.data] for term in stage.terms if term.reward == name)

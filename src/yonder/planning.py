@@ -26,6 +26,7 @@ from yonder.core.memory import (
 )
 from yonder.models.policy import LOGITS_AT_ONCE
 from yonder.models.shapes import longest, model_shape
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.loading import apply_override, parse_recipe
@@ -33,7 +34,7 @@ from yonder.recipe.models import LoraSettings, ModelReference
 from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.references import rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
@@ -132,7 +133,7 @@ class Planner:
             plan.parts = [*self._fit(stage)]
         elif isinstance(stage, CollectStage) and stage.teacher is None:
             plan.parts = [*self._sampling(stage.policy, self.recipe.policy.generation_batch)]
-        elif isinstance(stage, EvaluateStage):
+        elif isinstance(stage, EvaluateStage | AlpacaEvalStage):
             first = None if stage.checkpoints[0] == BASE else f"stage:{stage.checkpoints[0]}"
             plan.parts = [*self._sampling(first, self.recipe.policy.generation_batch)]
         plan.parts += self._rewards(stage)
@@ -229,7 +230,7 @@ class Planner:
             return
         for name in rewards_of(self.recipe, stage):
             settings = self.recipe.rewards[name]
-            if not isinstance(settings, JudgeSettings | ClassifierSettings | TeacherSettings):
+            if not isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
                 continue
             if isinstance(settings, JudgeSettings) and settings.server is not None:
                 continue

@@ -7,14 +7,18 @@ from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.engines.build import check_servers
 from yonder.errors import DataError, ModelError, SandboxError
+from yonder.evaluation.alpaca_eval import read_inputs
+from yonder.judges.preference import read_preference_prompt
 from yonder.judges.prompt import read_judge_prompt
+from yonder.judges.rating import read_rating_prompt
 from yonder.models.loading import load_tokenizer, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.references import data_of, label_stages, rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, TeacherSettings
+from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 from yonder.rewards.base import load_function
@@ -42,17 +46,27 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             for term in stage.terms:
                 if ":" in term.reward:
                     load_function(term.reward)
+    for stage in stages:
+        if isinstance(stage, AlpacaEvalStage):
+            read_preference_prompt(stage.judge.prompt)
+            read_inputs(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
-        settings = recipe.rewards[name]
-        if isinstance(settings, JudgeSettings):
-            read_judge_prompt(settings.prompt)
-        if isinstance(settings, JudgeSettings | ClassifierSettings | TeacherSettings):
-            pick_devices(settings.device)
+        _check_reward(recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
         try:
             load_tokenizer(model, tokenizer)
         except ModelError as error:
             raise ModelError(f"{key}: {error}") from error
+
+
+def _check_reward(settings: RewardSettings) -> None:
+    """Its prompt file and devices."""
+    if isinstance(settings, JudgeSettings):
+        read_judge_prompt(settings.prompt)
+    if isinstance(settings, RatingSettings):
+        read_rating_prompt(settings.prompt, settings.scale)
+    if isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
+        pick_devices(settings.device)
 
 
 def check_rollout_servers(stages: Sequence[StageSettings]) -> None:

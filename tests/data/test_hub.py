@@ -185,3 +185,17 @@ def test_wrong_split_and_option_need_no_download() -> None:
         read_hub("gsm-plus", "train", {}, {})
     with pytest.raises(DataError, match="no option `name`; options it knows: config, revision, path"):
         read_hub("gsm-plus", "test", {"name": "x"}, {})
+
+
+def test_mmlu_pro_has_worked_questions_apart(serve: Serve) -> None:
+    row: dict[str, Any] = {
+        "question_id": 7, "question": "q?", "options": ["x"] * 9 + ["y"], "answer": "J", "answer_index": 9,
+        "cot_content": "A: Let's think. The answer is (J).", "category": "law", "src": "s",
+    }  # fmt: skip
+    asked = serve({"test": [row | {"cot_content": ""}], "validation": [row]})
+    (test,), (worked,) = (read_hub("mmlu-pro", split, {}, {}) for split in ("test", "validation"))
+    assert (test.id, test.answer, test.category, test.text) == ("mmlu-pro-7", "J", "law", None)
+    assert worked.text == "Let's think. The answer is (J)."
+    assert [request[:3] for request in asked] == [("TIGER-Lab/MMLU-Pro", None, name) for name in ("test", "validation")]
+    with pytest.raises(DataError, match="use `test` or `validation`"):
+        read_hub("mmlu-pro", "train", {}, {})

@@ -64,7 +64,7 @@ def test_braces_that_are_no_placeholders_stay(tmp_path: Path, text: str) -> None
 
 def test_an_unknown_prompt_names_those_there_are() -> None:
     with pytest.raises(
-        RecipeError, match=r"no judge prompt `nothing`; .* one of: open, program, program-fenced, steps, text"
+        RecipeError, match=r"no judge prompt `nothing`; .* one of: open, preference, program, program-fenced"
     ):
         read_judge_prompt("nothing")
 

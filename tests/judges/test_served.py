@@ -17,11 +17,12 @@ import pytest
 from tests.judges.faulty import Faulty, scores, serving
 from tests.test_pipeline import Heard, write
 from yonder.errors import ModelError, RecipeError
-from yonder.judge_assembly import load_judge
+from yonder.judge_assembly import load_judge, load_preference
 from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import ServedJudge, verdict_of, verdict_of_probabilities
 from yonder.judges.transport import Limits, Transport, Unanswered
+from yonder.models.loading import load_tokenizer
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeReward, Verdict
@@ -308,3 +309,17 @@ def test_a_stage_says_how_it_judges_and_what_that_cost(server: Faulty, tmp_path:
     assert found["speed"]["cost"] == usage["cost"]
     assert found["speed"]["tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     assert found["baseline"]["note"].startswith("not measured: only a judge in this process")
+
+
+def test_a_served_judge_prefers_in_both_orders(server: Faulty) -> None:
+    """Both prompts go over the wire as token ids; the preference is the mean of what came back."""
+    given = {"model": "yonder:judge", "backend": "sglang", "server": {"urls": [server.url]}, "mass_floor": 0.0}
+    preferring, _ = load_preference(given)
+    found = preferring.prefer([("q?", "one", "two"), ("q?", "one", "one")])
+    items = [item for body in server.asked[1:] for item in body["items"]]
+    assert len(items) == 2  # the probe was first; equal responses are not asked about
+    shares = [yes / (yes + no) for yes, no in map(scores, items)]
+    assert found[0].value == pytest.approx((shares[0] + 1 - shares[1]) / 2)
+    assert found[0].bias == pytest.approx(shares[0] + shares[1] - 1)
+    decoded = [load_tokenizer("yonder:judge").decode(item) for item in items]
+    assert decoded[0].index("one") < decoded[0].index("two") and decoded[1].index("two") < decoded[1].index("one")

@@ -173,6 +173,36 @@ def test_final_letter(text: str, letter: str | None):
     assert final_letter(text, CITIES) == letter
 
 
+TRAPS: list[tuple[str, str | None]] = [  # what models write around MMLU-Pro's questions
+    ("**D** is the correct answer because A, B, and C are all too weak.", "D"),
+    ("Correct answer: **D) I only**\n\n**Why not the others**\n- A) Both: no\n- B) no\n- C) no", "D"),
+    ("The answer is (B) Hepatitis B virus. Hepatitis A is the most common one.", "B"),
+    ("The answer is B.\n\nA is the best known strain, but it is not chronic.", "B"),
+    ("The answer is (C), since statement I is correct.", "C"),
+    ("The correct answer is E. Answer A is wrong.", "E"),
+    ("Answer A is correct.", "A"),
+    ("Therefore, the answer is (C) 5 A.\n\nTo check: V = I R. Yes.", "C"),
+    ("So, we have I = 5 A. That is choice C.", "C"),
+    ("The answer, therefore, is (E).", "E"),
+    ("The only option that works is (F).", "F"),
+    ("(E) E. coli is the most likely answer.", "E"),
+    ("The answer isn't (A); the answer is (C).", "C"),
+    ("C is wrong. D is right.", "D"),
+    ("<think>The answer is A.</think>\nE", "E"),
+    ("Answer：C", "C"),
+    ("The correct letter is F", "F"),
+    ("I can't decide between A and B.", None),
+    ("The answer is none.", None),
+    ("Hepatitis B is the best known.", None),
+]
+
+
+@pytest.mark.parametrize(("text", "letter"), TRAPS)
+def test_letters_among_others(text: str, letter: str | None):
+    options = ("Both A and B", "Hepatitis B virus", "5 A", "I only", "E. coli", "J. S. Mill")
+    assert final_letter(text, options) == letter
+
+
 def test_letters_within_the_text_of_the_option():
     assert final_letter("The answer is (C) Plan A.", ("Rome", "Oslo", "Plan A")) == "C"
     assert final_letter("The answer is C. Plan A", ("Rome", "Oslo", "Plan A")) == "C"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.slow import servers
 from tests.slow.judge_model import VOCABULARY, pairs, save_judge
-from yonder.judge_assembly import build_yes_no
+from yonder.judge_assembly import build_yes_no, load_preference
 from yonder.judges.openai import VotesBackEnd, fold
 from yonder.judges.served import ServedJudge
 from yonder.judges.vllm import VLLMBackEnd
@@ -100,6 +100,18 @@ def test_llama_cpp_gives_the_local_gaps(model: Path, local: list[Verdict], llama
     assert isinstance(served, ServedJudge)
     assert served.found == f"llama-cpp-python: text, the {VOCABULARY} largest log-probs"
     assert largest_difference(local, served.verdicts(pairs())) < 0.02
+
+
+@pytest.mark.parametrize("backend", ["vllm", "llama-cpp"])
+def test_a_served_judge_prefers_as_the_local_one(backend: str, model: Path, request: pytest.FixtureRequest) -> None:
+    server: servers.Server = request.getfixturevalue(backend.replace("-", "_"))
+    cases = [(q, a, b) for (q, a), (_, b) in zip(pairs()[:40], pairs()[40:80], strict=True)]
+    settings = {"model": str(model), "chat": "off", "mass_floor": 0.0, "device": "cpu"}
+    more = {"backend": backend, "server": {"urls": [server.url], "model": "judge", "top_logprobs": VOCABULARY}}
+    ours, theirs = (load_preference(given)[0].prefer(cases) for given in (settings, settings | more))
+    values = [one.value for one in ours]
+    assert all(value is not None for value in values) and len(set(values)) > 10
+    assert [one.value for one in theirs] == pytest.approx(values, abs=0.01)
 
 
 @pytest.mark.parametrize("backend", ["vllm", "llama-cpp"])

@@ -11,6 +11,7 @@ from functools import cache
 
 from yonder.data.pseudo_labels import Overlay
 from yonder.data.records import Record
+from yonder.data.shots import with_shots
 from yonder.data.sources import read_records
 from yonder.data.tasks import build_prompt, label_of
 from yonder.errors import DataError
@@ -56,7 +57,25 @@ def load_data(
     if settings.limit is not None and not name.endswith(DEVELOPMENT):
         chosen = _drawn(chosen, settings.limit, f"{seed}:limit")
     prompts = [build_prompt(record, task, settings.labeled) for record in chosen]
+    if settings.shots_from is not None:
+        if not task.chat and not task.stop:
+            raise DataError(
+                f"data.{base}: a policy that has read worked questions writes another one after its answer; set the "
+                'task\'s `stop: ["\\nQuestion:"]`, or `chat: true`'
+            )
+        worked = _worked(base, settings.shots_from, recipe_data, task, seed)
+        prompts = with_shots(prompts, worked, settings.shots, base)
     return prompts if overlay is None else overlay(name, settings, prompts)
+
+
+def _worked(
+    name: str, source: str, recipe_data: Mapping[str, DataSettings], task: TaskSettings, seed: int
+) -> list[Prompt]:
+    """The data set that gives the worked questions, in the task format of the one that asks for them."""
+    base, settings = find_data(source, recipe_data)
+    if base == name or settings.shots_from is not None:
+        raise DataError(f"data.{name}.shots_from: `{source}` needs worked questions itself; name a data set without")
+    return load_data(source, dict(recipe_data) | {base: settings.model_copy(update={"task": task})}, task, seed)
 
 
 def find_data(name: str, recipe_data: Mapping[str, DataSettings]) -> tuple[str, DataSettings]:

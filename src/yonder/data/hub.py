@@ -38,6 +38,8 @@ _NAMED = {
     # Perturbs the questions of GSM8K TEST: a policy trained on it has seen relatives of that benchmark.
     "gsm-plus": HubSet("qintongli/GSM-Plus", ("test", "testmini"), hub_rows.gsm_plus),
     "gsm-symbolic": HubSet("apple/GSM-Symbolic", ("test",), hub_rows.gsm_symbolic, config="main"),
+    # Its validation split has five worked questions for each category; the benchmark is its test split.
+    "mmlu-pro": HubSet("TIGER-Lab/MMLU-Pro", ("test", "validation"), hub_rows.mmlu_pro),
     "hub:openai/gsm8k": HubSet("openai/gsm8k", ("train", "test"), hub_rows.gsm8k, config="main"),
     "hub:ChilleD/SVAMP": HubSet("ChilleD/SVAMP", ("train", "test"), hub_rows.svamp),
 }
@@ -46,7 +48,7 @@ KNOWN = {**_NAMED, **_BY_REPOSITORY, "hub:allenai/math_qa": _NAMED["mathqa"]}
 
 
 def read_hub(source: str, split: str, options: Mapping[str, Any], columns: Mapping[str, str]) -> list[Record]:
-    """The records of `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic`, or `hub:OWNER/NAME` with a map of columns.
+    """The records of `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic`, `mmlu-pro`, or `hub:OWNER/NAME` with columns.
 
     `options`: `config`, `revision`, and `path`: a folder with a downloaded copy, read instead of the hub. Questions
     without a usable label, and MathQA's that also occur in its test split, are left out and counted in the log.

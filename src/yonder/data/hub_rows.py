@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from yonder.data.records import (
+    LETTERS,
     Record,
     clean_text,
     normalise_label,
@@ -89,6 +90,27 @@ def gsm_symbolic(row: Mapping[str, Any], name: str) -> Record | None:
         category=f"instance-{row['instance']}",
         extra={key: row[key] for key in keys if key in row},
     )
+
+
+def mmlu_pro(row: Mapping[str, Any], name: str) -> Record | None:
+    """TIGER-Lab/MMLU-Pro: question_id, question, options (up to ten), answer (letter), answer_index, cot_content,
+    category.
+
+    The letter is the label: where answer_index says otherwise (question 3983) the letter is right. Only validation rows
+    have a chain of thought, "A: Let's think step by step. ... The answer is (I)."; options "N/A" fill up a list.
+    """
+    options = parse_options([option for option in row["options"] if str(option).strip() != "N/A"])
+    letter = clean_text(str(row["answer"]))
+    text = clean_text(row.get("cot_content") or "").removeprefix("A:").strip()
+    record = Record(
+        id=f"mmlu-pro-{row['question_id']}",
+        question=clean_text(row["question"]),
+        answer=letter,
+        text=text or None,
+        options=options,
+        category=str(row["category"]),
+    )
+    return with_choice(record) if len(letter) == 1 and letter in LETTERS[: len(options)] else None
 
 
 def with_id(record: Record, name: str) -> Record:

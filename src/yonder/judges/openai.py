@@ -1,7 +1,7 @@
 """Judges behind an OpenAI-compatible chat API: the first token's top log-probs, or sampled votes without them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from yonder.errors import ModelError
@@ -50,8 +50,9 @@ class ChatBackEnd:
 
     def _read(self, answer: Any) -> Verdict:
         entries = _first(answer, need=True) or []
-        pairs = [(fold(entry["token"]), finite(entry["logprob"])) for entry in entries]
-        yes, no = ([value for name, value in pairs if name == fold(label)] for label in self.labels)
+        read = reading(self.labels)
+        pairs = [(read(entry["token"]), finite(entry["logprob"])) for entry in entries]
+        yes, no = ([value for name, value in pairs if name == read(label)] for label in self.labels)
         return verdict_of(yes, no, min((value for _, value in pairs), default=None))
 
 
@@ -86,8 +87,9 @@ class VotesBackEnd:
         answers: list[str] = []
         while len(answers) < self.votes:
             answers += self._sample(text, self.votes - len(answers) if self.several else 1)
-        words = [fold(answer).rstrip(".!,") for answer in answers[: self.votes]]
-        yes, no = (words.count(fold(label)) for label in self.labels)
+        read = reading(self.labels)
+        words = [read(answer).rstrip(".!,") for answer in answers[: self.votes]]
+        yes, no = (words.count(read(label)) for label in self.labels)
         if not yes + no:
             return Verdict(reason=f"none of {self.votes} sampled answers is a label")
         return Verdict(math.log((yes + 0.5) / (no + 0.5)), (yes + no) / self.votes)
@@ -108,6 +110,11 @@ class VotesBackEnd:
             return found
 
         return self.transport.post("/v1/chat/completions", body, read)
+
+
+def reading(labels: tuple[str, str]) -> Callable[[str], str]:
+    """How a token is compared with these labels: case counts only where they differ in nothing else (m, M)."""
+    return fold if fold(labels[0]) != fold(labels[1]) else str.strip
 
 
 def fold(text: str) -> str:

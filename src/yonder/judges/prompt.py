@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -22,7 +23,7 @@ CONTROL = re.compile(  # the first sign of what looks like a control token; toke
     r"|>(?=>[A-Z_]{2,40}<<)"  # >>QUESTION<< of Falcon
 )
 FENCE = "{fence}"
-PLACES = ("{question}", "{response}", FENCE)
+PLACES = ("{question}", "{response}")
 PLACE = re.compile(r"(?<![\w\\{}$])\{[A-Za-z_]\w+\}(?!\})")  # {word}; not \boxed{word}, {{word}}, ${word} or {x}
 TAIL_SHOWN = 40  # characters
 SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
@@ -30,6 +31,14 @@ SENTINELS = ("\u0001question\u0001", "\u0001response\u0001")
 
 def read_judge_prompt(name: str) -> str:
     """The template of a shipped judge prompt or of a file; RecipeError when it lacks {question} or {response}."""
+    return read_template(name, PLACES)
+
+
+def read_template(name: str, places: tuple[str, ...], more: tuple[str, ...] = ()) -> str:
+    """A shipped template or that of a file, which has all `places`, each once, in this order.
+
+    {fence} may stand behind the first of them, and `more` anywhere. RecipeError for another one.
+    """
     shipped = Path(str(resources.files("yonder") / "prompts" / f"{name}.txt"))
     path = shipped if shipped.is_file() else Path(name)
     if not path.is_file():
@@ -38,18 +47,19 @@ def read_judge_prompt(name: str) -> str:
     template = path.read_text(encoding="utf-8").rstrip(
         "\n"
     )  # editors end files with one; a prompt ends at its last word
-    if unknown := [place for place in PLACE.findall(template) if place not in PLACES]:
+    if unknown := [place for place in PLACE.findall(template) if place not in (*places, *more, FENCE)]:
         raise RecipeError(
-            f"judge prompt {path}: nothing stands for {unknown[0]}; write {', '.join(PLACES[:2])} or {FENCE}, or "
+            f"judge prompt {path}: nothing stands for {unknown[0]}; write {', '.join(places)} or {FENCE}, or "
             f"{{ {unknown[0][1:-1]} }} with spaces where these very words are meant"
         )
-    for place in ("{question}", "{response}"):
+    for place in places:
         if template.count(place) != 1:
             raise RecipeError(f"judge prompt {path} must contain {place} exactly once")
-    if template.index("{question}") > template.index("{response}"):
-        raise RecipeError(f"judge prompt {path} must show {{question}} before {{response}}")
-    if FENCE in template and template.index(FENCE) < template.index("{question}"):
-        raise RecipeError(f"judge prompt {path} must show {{question}} before {FENCE}; what precedes it is shared")
+    for before, after in pairwise(places):
+        if template.index(before) > template.index(after):
+            raise RecipeError(f"judge prompt {path} must show {before} before {after}")
+    if FENCE in template and template.index(FENCE) < template.index(places[0]):
+        raise RecipeError(f"judge prompt {path} must show {places[0]} before {FENCE}; what precedes it is shared")
     return template
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.models import FreshModel
@@ -72,15 +73,16 @@ def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[st
     """Every stage that this one reads must stand before it."""
     references = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
     references.update(responses_of(stage), labels_of(recipe, stage))
-    if isinstance(stage, EvaluateStage):
+    if isinstance(stage, EvaluateStage | AlpacaEvalStage):
         references.update(set(stage.checkpoints) - {BASE})
     for name in sorted(references):
         _known(key, "earlier stage", name, seen)
     models = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
-    models.update(set(stage.checkpoints) - {BASE} if isinstance(stage, EvaluateStage) else ())
+    answers = set(stage.checkpoints) - {BASE} if isinstance(stage, EvaluateStage | AlpacaEvalStage) else set[str]()
+    models.update(answers)
     for name in sorted(models):
         kind = recipe.stage(name).kind
-        if kind not in ("warmup", "distill", "fit-judge") or (isinstance(stage, EvaluateStage) and kind == "fit-judge"):
+        if kind not in ("warmup", "distill", "fit-judge") or (name in answers and kind == "fit-judge"):
             raise ValueError(
                 f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
             )
@@ -301,6 +303,8 @@ def _check_data(recipe: Sections) -> None:
             raise ValueError(f"data.{name}: a data set's name has no dot; `.development` is added by Yonder")
         for other in settings.mixture or {}:
             _known(f"data.{name}.mixture", "data set", other, data_names(recipe))
+        if settings.shots_from is not None:
+            _known(f"data.{name}.shots_from", "data set", settings.shots_from, data_names(recipe))
     for name, benchmark in recipe.benchmarks.items():
         _known(f"benchmarks.{name}.data", "data set", benchmark.data, data_names(recipe))
 

@@ -35,8 +35,8 @@ class DataSettings(Section):
     """One data set: where its questions come from. Used by name as a stream, a training set or a benchmark."""
 
     source: str | None = None
-    """`svamp`, `gsm8k`, `word-problems` (embedded); `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic` or
-    `hub:OWNER/NAME` (hub);
+    """`svamp`, `gsm8k`, `word-problems` (embedded); `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic`, `mmlu-pro`
+    or `hub:OWNER/NAME` (hub);
     or a path to a .jsonl, .jsonl.gz, .json (a list of objects), .csv or .parquet file."""
     split: str = "train"
     """Split of the source."""
@@ -65,6 +65,11 @@ class DataSettings(Section):
     augment: Literal["none", "resample-numbers"] = "none"
     """resample-numbers: SFT sees each question with new numbers in every epoch, the program changed alike."""
 
+    shots: int = Field(default=0, ge=0)
+    """Worked questions of the same category that stand before each question; 0: zero-shot."""
+    shots_from: str | None = None
+    """Data set with the worked questions: labeled, with solutions; each category's first ones are shown."""
+
     @model_validator(mode="after")
     def _one_origin(self) -> "DataSettings":
         if (self.source is None) == (self.mixture is None):
@@ -75,6 +80,10 @@ class DataSettings(Section):
             raise ValueError("`solutions: all` is for data with `labels`; name the label stage there")
         if self.mixture is not None and abs(sum(self.mixture.values()) - 1) > 1e-6:
             raise ValueError(f"shares of `mixture` sum to {sum(self.mixture.values()):g}; make them sum to 1")
+        if (self.shots > 0) != (self.shots_from is not None):
+            raise ValueError("`shots` and `shots_from` go together; give both or neither")
+        if self.shots and self.mixture is not None:
+            raise ValueError("a mixture takes no `shots`; set them on the mixture's parts")
         return self
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
@@ -18,7 +19,7 @@ def stage_inputs(recipe: Sections, stage: StageSettings) -> tuple[str, ...]:
     """Names of the stages whose results this stage reads, in recipe order."""
     names: set[str] = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
     names.update(responses_of(stage), labels_of(recipe, stage))
-    if isinstance(stage, EvaluateStage):
+    if isinstance(stage, EvaluateStage | AlpacaEvalStage):
         names.update(stage.checkpoints)
     return tuple(other.name for other in recipe.stages if other.name in names)
 
@@ -85,6 +86,8 @@ def model_references(recipe: Sections, stage: StageSettings) -> set[str]:
         models.append(stage.reference)
     if isinstance(stage, FitJudgeStage):
         models.append(stage.model)
+    if isinstance(stage, AlpacaEvalStage):
+        models.append(stage.judge.model)
     models += [getattr(recipe.rewards.get(name), "model", None) for name in rewards_of(recipe, stage)]
     return {model for model in models if isinstance(model, str) and model.startswith("stage:")}
 

@@ -137,6 +137,43 @@ class ClassifierSettings(TrustSettings):
     """Token budget of one forward, padding included."""
 
 
+class RatingSettings(TrustSettings):
+    """A judge in this process that rates from 1 to `scale`: the mean of the ratings, weighted by the probabilities of
+    their tokens, as (mean - 1) / (scale - 1)."""
+
+    kind: Literal["rating"]
+    model: ModelReference
+    """The judge: a causal language model."""
+    prompt: str = "rating"
+    """Judge prompt: `rating` (shipped) or a text file with {question} and {response}, and {scale} for the best
+    rating."""
+    scale: int = Field(default=10, ge=2, le=10)
+    """The best rating. 10 is two tokens in tokenizers that keep digits apart (Qwen): then a second forward finds how
+    much of the 1 is a 10."""
+    chat: Literal["auto", "on", "off"] = "auto"
+    """Use the judge's chat template: auto = if its tokenizer has one."""
+    show_reference: bool = False
+    """Show the judge the data's `reference` after the question, where it has one."""
+    keep_docstring: bool = False
+    """programs only: leave the docstring and comments in the program that the judge reads."""
+    delta: float = Field(default=0.0, ge=0, le=1)
+    """Scores below this become 0."""
+    mass_floor: float = Field(default=0.1, ge=0, le=1)
+    """Below this sum of the ratings' probabilities a verdict is noise: the rollout is unscored."""
+    dtype: Dtype = "float32"
+    """Type of the judge's weights."""
+    quantize: Literal["none", "4bit", "8bit"] = "none"
+    """Weights in 4 (nf4) or 8 bits, through bitsandbytes."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda:1`; `spread`: layers over all GPUs (needs accelerate)."""
+    max_tokens: int = Field(default=1024, gt=0)
+    """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
+    batch_tokens: int = Field(default=16384, gt=0)
+    """Token budget of one forward, padding included."""
+    guards: tuple[Literal["empty", "cut", "unparsable"], ...] = ("empty", "cut")
+    """Completions that score 0 without asking the judge: empty, cut at the length limit, no Python program. Counted."""
+
+
 class ShuffledSettings(Section):
     """A control: another reward's scores, permuted among the rollouts of a batch. A student must not gain from it."""
 
@@ -175,6 +212,12 @@ class TeacherSettings(Section):
 
 
 RewardSettings = Annotated[
-    VerifiableSettings | JudgeSettings | ClassifierSettings | ShuffledSettings | EnsembleSettings | TeacherSettings,
+    VerifiableSettings
+    | JudgeSettings
+    | ClassifierSettings
+    | RatingSettings
+    | ShuffledSettings
+    | EnsembleSettings
+    | TeacherSettings,
     Field(discriminator="kind"),
 ]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from yonder.recipe.algorithms import AlgorithmSettings
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.base import Section
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
@@ -134,6 +135,13 @@ class EvaluateStage(StageBase):
 
 
 StageSettings = Annotated[
-    WarmupStage | CollectStage | LabelStage | FitJudgeStage | CheckJudgeStage | DistillStage | EvaluateStage,
+    WarmupStage
+    | CollectStage
+    | LabelStage
+    | FitJudgeStage
+    | CheckJudgeStage
+    | DistillStage
+    | EvaluateStage
+    | AlpacaEvalStage,
     Field(discriminator="kind"),
 ]

@@ -121,28 +121,53 @@ def _value(match: re.Match[str], spaced_sign: bool) -> float | None:
 
 
 LETTERS = "ABCDEFGHIJ"  # ten options at most, as in MMLU-Pro
-_IS = r"(?:[\s*_]*(?:\b(?:is|would be|should be|must be)\b|[:=]))"
+_SURELY = (
+    r"(?:\s+(?:therefore|thus|then|hence|clearly|indeed|probably|definitely|actually|simply|still|"
+    r"(?:most\s+)?likely)\b,?)*"
+)
+_IS = rf"(?:[\s*_]*(?:\b(?:is|would be|should be|must be)\b{_SURELY}|[:=：]))"
+_OPEN = r"[\s:：*_\"'`(\[<>{$]*"
 _LETTER = (
-    r"[\s:*_\"'`(\[<>{$]*(?:\\text\w*\s*\{)?"
-    rf"(?:(?:the\s+)?(?:option|choice|letter)\b{_IS}?[\s:*_\"'`(\[<{{$]*)?"
+    rf"{_OPEN}(?:(?:the\s+)?(?:option|choice|letter)\b{_IS}?{_OPEN})?"
     r"(?P<letter>[A-Ja-j])(?P<close>\s?[)\]>}]|[*_.:\"'`])?(?![\w'’])"
 )
-_VERDICT = re.compile(
-    rf"(?:\\boxed\s*\{{|####|\b(?:answer|ans|(?:correct|right|best)\s+(?:option|choice))\b{_IS}?){_LETTER}"
-    r"|(?<![\w'’])(?P<subject>[A-Ja-j])[)\]*_]*\s+is\s+(?:therefore\s+|thus\s+)?(?:the\s+)?(?:correct|right|best|answer)\b",
+_AMONG = r"(?:\s+(?:to|among|amongst|from|for|of|in|out|based|here|that|which)\b[^.\n:?!]{0,80}?)"
+_RIGHTLY = re.compile(
+    r"\b(?:is|would be|must be)\s+(?:(?:therefore|thus)\s+)?(?:the\s+)?(?:most\s+\w+\s+|only\s+)?"
+    r"(?:correct|right|best|answer)\b(?!-|\s+(?:known|if|only\s+if|when|about|in|example)\b)",
     re.IGNORECASE,
 )
+_RIGHT = rf"\s+{_RIGHTLY.pattern}"
+_VERDICT = re.compile(
+    rf"(?:\\boxed\s*\{{|####|\b(?P<noun>answer|ans|(?:correct|right|best)\s+(?:option|choice|response|letter))\b(?:{_AMONG}?{_IS})?)"
+    rf"{_LETTER}|(?<![\w'’])(?P<subject>[A-Ja-j])[)\]*_]*{_RIGHT}",
+    re.IGNORECASE,
+)
+_BEFORE_SUBJECT = re.compile(  # "(C) is correct", "so C is correct"; not "statement I is correct", "vitamin C is best"
+    r"(?:^|[^\w\s]\s*|\n\s*|\b(?:option|choice|answer|letter|so|thus|hence|therefore|that|only)\s+)$", re.IGNORECASE
+)
 _CHOSEN = re.compile(
-    rf"\b(?:option|choice|choose|pick|select|hence|therefore|thus|so)\b{_IS}?{_LETTER}(?=\W*$)", re.IGNORECASE | re.M
+    r"\b(?:option|choice|choose|pick|select|with|hence|therefore|thus|so|it\s+is|it['’]s|this\s+is|that\s+is)\b"
+    rf"{_IS}?,?{_LETTER}(?=\W*$)",
+    re.IGNORECASE | re.M,
 )
 _LABELED = re.compile(r"(?<!\w)(?<!not )\(([A-J])\)|^[ \t*_]*([A-J])[).:]", re.MULTILINE)
+_LABELED_LINE = re.compile(r"[\W_]*([A-J])[)\].:*_]+\s*(.*)")
 _CUT = re.compile(
     r"\b(?:because|since|as|not|rather|instead|while|whereas|but|which|so)\b|\n|[.!?;](?=\s|$)", re.IGNORECASE
 )
 _ALSO = re.compile(r"(?:^|[\s,/&(\[])(?P<letter>[A-J])(?=[)\],./\s]|$)")
 _ALSO_SMALL = re.compile(r"(?:[,/&]|\bor\b|\band\b)\s*[(\[]?(?P<letter>[a-j])(?=[)\],./\s]|$)")
-_ARTICLE = re.compile(r"\s+(?!(?:because|since|as|is|and|or|not|but|which)\b)[a-z]", re.IGNORECASE)
+_ARTICLE = re.compile(
+    r"\s+(?!(?:because|since|as|is|and|or|not|but|which|rather|instead|due|given|while|whereas|so|if|when|based)\b)[a-z]",
+    re.IGNORECASE,
+)
 _OPERATOR = re.compile(r"\s*[\^+=/×*<>]\s*[\w(]|\(")
+_JUDGED = re.compile(r"\s+(?:is|was|are|would|could|can|may|might|does|has|seems)\b", re.IGNORECASE)
+_IS_RIGHT = re.compile(_RIGHT, re.IGNORECASE)
+_LABEL_BEFORE = re.compile(r"(?<!\w)([a-j])[)\].:,*]*\s*[\"'*(]*$")
+_FONT = re.compile(r"\\(?:text\w*|math(?:rm|bf|sf|it|tt)|bf|rm)\s*\{([^{}]*)\}")
+_CLOSING = ")]>}*_ .:,\"'`(\n$"
 
 
 def read_letter(label: str, options: Sequence[str] = ()) -> str | None:
@@ -158,52 +183,101 @@ def read_letter(label: str, options: Sequence[str] = ()) -> str | None:
 def final_letter(text: str, options: Sequence[str] = ()) -> str | None:
     """The option (capital letter) that a text chooses; `options` are their texts, ten are assumed without them.
 
-    In this order: the last verdict ("the answer is (C)", "answer: C", "#### C", boxed, "C is correct"); "option C", "we
-    choose C", "hence C" at the end of a line, if only one letter is chosen so; a text with one labeled letter ("(C)
-    Paris"); a last line which is the letter alone. A verdict that lists several letters, verdicts for every option in
-    turn and listings of options choose nothing. "A" and "I" before another word are article and pronoun, not verdicts.
+    What stands before `</think>` is not read. In this order: the last verdict ("the answer is (C)", "answer: C",
+    "#### C", boxed, "C is correct", "C, Paris, is the best answer"); a last line which is the letter alone, or with its
+    own text; "option C", "we choose C", "hence C" at the end of the last line, or of any line if only one letter is
+    chosen so; a text with one labeled letter ("(C) Paris"). A verdict that lists several letters, verdicts for every
+    option in turn and listings of options choose nothing. "A" and "I" before another word are article and pronoun,
+    "statement I is correct" and "answer A is wrong" are no verdicts.
     """
-    verdicts = [(match, letter) for match in _VERDICT.finditer(text) if (letter := _verdict(match, text))]
+    text = _plain(text.rpartition("</think>")[2] if text.rpartition("</think>")[2].strip() else text)
+    own = [_plain(option).strip().rstrip(".") for option in options[: len(LETTERS)]]
     letters = _letters(options)
-    named = {letter for _, letter in verdicts}
+    verdicts = [(match, letter) for match in _VERDICT.finditer(text) if (letter := _verdict(match, text))]
+    told = _own_text_is_right(text, own)
+    if told and (not verdicts or told[-1][0] >= verdicts[-1][0].end()):
+        return told[-1][1]
     if verdicts:
         match, letter = verdicts[-1]
-        every = len(options) > 2 and named >= set(letters)
-        return letter if letter in letters and not every and not _lists_more(match, letter, text, options) else None
-    chosen = {letter for match in _CHOSEN.finditer(text) if (letter := _verdict(match, text))}
+        every = len(options) > 2 and {letter for _, letter in verdicts} >= set(letters)
+        return letter if letter in letters and not every and not _lists_more(match, letter, text, own) else None
+    lines = [line for line in text.splitlines() if line.strip()]
+    chosen = [(match.end(), letter) for match in _CHOSEN.finditer(text) if (letter := _verdict(match, text))]
+    last_start = len(text.rstrip()) - len(lines[-1].rstrip()) if lines else 0
     labeled = {a or b for a, b in _LABELED.findall(text)}
-    alone = re.fullmatch(r"\W*([A-Ja-j])\W*", text.strip().rpartition("\n")[2])
-    for found in (chosen, labeled if not chosen else set[str](), {alone[1].upper()} if alone else set[str]()):
-        if len(found) == 1 and found <= set(letters):
-            return found.pop()
+    for group in (
+        _last_line(lines, own),
+        {letter for end, letter in chosen if end > last_start},
+        {letter for _, letter in chosen},
+        labeled if not chosen else set[str](),
+    ):
+        if len(group) == 1 and group <= set(letters):
+            return group.pop()
     return None
+
+
+def _plain(text: str) -> str:
+    r"""Without LaTeX around letters: \text{C}, \(C\), (C)\ ."""
+    return re.sub(r"(?:\\[()\[\],!; ]|[ \t])+", " ", _FONT.sub(r"\1", _FONT.sub(r"\1", text)))
 
 
 def _letters(options: Sequence[str]) -> str:
     return LETTERS[: len(options)] if options else LETTERS
 
 
+def _own_text_is_right(text: str, own: Sequence[str]) -> list[tuple[int, str]]:
+    """Where "(C) Paris is the correct answer" ends, with an option's own text between letter and verdict."""
+    found: list[tuple[int, str]] = []
+    longest = min(max(map(len, own), default=0), 4 * _REACH) + 20
+    for match in _RIGHTLY.finditer(text):
+        before = text[max(0, match.start() - longest) : match.start()].rstrip(_CLOSING).casefold()
+        for letter, option in zip(LETTERS, own, strict=False):
+            shown = option.rstrip(_CLOSING).casefold()
+            if shown and before.endswith(shown):
+                label = _LABEL_BEFORE.search(before.removesuffix(shown))
+                found += [(match.end(), letter)] if label and label[1].upper() == letter else []
+    return found
+
+
+def _last_line(lines: Sequence[str], own: Sequence[str]) -> set[str]:
+    """The letter of a last line that is the letter alone, or the letter and its own text below no such line."""
+    last = lines[-1] if lines else ""
+    if alone := re.fullmatch(r"[\W_]*([A-Ja-j])[\W_]*", last):
+        return {alone[1].upper()}
+    label = _LABELED_LINE.fullmatch(last)
+    if label is None or (len(lines) > 1 and _LABELED_LINE.fullmatch(lines[-2])):
+        return set()
+    place = LETTERS.index(label[1])
+    text = label[2].strip(_CLOSING).casefold()
+    return {label[1]} if place < len(own) and text == own[place].strip(_CLOSING).casefold() else set()
+
+
 def _verdict(match: re.Match[str], text: str) -> str | None:
-    """The letter of a match, capital; None where it is an article, a pronoun or a variable in a formula."""
+    """The letter of a match, capital; None where it is an article, a pronoun, a variable in a formula, or named without
+    being chosen."""
     groups = match.groupdict()
     if groups.get("subject"):
-        return groups["subject"].upper()
-    rest = text[match.end() :]
+        before = text[max(0, match.start("subject") - 20) : match.start("subject")]
+        return groups["subject"].upper() if _BEFORE_SUBJECT.search(before) else None
+    rest = text[match.end() :][:_REACH]
     bare = not groups["close"] and text[match.start("letter") - 1] not in "([<{"
     if bare and ((groups["letter"] in "aAiI" and _ARTICLE.match(rest)) or _OPERATOR.match(rest)):
         return None
+    gap = text[match.end("noun") : match.start("letter")] if groups.get("noun") else "#"
+    if not gap.strip(" ([*") and _JUDGED.match(rest) and not _IS_RIGHT.match(rest):
+        return None  # "answer A is wrong"
     return groups["letter"].upper()
 
 
-def _lists_more(match: re.Match[str], letter: str, text: str, options: Sequence[str]) -> bool:
+def _lists_more(match: re.Match[str], letter: str, text: str, own: Sequence[str]) -> bool:
     """Whether the sentence of a verdict names another letter ("A or B", "(A) (B)"), outside the option's own text."""
-    if not match.groupdict()["letter"]:
+    if not match.groupdict().get("letter"):
         return False
     rest = text[match.end() : match.end() + _REACH]
-    own = options[_letters(options).index(letter)].strip() if options else ""
-    stripped = rest.lstrip(")]>}*_ .:")
-    if own and stripped.casefold().startswith(own.casefold()):
-        rest = stripped[len(own) :]
+    option = own[LETTERS.index(letter)].lstrip(_CLOSING) if own else ""
+    stripped = text[match.end() :][: _REACH + len(option)].lstrip(_CLOSING)
+    if option and stripped.casefold().startswith(option.casefold()):
+        rest = stripped[len(option) :]
     elif match["close"] == "." and not re.match(r"\s*[(\[]?[A-J][)\].,]", rest):
         return False
     rest = rest[: end.start()] if (end := _CUT.search(rest)) else rest

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from yonder.recipe.stages import StageSettings
+from yonder.stages.alpaca_eval import run_alpaca_eval
 from yonder.stages.check_judge import run_check
 from yonder.stages.collect import run_collect
 from yonder.stages.context import Result, StageContext
@@ -24,5 +25,6 @@ def run_stage(stage: StageSettings, context: StageContext) -> Result:
         "check-judge": run_check,
         "distill": run_distill,
         "evaluate": run_evaluate,
+        "alpaca-eval": run_alpaca_eval,
     }
     return runners[stage.kind](stage, context)
