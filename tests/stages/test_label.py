@@ -11,14 +11,17 @@ import pytest
 
 from tests.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
-from yonder.data.responses import append_responses, read_lines, read_responses
+from yonder.data.responses import append_responses, is_unread, read_lines, read_responses, unread
 from yonder.errors import RecipeError, Stopped
 from yonder.pipeline import Runner, run
 from yonder.recipe import Recipe, load_recipe
-from yonder.rewards.verifiable import written
+from yonder.recipe.data import TaskSettings
+from yonder.recipe.rewards import VerifiableSettings
+from yonder.rewards.verifiable import VerifiableReward, written
 from yonder.schema import Response
 from yonder.signals import StopRequest
 from yonder.stages import label
+from yonder.stages.label import Row, by_vote, votes_of
 from yonder.storage import write_json
 
 TEACHER = {"name": "teacher", "kind": "collect", "data": "train", "samples": 4}
@@ -104,6 +107,23 @@ def test_votes_ties_floor_and_the_students_part(tmp_path: Path) -> None:
     assert result["accuracy"]["teacher"]["right_called_bad"] == 1
     assert result["accuracy"]["others"]["value"] == pytest.approx(4 / 6)
     assert any("4 of 7 questions have a label (dropped: 1 tie, 1 no answer, 1 no response)" in s for s in heard.said)
+
+
+def test_a_cut_response_does_not_vote_and_one_out_of_form_stays_marked() -> None:
+    def row(text: str, answer: float, finished: bool = True, problem: str = "") -> Row:
+        response = Response("1", "q", text, None, "teacher", finished=finished)
+        marked = unread(response, problem) if problem else response
+        return Row(marked, True, {"answer": answer, "status": "ok", "detail": ""})
+
+    rows = [row("a", 3), row("b", 5, finished=False), row("c", 5, finished=False), row("d", 3, problem="no formula")]
+    labels = votes_of(rows, 0.01, 0.5)
+    (given,) = labels.values()
+    assert (given.answer, given.vote.count, given.vote.missing, given.vote.share) == (3, 2, 2, 0.5)
+    verifier = VerifiableReward(VerifiableSettings(kind="verifiable"), TaskSettings(format="text"), lambda programs: [])
+    found = by_vote(rows, labels, verifier)
+    assert [r.correct for r in found] == [True, False, False, True]
+    assert [is_unread(r) for r in found] == [False, False, False, True]
+    assert found[3].detail == "unread: no formula; answered 3, label 3"
 
 
 def test_a_higher_floor_drops_what_is_below_and_unverified_responses_measure_nothing(tmp_path: Path) -> None:

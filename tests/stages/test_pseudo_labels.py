@@ -11,7 +11,7 @@ from tests.stages.test_label import LABELS, STUDENT, TEACHER, TEXT, VOTES, plant
 from tests.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
 from yonder.data.pseudo_labels import LabelStages, PseudoLabels, read_labels, solved, voted
-from yonder.data.responses import append_lines, append_responses
+from yonder.data.responses import append_lines, append_responses, unread
 from yonder.data.streams import build_stream
 from yonder.errors import DataError, RecipeError
 from yonder.pipeline import Runner, closure, run
@@ -54,6 +54,7 @@ def test_nobody_learns_from_the_students_answers_or_from_what_was_cut(tmp_path: 
     given = [("teacher", "a", True, True), ("student", "b", True, True), ("teacher", "c", True, False),
              ("teacher", "d", False, True), ("teacher", "a", True, True)]  # fmt: skip
     responses = [Response("1", "q", text, right, source, finished=ended) for source, text, right, ended in given]
+    responses.append(unread(Response("1", "q", "e", True, "teacher"), "no formula"))
     append_responses(tmp_path / "responses.jsonl", responses)
     found = read_labels(tmp_path, "labels", ["teacher"])
     assert found.answers == {("1", "q"): "3"}

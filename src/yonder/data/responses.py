@@ -40,6 +40,16 @@ def unread(response: Response, problem: str) -> Response:
     return replace(response, detail=f"{UNREAD}{problem}{said}")
 
 
+def is_unread(response: Response) -> bool:
+    """Whether it is not in the policy's form, so that nobody should learn to write it."""
+    return response.detail.startswith(UNREAD)
+
+
+def retold(response: Response, detail: str) -> str:
+    """A new detail for a response; what keeps it from the policy's form stays before it."""
+    return f"{response.detail.partition(';')[0]}; {detail}" if is_unread(response) else detail
+
+
 def reference_response(prompt: Prompt, source: str) -> Response:
     """A data set's own solution as a right response."""
     return Response(

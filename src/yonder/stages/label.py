@@ -8,7 +8,7 @@ from typing import Any
 from yonder.core.labels import NO_RESPONSE, Label, counted, drawn, histogram, label_of_votes, other_answer
 from yonder.core.statistics import clustered_share, wilson
 from yonder.core.votes import Vote, same
-from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses
+from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses, retold
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.references import labeled_by
@@ -137,12 +137,12 @@ def grade(score: Score) -> float | None:
 
 
 def votes_of(rows: Sequence[Row], tolerance: float, floor: float) -> dict[Key, Label]:
-    """The teacher's vote on every question that anyone answered. A program that our sandbox failed to run does not
-    vote, nor does it count as missing."""
+    """The teacher's vote on every question that anyone answered. A response that was cut off has not answered, whatever
+    number stands in it; a program that our sandbox failed to run does not vote, nor is it missing."""
     answers: dict[Key, list[Any]] = {row.key: [] for row in rows}
     for row in rows:
         if row.teacher and row.read["status"] != "infrastructure":
-            answers[row.key].append(row.read["answer"])
+            answers[row.key].append(row.read["answer"] if row.response.finished else None)
     return {key: label_of_votes(given, tolerance, floor) for key, given in answers.items()}
 
 
@@ -174,11 +174,13 @@ def by_vote(rows: Sequence[Row], labels: Mapping[Key, Label], verifier: Verifiab
     for row in rows:
         label = labels[row.key]
         if label.answer is None:
-            found.append(replace(row.response, correct=None, answer=None, detail=f"no label: {label.why}"))
+            detail = retold(row.response, f"no label: {label.why}")
+            found.append(replace(row.response, correct=None, answer=None, detail=detail))
             continue
         score = verifier.compared(label.answer, row.read["answer"], row.read["status"], row.read["detail"])
         correct = None if score.value is None else bool(score.details["correct"])
-        found.append(replace(row.response, correct=correct, answer=written(label.answer), detail=score.reason))
+        detail = retold(row.response, score.reason)
+        found.append(replace(row.response, correct=correct, answer=written(label.answer), detail=detail))
     return found
 
 
@@ -193,6 +195,7 @@ def by_judge(rows: Sequence[Row], target: float, noise: float, seed: int) -> lis
         correct = None if given is None else given >= target
         if given is not None and str(i) in wrong:
             given, correct = 1 - given, not correct
+        detail = retold(row.response, detail)
         found.append(replace(row.response, correct=correct, grade=given, answer=None, detail=detail))
     return found
 
