@@ -182,7 +182,7 @@ def test_an_unknown_recipe_with_a_near_name(refused: Any) -> None:
     sentence = refused("run", "gsm8k-galactica-125")
     assert "no recipe file or shipped recipe `gsm8k-galactica-125`" in sentence
     assert "did you mean gsm8k-galactica-125m" in sentence
-    assert "no recipe file or shipped recipe `zzz`; shipped recipes: demo-attacks," in refused("run", "zzz")
+    assert "no recipe file or shipped recipe `zzz`; shipped recipes: alpaca-rewards," in refused("run", "zzz")
 
 
 def test_the_command_itself_prints_one_line_and_exits_with_2(recipe: Path, tmp_path: Path) -> None:
