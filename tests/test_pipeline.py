@@ -15,7 +15,7 @@ from yonder.data.attacks import ATTACKS
 from yonder.data.responses import read_lines
 from yonder.errors import DataError, RecipeError, StorageError, TrainingError
 from yonder.evaluation.benchmarks import accuracy_text
-from yonder.pipeline import run
+from yonder.pipeline import Runner, run
 from yonder.recipe import load_recipe
 from yonder.recipe.attacks import WITHHELD
 from yonder.storage import only_one
@@ -239,3 +239,40 @@ def test_verdicts_on_single_questions_stand_beside_the_summary(tmp_path: Path) -
     assert "correct" not in cell["vote"]
     row = json.loads((tmp_path / "run" / "evaluations.jsonl").read_text())
     assert len(row["correct"]) == len(row["vote"]["correct"]) == 12
+
+
+def test_only_the_data_sets_that_decide_what_a_stage_reads_are_in_its_hash(tmp_path: Path) -> None:
+    one, two = ({"source": "word-problems", "options": {"count": 12, "seed": i}} for i in (1, 2))
+    data = {
+        "train": {"source": "svamp", "limit": 40},
+        "one": one,
+        "two": two,
+        "mixed": {"mixture": {"one": 0.5, "two": 0.5}},
+    }
+    stages = [WARMUP, WARMUP | {"name": "mix", "data": "mixed"}]
+
+    def hashes(**more: object) -> list[str]:
+        recipe = load_recipe(str(write(tmp_path, stages, data=data | more)))
+        runner = Runner(recipe, Heard())
+        return [runner.made(stage).hash for stage in recipe.stages]
+
+    first = hashes()
+    assert hashes(another={"source": "gsm8k"}) == first
+    assert hashes(two=two | {"limit": 6}) == [first[0], hashes(two=two | {"limit": 6})[1]]
+    assert hashes(two=two | {"limit": 6})[1] != first[1]  # a part of the mixture
+    apart = hashes(another={"source": "svamp", "development": 5})
+    assert apart[0] != first[0] and apart[1] == first[1]  # takes questions from `train`
+    assert hashes(another={"source": "svamp", "split": "test", "development": 5}) == first
+
+
+def test_worked_questions_are_in_the_hash(tmp_path: Path) -> None:
+    source = {"source": "svamp", "limit": 40}
+    task = {"format": "text", "stop": ["\nQuestion:"]}
+
+    def found(limit: int) -> str:
+        worked = {"source": "svamp", "split": "test", "limit": limit}
+        data = {"train": source | {"shots": 2, "shots_from": "worked"}, "worked": worked}
+        recipe = load_recipe(str(write(tmp_path, [WARMUP], data=data, task=task)))
+        return Runner(recipe, Heard()).made(recipe.stages[0]).hash
+
+    assert found(10) != found(11)

@@ -21,7 +21,7 @@ from yonder.errors import RecipeError
 from yonder.preflight import check_inputs, check_rollout_servers, check_teacher
 from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
-from yonder.recipe.references import data_of, rewards_of, stage_inputs
+from yonder.recipe.references import data_behind, data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import CONSENT
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
@@ -199,14 +199,13 @@ class Runner:
         return parts
 
     def _data_parts(self, stage: StageSettings) -> dict[str, Any]:
-        """The whole `data` section (one set's development split takes questions from others over the same source),
-        and contents."""
+        """The data sets that decide what the stage reads, and contents."""
         names = [name for _, name in data_of(stage)]
         if isinstance(stage, EvaluateStage):
             names += [self.recipe.benchmarks[name].data for name in stage.benchmarks]
         if not names:
             return {}
-        settings = {name: part.model_dump(mode="json") for name, part in self.recipe.data.items()}
+        settings = {name: self.recipe.data[name].model_dump(mode="json") for name in data_behind(self.recipe, names)}
         used = {name.partition(".")[0] for name in names}
         contents = {name: fingerprint(self.recipe.data[name], self.recipe.data) for name in sorted(used)}
         return {"data": settings, "contents of": {f"data.{name}": digest for name, digest in contents.items()}}

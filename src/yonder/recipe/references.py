@@ -1,6 +1,6 @@
 """What in a recipe refers to what, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
@@ -141,6 +141,20 @@ def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
 
 def _development(name: str | None) -> tuple[tuple[str, str], ...]:
     return () if name is None else (("evaluate.data", name),)
+
+
+def data_behind(recipe: Sections, names: Iterable[str]) -> tuple[str, ...]:
+    """The data sets that decide what is in these: they themselves, the parts of mixtures, the worked questions that
+    stand before others, and those over one of their sources that set a development split apart."""
+    found = [name.partition(".")[0] for name in names]
+    for name in found:  # grows
+        settings = recipe.data[name]
+        found += [other for other in settings.mixture or {} if other not in found]
+        shots = (settings.shots_from or name).partition(".")[0]
+        found += [shots] if shots not in found else []
+    sources = {(recipe.data[name].source, recipe.data[name].split) for name in found} - {(None, "train")}
+    apart = {name for name, data in recipe.data.items() if data.development and (data.source, data.split) in sources}
+    return tuple(name for name in recipe.data if name in {*found, *apart})
 
 
 def data_names(recipe: Sections) -> set[str]:
