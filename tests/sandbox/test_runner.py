@@ -94,12 +94,12 @@ def test_the_fallback_can_be_switched_off():
 
 def test_what_the_clock_decided_is_replayed_from_the_log(tmp_path: Path):
     log = tmp_path / "programs.jsonl"
-    with Sandbox(workers=1, timeout_s=0.2, log=log) as sandbox:
+    with Sandbox(workers=1, timeout_s=0.8, log=log) as sandbox:
         first = sandbox.run([ENDLESS, in_solution("return 1"), in_solution("return len([0] * 10**9)")])
     assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == ["timeout", "memory"]
     altered = log.read_text().replace('"timeout"', '"error"')  # to see that the second sandbox reads and does not run
     log.write_text(altered + '{"sha256": "cut of')
-    with Sandbox(workers=1, timeout_s=0.2, log=log) as sandbox:
+    with Sandbox(workers=1, timeout_s=0.8, log=log) as sandbox:
         second = sandbox.run([ENDLESS])
         assert (second[0].status, second[0].seconds) == ("error", first[0].seconds)
         assert (sandbox.counts.replayed, sandbox.counts.cache_hits) == (2, 1)
