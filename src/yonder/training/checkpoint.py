@@ -75,8 +75,8 @@ def _of_the_system(error: BaseException) -> str | None:
 
 
 def is_whole(folder: Path, part: str = "") -> bool:
-    """Whether a checkpoint, or a folder in it, has every file of its manifest with the recorded hash. A manifest without
-    the trainer's state, or without a file of the folder, is none of ours."""
+    """Whether a checkpoint, or a folder in it, has every file of its manifest with the recorded hash. One without the
+    trainer's state, or without a file of the folder, is none of ours."""
     try:
         hashes = cast(dict[str, str], json.loads((folder / MANIFEST).read_text()))
         known = any(name.startswith(part or STATE) for name in hashes)
