@@ -32,7 +32,7 @@ TERMS = [
     Term("judge", "unlabeled", 0.3, None),
     Term("reranker", "unlabeled", 0.2, None),
 ]
-CLIP = 0.02  # what a second epoch passes here
+CLIP, CLIP_LORA = 0.1, 0.02  # what some tokens pass in a second epoch
 WIDE = 100_000  # tokens of a micro-batch: all at once
 NARROW = 48  # a few rows at once
 LORA = Lora(rank=4, alpha=8.0)
@@ -79,8 +79,8 @@ def learner(case: Case, world: World, folder: Path) -> Learner:
     ppo = algorithm == "ppo"
     plan = Plan(
         name="together", seed=0, steps=STEPS * EPOCHS, epochs=EPOCHS, group_size=GROUP, prompts={}, temperature=1.0,
-        top_p=1.0, top_k=0, lr=1e-3, schedule="constant", warmup_fraction=0.0, weight_decay=0.01, save_every=1, evaluate_every=0,
-        patience=0, max_skipped=3,
+        top_p=1.0, top_k=0, lr=1e-3, schedule="constant", warmup_fraction=0.0, weight_decay=0.01, save_every=1,
+        evaluate_every=0, patience=0, max_skipped=3,
     )  # fmt: skip
     policy, other = tiny_policy(3 if ppo else 0, layers=2, lora=lora), tiny_policy(seed=1, layers=2)
     for model in (policy, other):
@@ -91,7 +91,9 @@ def learner(case: Case, world: World, folder: Path) -> Learner:
         reference=AdapterOff(policy, policy.model) if lora else other,
         value_outputs=[0, 1, 2],
         estimator=Estimator("value" if ppo else "group", 0.05 if ppo else 0.0, "batch" if ppo else "group"),
-        loss=LossSettings(CLIP, 0.0 if ppo else 0.05, 0.5 if ppo else 0.0, 0.2, 1.0, 1.0, budget),
+        loss=LossSettings(
+            CLIP_LORA if lora else CLIP, 0.0 if ppo else 0.05, 0.5 if ppo else 0.0, 0.2, 1.0, 1.0, budget
+        ),
         recorder=Recorder(folder, silent=not world.first),
         progress=Silent(),
         world=world,

@@ -133,7 +133,7 @@ def test_bootstrap_learns_from_completions_that_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_masked_learns_from_completions_that_end(tmp_path: Path, algorithm: str) -> None:
     """A wanted token ends the completion here; what is cut teaches nothing."""
-    made = variant(tmp_path, 100, {"algorithm": algorithm, "truncated": "mask"}, save_every=100)
+    made = variant(tmp_path, 120, {"algorithm": algorithm, "truncated": "mask"}, save_every=120)
     made.sampler.encoder.end_ids = tuple(range(0, 4096, 16))  # type: ignore[attr-defined]
     made.run()
     found = rewards(tmp_path)
