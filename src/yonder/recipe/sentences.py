@@ -77,6 +77,8 @@ def _hint(location: Sequence[str | int], tree: dict[str, Any], root: type[BaseMo
     keys = sorted({key for section in sections for key in section.model_fields})
     stages = [str(one["name"]) for one in tree.get("stages") or [] if isinstance(one, dict) and "name" in one]
     top = len(location) == 1 and "stages" in root.model_fields
+    if top and name in stages:
+        return f", but a stage has this name; write {name}.KEY=value"
     near = difflib.get_close_matches(name, keys + stages if top else keys, n=1)
     if near:
         return f"; did you mean `{near[0]}`?"

@@ -35,8 +35,9 @@ class EvaluationSchedule(Section):
     @model_validator(mode="after")
     def _both_or_none(self) -> "EvaluationSchedule":
         given = self.model_fields_set
-        if self.every and "data" not in given:
-            raise ValueError("`every` does nothing without `data`; name a development split, or leave it out")
+        idle = [key for key in ("every", "patience", "limit") if getattr(self, key) and "data" not in given]
+        if idle:
+            raise ValueError(f"`{idle[0]}` does nothing without `data`; name a development split, or leave it out")
         if self.data is not None and "every" not in given:
             raise ValueError("`data` does nothing without `every`; say after how many steps, or leave it out")
         return self
