@@ -34,8 +34,8 @@ def _say_context(stage: DistillStage, policy: Policy, context: StageContext) -> 
     most = min(settings.max_prompt_tokens + settings.max_completion_tokens, settings.max_total_tokens or sys.maxsize)
     if has is not None and has < most:
         context.progress.say(
-            f"{stage.name}: the policy has {has} positions, and policy.max_prompt_tokens and max_completion_tokens allow "
-            f"{most} tokens; completions of long prompts are cut at the last position"
+            f"{stage.name}: the policy has {has} positions, and policy.max_prompt_tokens and max_completion_tokens "
+            f"allow {most} tokens; completions of long prompts are cut at the last position"
         )
 
 
