@@ -4,6 +4,7 @@ once."""
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import FrameType
 from yonder.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_S = 5.0  # under torchrun: a scheduler signals all processes, and torchrun passes its own signal on to them
 
 
 @dataclass(slots=True)
@@ -30,16 +32,23 @@ class StopRequest:
 def listening() -> Generator[StopRequest]:
     """Within it the first SIGTERM or SIGINT fills in the request and the second raises KeyboardInterrupt.
 
-    The handlers before are restored. A signal that is ignored stays ignored (nohup), and threads other than the main
-    one cannot listen.
+    Under torchrun one that comes within 5 s of the first is the first. The handlers before are restored. A signal that
+    is ignored stays ignored (nohup), and threads other than the main one cannot listen.
     """
     request = StopRequest()
+    first: float | None = None
+    same_s = SAME_S if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.asked:
-            raise KeyboardInterrupt
-        request.asked = True
-        told = f"yonder: {signal.Signals(number).name}: this step is finished and saved; once more ends at once\n"
+        nonlocal first
+        if first is not None:
+            if time.monotonic() - first >= same_s:
+                raise KeyboardInterrupt
+            return
+        first = time.monotonic()
+        request.asked = True  # perhaps already: another process may have been asked before
+        again = f"once more after {same_s:g} s" if same_s else "once more"
+        told = f"yonder: {signal.Signals(number).name}: this step is finished and saved; {again} ends at once\n"
         os.write(2, told.encode())  # print may be what was interrupted, and cannot be entered twice
 
     main = threading.current_thread() is threading.main_thread()
