@@ -61,7 +61,7 @@ def one(folder: Path, name: str, seed: int) -> dict[str, Any]:
         "variant": name,
         "seed": seed,
         "accuracy": accuracy["value"] if isinstance(accuracy, dict) else accuracy,
-        "kl_nats": statistics.fmean(row["policy/kl_nats"] for row in last),
+        "kl_nats": statistics.fmean(row.get("policy/kl_nats", 0.0) for row in last),  # 0: there is no reference
         "length": statistics.fmean(row["rollouts/unlabeled/length_mean"] for row in last),
         "train_s": sum(value for row in metrics for key, value in row.items() if key.startswith("time/")),
         "wall_s": time.perf_counter() - begun,

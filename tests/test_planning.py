@@ -162,12 +162,14 @@ def test_the_three_losses_of_the_large_student_fit_eight_devices_of_80_gb(tmp_pa
     student = folder(tmp_path / "student", OPT_67B)
     overrides = [f"policy.model={student}", f"rewards.rerank.model={student}"]
     recipe = load_recipe("gsm8k-galactica-6.7b-all", overrides)
+    assert recipe.parallel.strategy == "fsdp2"
     eight = {plan.name: plan for plan in Planner(recipe, Machine(80 * GB, devices=8)).stages()}
     shape, _ = Planner(recipe, Machine(80 * GB)).model(None)
     assert shape.parameters == pytest.approx(6.65e9, rel=0.01)  # 32 x 12 x 4096^2, and (50,000 + 2,050) x 4096
     stage = eight["aug_all"]
     assert stage.fits
     assert stage.devices == [HERE]
+    assert bytes_of(stage, "policy, whole") == 2 * shape.parameters  # to sample from, in bfloat16
     assert bytes_of(stage, "classifier rerank") == pytest.approx(2 * shape.parameters, rel=0.05)
     assert not any("judge" in part.what for part in stage.parts)  # served
     one = Planner(recipe, Machine(80 * GB)).stage(recipe.stage("aug_all"))

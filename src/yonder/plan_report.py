@@ -22,6 +22,11 @@ def plan_recipe(
     device = pick_device("auto") if tflops is None or memory is None else torch.device("cpu")
     cuda = memory is not None or device.type == "cuda"  # a size that is given is a GPU's
     machine = Machine(size_of(memory) if memory else memory_of(device), devices, offload, cuda)
+    if machine.divided and recipe.parallel.strategy != "fsdp2":
+        raise RecipeError(
+            "--devices and --offload plan for weights that are divided over processes; set parallel.strategy=fsdp2 "
+            "(with ddp every device holds all of them: plan for one)"
+        )
     planner = Planner(recipe, machine)
     plans = planner.stages()
     numbers = recipe.policy.dtype if recipe.policy.autocast == "off" else recipe.policy.autocast

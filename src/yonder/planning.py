@@ -53,6 +53,11 @@ class Machine:
     offload: bool = False  # these three in host memory
     cuda: bool = True
 
+    @property
+    def divided(self) -> bool:
+        """Whether weights must be gathered to be used."""
+        return self.devices > 1 or self.offload
+
 
 class Part(NamedTuple):
     """One line of the table."""
@@ -266,8 +271,8 @@ class Planner:
         yield Part(place, "weights", held.weights * (machine.devices if machine.offload else 1))
         yield Part(place, "gradients", held.gradients * (machine.devices if machine.offload else 1))
         yield Part(place, "optimizer", held.optimizer * (machine.devices if machine.offload else 1))
-        if machine.devices > 1 or machine.offload:
-            yield Part(HERE, "layers gathered", self._gathered(shape, numbers))
+        if machine.divided:
+            yield Part(HERE, "layers gathered", self._gathered(shape, numbers), "update")
         if machine.cuda and not machine.offload:
             yield Part(HERE, "temporaries of the step", held.gradients, "optimizer step")
 
@@ -296,6 +301,8 @@ class Planner:
 
     def _generation(self, shape: Shape, batch: int, length: int, packed: str) -> Iterator[Part]:
         rows, number = -(-batch // self.machine.devices), self.numbers(packed).weights
+        if self.machine.divided:  # a step for each token: gathering anew for each would be all that it does
+            yield Part(HERE, "policy, whole", float(shape.parameters * self.numbers(packed).products), "generate")
         yield Part(HERE, "key-value cache", cache_bytes(shape, rows, length, number), "generate")
         yield Part(HERE, "drawing of tokens", drawing_bytes(rows, shape.vocabulary), "generate")
         prompts = rows * self.recipe.policy.max_prompt_tokens
@@ -347,7 +354,7 @@ def changes(recipe: Recipe, machine: Machine, stage: StageSettings) -> Iterator[
         yield override, [override], {}
     for devices in (2, 4, 8):
         if machine.devices == 1 and trains:
-            yield f"{devices} devices (--devices {devices})", [], {"devices": devices}
+            yield f"{devices} devices (parallel.strategy=fsdp2 --devices {devices})", [], {"devices": devices}
     if not machine.offload and trains:
         yield "weights and optimizer in host memory (--offload)", [], {"offload": True}
     if trains and policy.lora is None:

@@ -95,6 +95,16 @@ def test_notices_from_figures_alone(tmp_path: Path) -> None:
     assert "failed" in found[0].message and "+0.10 to +0.40" in found[1].message and "30 %" in found[2].message
 
 
+def test_a_change_in_mid_stage_is_told(tmp_path: Path) -> None:
+    changes = [{"stages.rl.optimizer.lr": [0.001, 0.0005], "data.train.limit": ["(none)", 3]}, {}, "?"]
+    run = run_with(tmp_path, {}, rl={"status": "done", "changes": changes}, fit={"status": "done", "changes": 3})
+    begun = "It went on with another recipe or data than it was begun with"
+    assert [(notice.level, notice.where, notice.message) for notice in notices([run])] == [
+        ("warn", "rl", f"{begun} (stages.rl.optimizer.lr: 0.001 -> 0.0005; data.train.limit: (none) -> 3)."),
+        ("warn", "rl", f"{begun} (in a secret)."),
+    ]
+
+
 def test_judge_view_and_its_absence() -> None:
     view = judge_view(StageRecord("check", "check-judge", "done", 1.0, {}, judge_check=judge_check()))
     assert view["figures"][0] == {"label": "right one preferred, of pairs", "text": "87.4 %", "interval": "85.1–89.5"}

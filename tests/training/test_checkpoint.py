@@ -138,6 +138,48 @@ def test_a_full_or_read_only_disk_is_one_sentence_and_loses_nothing(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_step_written_again_never_loses_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store(tmp_path)
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if path.name.endswith(".unfinished"):
+            raise FULL
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(StorageError, match="step-00000004 could not be written"):
+            made.save(4, POLICY, {"step": "again"}, None)
+    assert made.latest() == made.path(4) and not list(tmp_path.glob(".*"))
+    assert made.restore(made.path(4), tiny_policy())["step"] == 4
+    made.save(4, POLICY, {"step": "again"}, None)
+    assert made.restore(made.path(4), tiny_policy())["step"] == "again" and not list(tmp_path.glob(".*"))
+
+
+def test_a_kill_between_the_two_names_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store(tmp_path)
+    rename = Path.rename
+
+    class Killed(BaseException):
+        """Nothing after it runs, as after a kill."""
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name.endswith(".unfinished"):
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(Killed):
+            made.save(4, POLICY, {"step": "again"}, None)
+    assert not made.path(4).exists()
+    assert made.latest() == made.path(4)
+    assert made.restore(made.path(4), tiny_policy())["step"] == 4
+    made.save(4, POLICY, {"step": "again"}, None)
+    assert not list(tmp_path.glob(".*"))
+
+
 @pytest.mark.parametrize("limit", [100_000, 1_500_000])  # in the middle of the weights, or of the trainer's state
 def test_a_write_that_really_fails(tmp_path: Path, limit: int) -> None:
     """The libraries' own errors: safetensors and torch each have another one."""

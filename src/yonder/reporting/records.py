@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import zstandard
 
@@ -50,6 +50,7 @@ class StageRecord:
     judge_check: dict[str, Any] | None = None
     rollout_files: tuple[Path, ...] = ()
     events: tuple[dict[str, Any], ...] = ()  # trips of the monitor
+    changes: tuple[Mapping[str, Any], ...] = ()  # key -> [old, new], for each time it went on with another recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
         judge_check=read_object(folder / "judge_check.json", problems) or None,
         rollout_files=tuple(sorted(folder.glob("rollouts-*.jsonl*"))) if folder.is_dir() else (),
         events=events,
+        changes=tuple(change for change in _items(record.get("changes")) if isinstance(change, dict)),
     )
 
 
@@ -236,6 +238,10 @@ def _read_text(path: Path, problems: list[str]) -> str:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _items(value: Any) -> list[Any]:
+    return cast(list[Any], value) if isinstance(value, list) else []
 
 
 def _texts(value: Any) -> list[str]:

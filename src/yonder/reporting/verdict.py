@@ -12,6 +12,7 @@ from yonder.reporting.records import Accuracy, RunRecord, StageRecord, number
 from yonder.reporting.tables import ResultRow, benchmarks_of, interval_text, percent, result_rows, run_labels
 
 _GAP_GROWTH = 0.25  # of a whole stage, without a test: more than the monitor's own limit
+MOST_CHANGES = 6  # told in a sentence
 _UNSCORED = 0.5  # the recipe's default for monitor.max_unscored
 
 
@@ -118,11 +119,21 @@ def _run_notices(run: RunRecord, prefix: str) -> Iterator[Notice]:
         if stage.status not in ("done", "skipped", "cached"):
             level = "stop" if stage.status in ("failed", "stopped", "error") else "warn"
             yield Notice(level, where, f"This stage is {stage.status}; figures from it are not final.")
+        yield from _changed(stage, where)
         recorded = tuple(_recorded(stage, where))
         yield from _judge_notices(stage, where)
         yield from recorded or _drift(stage, where)  # the monitor has said it already
     for problem in run.problems:
         yield Notice("note", prefix.rstrip(" ·") or run.name, problem)
+
+
+def _changed(stage: StageRecord, where: str) -> Iterator[Notice]:
+    """What was changed while the stage was unfinished: the recipe shown is the last one."""
+    for change in stage.changes:
+        pairs = [f"{key}: {pair[0]} -> {pair[1]}" for key, pair in change.items() if isinstance(pair, list)]
+        told = "; ".join(pair[:200] for pair in pairs[:MOST_CHANGES]) or "in a secret"
+        more = f"; and {len(pairs) - MOST_CHANGES} more" if len(pairs) > MOST_CHANGES else ""
+        yield Notice("warn", where, f"It went on with another recipe or data than it was begun with ({told}{more}).")
 
 
 def _recorded(stage: StageRecord, where: str) -> Iterator[Notice]:

@@ -31,15 +31,17 @@ from yonder.training.parts import Trainable
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
+BEFORE = "before"  # ends the name of a checkpoint while another takes its place
 
 
 @contextmanager
 def written_whole(target: Path) -> Generator[Path]:
     """A folder to fill; it gets the name `target` only once everything in it is on disk.
 
-    Raises StorageError when the disk is full or read-only; what stood at `target` before is then still there.
+    Raises StorageError when the disk is full or read-only; what stood at `target` before is then still there. Between
+    the two names that it has for a moment, `put_back` finds it.
     """
-    aside = target.with_name(f".{target.name}.unfinished")
+    aside, before = (target.with_name(f".{target.name}.{name}") for name in ("unfinished", BEFORE))
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -50,10 +52,12 @@ def written_whole(target: Path) -> Generator[Path]:
             if path.is_file():
                 to_disk(path)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(before)
         aside.rename(target)
         to_disk(target.parent)
+        shutil.rmtree(before, ignore_errors=True)
     except Exception as error:
+        put_back(target.parent)
         shutil.rmtree(aside, ignore_errors=True)
         reason = _of_the_system(error)
         if reason is None:
@@ -61,6 +65,16 @@ def written_whole(target: Path) -> Generator[Path]:
         raise StorageError(
             f"checkpoint {target} could not be written ({reason}); free disk space or change output_dir"
         ) from error
+
+
+def put_back(folder: Path) -> None:
+    """Give every folder its name again that was moved out of the way of one that never came; drop the others."""
+    for before in folder.glob(f".*.{BEFORE}"):
+        target = before.with_name(before.name.removeprefix(".").removesuffix(f".{BEFORE}"))
+        if target.exists():
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            before.rename(target)
 
 
 def _of_the_system(error: BaseException) -> str | None:
@@ -181,6 +195,7 @@ class CheckpointStore:
         return self.world.agreed(self._latest() if self.world.first else None)
 
     def _latest(self) -> Path | None:
+        put_back(self.folder)
         found = self.all()
         for path in reversed(found):
             if is_whole(path):

@@ -17,6 +17,10 @@ def iteration_metrics(rollouts: StreamRollouts, scores: StreamScores, terms: Seq
         values = [s.value for s in scores[term.reward_name, term.stream] if s.value is not None]
         metrics[f"terms/{term.name}/reward_mean"] = mean(values) if values else None
         metrics[f"terms/{term.name}/scored"] = len(values) / len(rollouts[term.stream])  # a share
+        right = [score.details.get("correct") for score in scores[term.reward_name, term.stream]]
+        known = [found for found in right if isinstance(found, bool)]
+        if known:
+            metrics[f"terms/{term.name}/correct"] = sum(known) / len(known)  # a share; the mean has partial credit
         guards = [score.details.get("guard") for score in scores[term.reward_name, term.stream]]
         metrics |= {
             f"terms/{term.name}/guards/{guard}": guards.count(guard) for guard in sorted(set(guards) - {None}, key=str)
@@ -56,11 +60,20 @@ def mean(values: Sequence[float]) -> float:
 
 def facts(metrics: Mapping[str, Any], terms: Sequence[Term]) -> dict[str, str]:
     """What the progress line shows."""
-    means = {term.name: metrics[f"terms/{term.name}/reward_mean"] for term in terms if term.teacher is None}
-    shown = {name: "unscored" if value is None else f"{value:.3f}" for name, value in means.items()}
+    shown = {term.name: _shown(metrics, term) for term in terms}
     if "policy/kl_nats" in metrics:
         shown["KL"] = f"{metrics['policy/kl_nats']:.3f}"
     for key, value in metrics.items():
         if key.startswith("monitor/") and key.endswith("/false_positive_rate"):
             shown["false yes"] = f"{value:.2f}"
     return shown | {"tokens/s": f"{metrics['tokens_per_s']:.0f}"}
+
+
+def _shown(metrics: Mapping[str, Any], term: Term) -> str:
+    """Mean reward of a term, with the share that is right where its reward says so; the KL to a teacher."""
+    if term.teacher is not None:
+        return f"{metrics[f'terms/{term.name}/reverse_kl']:.3f} nats"
+    mean, right = metrics[f"terms/{term.name}/reward_mean"], metrics.get(f"terms/{term.name}/correct")
+    if mean is None:
+        return "unscored"
+    return f"{mean:.3f}" if right is None else f"{mean:.3f} ({right:.0%} right)"

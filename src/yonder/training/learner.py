@@ -90,10 +90,11 @@ class Learner:
         return stats
 
     def metrics(self, stats: Mapping[str, float], batch: Batch) -> dict[str, float]:
-        """Of the steps on a batch; once for each, since an adaptive KL follows it."""
+        """Of the steps on a batch; once for each, since an adaptive KL follows it. No reference: none."""
+        nothing = {"policy/kl_nats"} if self.reference is None else set[str]()
         return {
             "policy/rollout_gap_nats": self.rollout_gap_nats,
-            **stats,
+            **{name: value for name, value in stats.items() if name not in nothing},
             "skipped_steps": self.skips.total,
             **self.kl.observe(batch),
         }
