@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from yonder import endings, signals
-from yonder.endings import alike, guarded
+from yonder import endings
+from yonder.endings import alike, guarded, listening
 from yonder.errors import Interrupted, RecipeError, ServerError, Stopped, YonderError
 from yonder.processes import leading
-from yonder.signals import listening
 from yonder.training.distributed import ALONE
 
 TORCHRUN = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "none", "GROUP_WORLD_SIZE": "1"}
@@ -122,7 +121,7 @@ def test_process_0_knows_whether_the_others_ended_in_peace(together: bool) -> No
 
 def test_under_torchrun_a_signal_that_comes_twice_at_once_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     as_process(0, monkeypatch)
-    monkeypatch.setattr(signals, "SAME_S", 0.2)
+    monkeypatch.setattr(endings, "SAME_S", 0.2)
     with pytest.raises(KeyboardInterrupt), listening() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from yonder.endings import alike, guarded
+from yonder.endings import alike, guarded, listening
 from yonder.errors import Interrupted
 
 app = typer.Typer(
@@ -235,7 +235,6 @@ def _run(
     from yonder.models.loading import pick_device
     from yonder.pipeline import names_of_kind
     from yonder.pipeline import run as run_pipeline
-    from yonder.signals import listening
     from yonder.terminal import print_results, progress_for_this_terminal
     from yonder.training.distributed import begun
 

@@ -1,19 +1,26 @@
-"""How a process ends: its sentence and its exit code, also where torchrun stands between it and who started it.
+"""How a process ends: signals that ask for it, its sentence and exit code, also where torchrun is between it and who
+started it.
 
 torchrun starts all processes again when one ends with another code than 0, and its own code is then 1. So what a
 restart cannot mend ends with 0 there, and YONDER_CODE_FILE names a file in which process 0 leaves its code.
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from yonder.errors import YonderError
+from yonder.signals import StopRequest
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_S = 5.0  # under torchrun: a scheduler signals all processes, and torchrun passes its own signal on to them
 CODE_FILE = "YONDER_CODE_FILE"
 SETTLE_S = 2.0  # torchrun looks for nodes that want to join every 0.1 s (--monitor-interval)
 
@@ -89,3 +96,38 @@ def keep_code(code: int | None) -> None:
             Path(name).write_text(f"{code}\n", encoding="ascii")
     except OSError as error:
         say(f"{name} ({CODE_FILE}) cannot be written ({error.strerror}); the exit code is {code}")
+
+
+@contextmanager
+def listening() -> Generator[StopRequest]:
+    """Within it the first SIGTERM or SIGINT fills in the request and the second raises KeyboardInterrupt.
+
+    Under torchrun one that comes within 5 s of the first is the first. The handlers before are restored. A signal that
+    is ignored stays ignored (nohup), and threads other than the main one cannot listen.
+    """
+    request = StopRequest()
+    first: float | None = None
+    same_s = SAME_S if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        if first is not None:
+            if time.monotonic() - first >= same_s:
+                raise KeyboardInterrupt
+            return
+        first = time.monotonic()
+        request.asked = True  # perhaps already: another process may have been asked before
+        again = f"once more after {same_s:g} s" if same_s else "once more"
+        told = f"yonder: {signal.Signals(number).name}: this step is finished and saved; {again} ends at once\n"
+        os.write(2, told.encode())  # print may be what was interrupted, and cannot be entered twice
+
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS if main}
+    heard = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in heard:
+        signal.signal(number, handle)
+    try:
+        yield request
+    finally:
+        for number, old in heard.items():
+            signal.signal(number, old)

@@ -121,7 +121,10 @@ def test_a_stop_ends_all_and_is_not_started_again(to: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
-    [("polcy.dtype=float32", "unknown key `polcy`"), ("data.labeled={source: nowhere.jsonl}", "nowhere.jsonl")],
+    [
+        ("polcy.dtype=float32", "unknown key `polcy`"),
+        ("data.labeled={source: nowhere.jsonl, development: 8}", "nowhere.jsonl"),
+    ],
     ids=["recipe", "data"],
 )
 def test_a_mistake_of_all_is_said_once_and_not_started_again(setting: str, sentence: str, tmp_path: Path) -> None:
