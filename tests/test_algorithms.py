@@ -10,10 +10,13 @@ import pytest
 
 from yonder import run
 from yonder.errors import ModelError, RecipeError
-from yonder.plans import estimator, loss_settings
+from yonder.plans import estimator, kl_control, loss_settings
 from yonder.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from yonder.recipe.algorithms import PRESETS
 from yonder.recipe.stages import DistillStage
+from yonder.training.advantages import Estimator
+from yonder.training.kl_control import KLControl
+from yonder.training.update import LossSettings
 
 FRESH = {"family": "llama", "hidden_size": 32, "layers": 1, "heads": 2}
 
@@ -72,6 +75,27 @@ def test_what_is_given_goes_before_the_name_and_the_rest_stays() -> None:
     assert (stage.dynamic.refills, stage.dynamic.tolerance) == (3, 0.1)
     assert stage_of(kl={"place": "loss"}).kl.estimator == "k3"
     assert set(PRESETS) == {*DistillStage.model_fields["algorithm"].annotation.__args__}  # type: ignore[union-attr]
+
+
+def test_every_key_reaches_the_advantages_and_the_loss() -> None:
+    knobs: dict[str, Any] = {
+        "clip": 0.1, "clip_high": 0.3, "dual_clip": 3.0, "importance_cap": 2.5, "truncated": "bootstrap",
+        "overlong": {"margin": 3, "weight": 0.5}, "average": "fixed-length", "sampling": {"temperature": 0.7},
+        "optimizer": {"grad_clip": 0.4, "micro_batch_tokens": 600}, "kl": {"place": "loss", "beta": 0.3},
+        "ppo": {"gamma": 0.9, "gae_lambda": 0.8, "value_coef": 0.7, "value_clip": 0.6, "stop_gradient": True,
+                "head_warmup": 2},
+    }  # fmt: skip
+    recipe, stage = recipe_of(algorithm="ppo", **knobs), stage_of(algorithm="ppo", **knobs)
+    assert estimator(stage, recipe) == Estimator("value", 0.0, "batch", 0.9, 0.8, "bootstrap", (8, 3, 0.5))
+    assert loss_settings(stage, recipe) == LossSettings(
+        clip=0.1, kl_in_loss=0.3, value_coef=0.7, value_clip=0.6, temperature=0.7, grad_clip=0.4,
+        micro_batch_tokens=600, clip_high=0.3, dual_clip=3.0, surrogate="token", average="fixed-length", length=8,
+        kl_estimator="k3", importance_cap=2.5, stop_gradient=True, head_warmup=2,
+    )  # fmt: skip
+    other = stage_of(kl={"beta": 0.3, "target": 0.2, "gain": 0.4})
+    assert estimator(other, recipe).kl_in_reward == 0.3
+    assert kl_control(other) == KLControl(0.2, 0.4)
+    assert (estimator(other, recipe).overlong, loss_settings(other, recipe).dual_clip) == (None, None)
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

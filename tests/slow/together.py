@@ -26,12 +26,13 @@ from yonder.training.records import Recorder
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
 from yonder.training.update import LossSettings
 
-GROUP, STEPS, HALF = 4, 6, 3
+GROUP, EPOCHS, STEPS, HALF = 4, 2, 6, 3  # steps of so many updates each, that the clip has something to do
 TERMS = [
     Term("correct", "labeled", 0.5, None),
     Term("judge", "unlabeled", 0.3, None),
     Term("reranker", "unlabeled", 0.2, None),
 ]
+CLIP, CLIP_LORA = 0.1, 0.02  # what some tokens pass in a second epoch
 WIDE = 100_000  # tokens of a micro-batch: all at once
 NARROW = 48  # a few rows at once
 LORA = Lora(rank=4, alpha=8.0)
@@ -45,7 +46,8 @@ def title(case: Case) -> str:
 
 
 def recorded() -> tuple[StreamRollouts, StreamScores]:
-    """Rollouts of unequal length of one policy, and scores that a formula gives; some are missing."""
+    """Rollouts of unequal length of one policy, and scores that a formula gives; some are missing, and of a few rows
+    all."""
     policy = tiny_policy(seed=3)
     sampler = PolicySampler(policy, PromptEncoder(policy.tokenizer, 32), max_completion_tokens=9, batch=256)
     rollouts = {}
@@ -66,7 +68,7 @@ def recorded() -> tuple[StreamRollouts, StreamScores]:
     for k, term in enumerate(TERMS):
         values = [((3 + k) * i % 7) / 6 for i in range(len(rollouts[term.stream]))]
         scores[term.reward_name, term.stream] = [
-            Score(None if k and i % 5 == k else value, "made") for i, value in enumerate(values)
+            Score(None if i % 6 == 5 or (k and i % 5 == k) else value, "made") for i, value in enumerate(values)
         ]
     return rollouts, scores
 
@@ -76,9 +78,9 @@ def learner(case: Case, world: World, folder: Path) -> Learner:
     algorithm, budget, lora = case
     ppo = algorithm == "ppo"
     plan = Plan(
-        name="together", seed=0, steps=STEPS, epochs=1, group_size=GROUP, prompts={}, temperature=1.0, top_p=1.0,
-        top_k=0, lr=1e-3, schedule="constant", warmup_fraction=0.0, weight_decay=0.01, save_every=1, evaluate_every=0,
-        patience=0, max_skipped=3,
+        name="together", seed=0, steps=STEPS * EPOCHS, epochs=EPOCHS, group_size=GROUP, prompts={}, temperature=1.0,
+        top_p=1.0, top_k=0, lr=1e-3, schedule="constant", warmup_fraction=0.0, weight_decay=0.01, save_every=1,
+        evaluate_every=0, patience=0, max_skipped=3,
     )  # fmt: skip
     policy, other = tiny_policy(3 if ppo else 0, layers=2, lora=lora), tiny_policy(seed=1, layers=2)
     for model in (policy, other):
@@ -89,7 +91,9 @@ def learner(case: Case, world: World, folder: Path) -> Learner:
         reference=AdapterOff(policy, policy.model) if lora else other,
         value_outputs=[0, 1, 2],
         estimator=Estimator("value" if ppo else "group", 0.05 if ppo else 0.0, "batch" if ppo else "group"),
-        loss=LossSettings(0.2, 0.0 if ppo else 0.05, 0.5 if ppo else 0.0, 0.2, 1.0, 1.0, budget),
+        loss=LossSettings(
+            CLIP_LORA if lora else CLIP, 0.0 if ppo else 0.05, 0.5 if ppo else 0.0, 0.2, 1.0, 1.0, budget
+        ),
         recorder=Recorder(folder, silent=not world.first),
         progress=Silent(),
         world=world,
@@ -97,13 +101,13 @@ def learner(case: Case, world: World, folder: Path) -> Learner:
 
 
 def steps(made: Learner, begin: int, end: int) -> list[dict[str, float]]:
-    """Learn from the recorded rollouts again and again; the metrics of each step."""
+    """Learn from the recorded rollouts again and again; the metrics of each step's last update."""
     rollouts, scores = recorded()
     made.rollout_is_old = False
     found = []
     for step in range(begin, end):
         batch = made.prepare(rollouts, scores, TERMS, step + 1)  # no step 0: the recorded rollouts are another policy's
-        found.append(made.learn(batch, rollouts, scores, TERMS, step))
+        found.append(made.learn(batch, rollouts, scores, TERMS, EPOCHS * step))
     return found
 
 

@@ -19,7 +19,14 @@ from yonder.errors import StorageError
 from yonder.models.classifier import Classifier
 from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer
 from yonder.models.policy import Policy
-from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state, save_policy
+from yonder.training.checkpoint import (
+    CheckpointStore,
+    is_whole,
+    load_policy_weights,
+    load_state,
+    require_whole,
+    save_policy,
+)
 from yonder.training.selection import Selection
 
 POLICY = tiny_policy(1)
@@ -71,6 +78,26 @@ def test_a_half_written_manifest_is_damage(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text()[:40])
     assert made.latest() == made.path(2)
     assert set(json.loads((made.path(2) / "manifest.json").read_text())) >= {"trainer.pt", "policy/model.safetensors"}
+
+
+@pytest.mark.parametrize("manifest", ["{}", "[]", "null", "the policy's files alone"])
+def test_a_manifest_without_the_trainers_state_is_damage(tmp_path: Path, manifest: str) -> None:
+    made = store(tmp_path)
+    path = made.path(4) / "manifest.json"
+    if manifest.startswith("the"):
+        hashes = json.loads(path.read_text())
+        manifest = json.dumps({name: known for name, known in hashes.items() if name.startswith("policy/")})
+    path.write_text(manifest)
+    assert made.latest() == made.path(2)
+
+
+def test_a_manifest_without_the_model_that_is_handed_on_is_damage(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    require_whole(made.path(4) / "policy", "rl")
+    require_whole(made.merge(4, POLICY), "rl")  # it has no trainer's state
+    (made.path(4) / "manifest.json").write_text("{}")
+    with pytest.raises(StorageError, match="of stage rl is damaged"):
+        require_whole(made.path(4) / "policy", "rl")
 
 
 def test_an_unfinished_folder_is_not_taken_and_does_not_disturb(tmp_path: Path) -> None:

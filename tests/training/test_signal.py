@@ -19,7 +19,7 @@ def group(number: int, *texts: str) -> list[Rollout]:
     return [Rollout(prompt, (5,), Completion((6,), (-1.0,), text, True), group=number) for text in texts]
 
 
-def score(rollouts: StreamRollouts) -> StreamScores:
+def score(rollouts: StreamRollouts, refill: int = 0) -> StreamScores:
     def one(rollout: Rollout) -> Score:
         text = rollout.completion.text
         return Score(None, "none") if text == "-" else Score(float(text))

@@ -24,6 +24,7 @@ from yonder.training.distill import Distiller
 from yonder.training.rollout import Term
 from yonder.training.seeding import seeded
 from yonder.training.sft_losses import LanguageLoss
+from yonder.training.signal import Refill
 from yonder.training.supervised import Example
 
 
@@ -148,6 +149,17 @@ class Whim:
         return [Score(random.random() + float(np.random.rand()) + float(torch.rand(()))) for _ in rollouts]
 
 
+class Remembered(Whim):
+    """It keeps what it gave, call after call."""
+
+    def __init__(self) -> None:
+        self.given: list[list[Score]] = []
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        self.given.append(super().score(rollouts))
+        return self.given[-1]
+
+
 def test_a_reward_that_draws_random_numbers_resumes_exactly(tmp_path: Path) -> None:
     def made(name: str, steps: int) -> Distiller:
         found = tiny_distiller(tmp_path / name, "grpo", steps, schedule="constant")
@@ -161,6 +173,21 @@ def test_a_reward_that_draws_random_numbers_resumes_exactly(tmp_path: Path) -> N
     resumed = made("broken", 8)
     resumed.run()
     assert all(torch.equal(tensor, weights(resumed)[name]) for name, tensor in weights(whole).items())
+
+
+def test_each_refill_of_a_step_draws_numbers_of_its_own(tmp_path: Path) -> None:
+    def drawn(name: str, refill: Refill) -> list[list[Score]]:
+        made, reward = tiny_distiller(tmp_path / name, "grpo", 2, refill=refill), Remembered()
+        made.terms = [Term("word", "s0", 1.0, reward)]
+        made.iterate()
+        return reward.given
+
+    alone = drawn("alone", Refill())
+    found = drawn("refilled", Refill(2, 100.0))  # no group ever differs by so much
+    assert (len(alone), len(found)) == (1, 3)
+    assert found[0] == alone[0]
+    assert len({score.value for scores in found for score in scores}) == sum(map(len, found))
+    assert drawn("again", Refill(2, 100.0)) == found
 
 
 def test_the_callers_random_numbers_go_on_as_if_nothing_was() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from yonder.errors import TrainingError
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.training.batch import Batch, pack
 from yonder.training.rollout import Term
-from yonder.training.update import LossSettings, annotate, loss_of, rollout_gap, update
+from yonder.training.update import PER_TOKEN, LossSettings, annotate, loss_of, rollout_gap, update
 
 TERMS = [Term("verifiable", "labeled", 0.75, None), Term("judge", "unlabeled", 0.25, None)]  # type: ignore[arg-type]
 
@@ -104,6 +105,66 @@ def test_terms_may_share_an_output_of_the_value_head() -> None:
     assert loss.item() == pytest.approx(-0.4734375, abs=1e-6)  # the same values as in the PPO case
 
 
+# ----- importance weights, token-mean and KL together
+
+
+class Table(torch.nn.Module):
+    """A policy whose log-probs are its weights; a sequence's first token is the number of its row."""
+
+    def __init__(self, logprobs: Tensor) -> None:
+        super().__init__()
+        self.logprobs = torch.nn.Parameter(logprobs)
+
+    def forward(self, ids: Tensor, attention: Tensor, starts: Tensor, mask: Tensor, *_: object) -> SequenceOutputs:
+        found = self.logprobs[ids[:, 0], : mask.shape[1]]
+        return SequenceOutputs(found, torch.full_like(found, 0.7), None)
+
+
+OLD = torch.tensor([[-3.0, -2.0], [-4.0, 5.0]])
+# term 0 has both rows, term 1 the second; policy / old as in RATIOS, old / rollout 3, 0.5 and 0.8, junk outside
+CORRECTED = batch_of(
+    input_ids=torch.tensor([[0, 1, 1], [1, 1, 0]]),
+    scored=torch.tensor([[1.0, 0.0], [1.0, 1.0]]),
+    old_logprobs=OLD,
+    rollout_logprobs=OLD - torch.tensor([[3.0, 0.5], [0.8, 9.0]]).log(),
+    reference_logprobs=OLD + RATIOS - torch.tensor([[1.0, 2.0], [3.0, 7.0]]),
+    advantages=torch.tensor([[[1.0, 9.0], [2.0, 9.0]], [[-2.0, -1.0], [9.0, 9.0]]]),
+)
+
+
+@pytest.mark.parametrize("budget", [1, 1000])
+def test_truncated_importance_weights_with_the_mean_over_tokens_and_a_kl_by_hand(budget: int) -> None:
+    # weights: min(3, 2) = 2, 0.5, 0.8
+    # term 0: 2 * max(-1.5, -1.2) = -2.4 (clipped), 0.5 * max(-1, -1.6) = -0.5, 0.8 * max(1, 1.6) = 1.28 (clipped);
+    #   over its 3 tokens -0.54; KL (k2) 1 / 2, 4 / 2, 9 / 2: 7 / 3
+    # term 1: 0.8 * max(0.5, 0.8) = 0.64 (clipped), over its one token; KL 4.5
+    # total: 0.75 * (-0.54 + 0.1 * 7 / 3) + 0.25 * (0.64 + 0.1 * 4.5) = -0.23 + 0.2725
+    settings = LossSettings(
+        0.2, 0.1, 0.0, 0.2, 1.0, 1e9, budget, average="token-mean", kl_estimator="k2", importance_cap=2.0
+    )
+    model: Any = Table(OLD + RATIOS)
+    metrics = update(model, torch.optim.SGD(model.parameters(), lr=0.0), CORRECTED, TERMS, settings, [])
+    assert metrics["loss"] == pytest.approx(0.0425, abs=1e-6)
+    assert metrics["terms/verifiable@labeled/policy_loss"] == pytest.approx(-0.54, abs=1e-6)
+    assert metrics["terms/judge@unlabeled/policy_loss"] == pytest.approx(0.64, abs=1e-6)
+    assert metrics["policy/importance_capped"] == pytest.approx(1 / 3, abs=1e-6)
+    assert metrics["policy/clip_fraction"] == pytest.approx(2 / 3, abs=1e-6)
+    # gradients: of the KL alone where the clip is active, 0.75 * 0.1 * 1 / 3 and (0.75 / 3 + 0.25) * 0.1 * 3;
+    #   else with 0.75 * -2 * 0.5 * 0.5 / 3 of the policy loss, 0.05 - 0.125
+    expected = torch.tensor([[0.025, -0.075], [0.15, 0.0]])
+    assert torch.allclose(model.logprobs.grad, expected, atol=1e-6)
+
+
+def test_the_controllers_scale_multiplies_the_kl_in_the_loss() -> None:
+    # KL of term 0: 7 / 3, of term 1: 4.5; 0.75 * 7 / 3 + 0.25 * 4.5 = 2.875, times beta 0.1, times the scale
+    plain = LossSettings(0.2, 0.1, 0.0, 0.2, 1.0, 1e9, 1000, average="token-mean", kl_estimator="k2")
+    outputs = SequenceOutputs(OLD + RATIOS, torch.zeros(2, 2), None)
+    one, three = (
+        loss_of(CORRECTED, outputs, TERMS, [3.0, 1.0], plain.at(0, scale), [])[0].item() for scale in (1.0, 3.0)
+    )
+    assert three - one == pytest.approx(2 * 0.2875, abs=1e-6)
+
+
 # ----- on a model
 
 
@@ -141,9 +202,9 @@ def sampled(count: int = 6) -> Batch:
     return batch.with_(old_logprobs=batch.old_logprobs + noise)
 
 
-def gradients(batch: Batch, budget: int) -> tuple[list[Tensor], dict[str, float]]:
+def gradients(batch: Batch, budget: int, cap: float | None = None) -> tuple[list[Tensor], dict[str, float]]:
     model = learner()
-    settings = LossSettings(0.2, 0.01, 0.5, 0.2, 1.0, 1e9, budget)
+    settings = LossSettings(0.2, 0.01, 0.5, 0.2, 1.0, 1e9, budget, importance_cap=cap)
     metrics = update(model, torch.optim.SGD(model.parameters(), lr=0.0), batch, TERMS, settings, [0, 1])
     return [p.grad.clone() for p in model.parameters() if p.grad is not None], metrics
 
@@ -169,13 +230,20 @@ def test_unscored_rows_change_nothing() -> None:
         assert ours[name] == pytest.approx(theirs[name], abs=1e-5)
 
 
-def test_means_over_tokens_count_only_rows_that_were_read() -> None:
-    batch = sampled()  # row 0 has no score; alone in its micro-batch it is skipped
-    _, ours = gradients(batch, 1)
-    _, theirs = gradients(batch.rows(range(1, 6)), 1)
+@pytest.mark.parametrize("budget", [1, 100, 100_000])
+def test_means_over_tokens_count_only_scored_rows_however_they_are_divided(budget: int) -> None:
+    batch = sampled()  # row 0 has no score, and numbers of its own
+    odd = {name: getattr(batch, name).clone() for name in ("old_logprobs", "rollout_logprobs", "reference_logprobs")}
+    odd["old_logprobs"][0] += 3.0
+    odd["rollout_logprobs"][0] -= 3.0
+    odd["reference_logprobs"][0] -= 3.0
+    _, ours = gradients(batch.with_(**odd), budget, 1.2)
+    _, theirs = gradients(batch.rows(range(1, 6)), 100_000, 1.2)
     assert theirs["policy/entropy_nats"] > 0.1
-    for name in ("policy/entropy_nats", "policy/kl_nats", "policy/clip_fraction"):
-        assert ours[name] == pytest.approx(theirs[name], abs=1e-6)
+    assert theirs["policy/clip_fraction"] > 0.1
+    assert theirs["policy/importance_capped"] > 0.1
+    for name in (*PER_TOKEN, "policy/importance_capped"):
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-6), name
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -76,9 +76,16 @@ def tiny_policy(
 
 
 def tiny_distiller(
-    folder: Path, algorithm: str, steps: int, seed: int = 0, terms: int = 1, lora: Lora | None = None, **plan: object
+    folder: Path,
+    algorithm: str,
+    steps: int,
+    seed: int = 0,
+    terms: int = 1,
+    lora: Lora | None = None,
+    value_per_term: bool = True,
+    **plan: object,
 ) -> Distiller:
-    policy = tiny_policy(terms if algorithm == "ppo" else 0, lora=lora)
+    policy = tiny_policy((terms if value_per_term else 1) if algorithm == "ppo" else 0, lora=lora)
     reference = tiny_policy() if lora is None else AdapterOff(policy, policy.model)
     encoder = PromptEncoder(policy.tokenizer, 32)
     prompts = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(4)]
@@ -97,7 +104,7 @@ def tiny_distiller(
         plan=numbers,
         policy=policy,
         reference=reference,
-        value_outputs=list(range(terms)),
+        value_outputs=list(range(terms)) if value_per_term else [0] * terms,
         estimator=Estimator("group" if grpo else "value", 0.0 if grpo else 0.001, "group" if grpo else "batch"),
         loss=LossSettings(0.2, 0.001 if grpo else 0.0, 0.0 if grpo else 0.5, 0.2, 1.0, 1.0, 100_000),
         recorder=recorder,

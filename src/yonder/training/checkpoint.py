@@ -31,6 +31,7 @@ from yonder.training.parts import Trainable
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
+STATE = "trainer.pt"  # what a run continues from
 BEFORE = "before"  # ends the name of a checkpoint while another takes its place
 
 
@@ -88,11 +89,13 @@ def _of_the_system(error: BaseException) -> str | None:
 
 
 def is_whole(folder: Path, part: str = "") -> bool:
-    """Whether a checkpoint, or a folder in it, has every file of its manifest with the recorded hash."""
+    """Whether a checkpoint, or a folder in it, has every file of its manifest with the recorded hash. One without the
+    trainer's state, or without a file of the folder, is none of ours."""
     try:
         hashes = cast(dict[str, str], json.loads((folder / MANIFEST).read_text()))
-        return all(_hash(folder / name) == expected for name, expected in hashes.items() if name.startswith(part))
-    except (OSError, ValueError):
+        known = any(name.startswith(part or STATE) for name in hashes)
+        return known and all(_hash(folder / n) == expected for n, expected in hashes.items() if n.startswith(part))
+    except (OSError, ValueError, TypeError, AttributeError):  # the last two: JSON, but no table of names
         return False
 
 
@@ -141,7 +144,7 @@ class CheckpointStore:
             with written_whole(target) as aside:
                 for name, model in models.items():
                     save_policy(aside / name, model, alone[name], *weights[name])
-                _save(state, aside / "trainer.pt")
+                _save(state, aside / STATE)
             for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             found = self.all()
@@ -226,12 +229,10 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """The trainer state of a checkpoint; StorageError when it cannot be read. Plain values and tensors only, no
     code."""
     try:
-        return cast(dict[str, Any], torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True))
+        return cast(dict[str, Any], torch.load(checkpoint / STATE, map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise StorageError(
-            f"{checkpoint}/trainer.pt cannot be read ({first}); delete the folder to fall back"
-        ) from error
+        raise StorageError(f"{checkpoint}/{STATE} cannot be read ({first}); delete the folder to fall back") from error
 
 
 def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "policy") -> None:

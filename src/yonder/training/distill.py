@@ -234,9 +234,9 @@ class Distiller:
         """More rollouts for this step."""
         return self.draw(self.step, counts, refill)()
 
-    def score(self, rollouts: StreamRollouts) -> StreamScores:
-        """Every score that a term or a probe wants of these rollouts."""
-        with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards")):  # a reward of the user's own
+    def score(self, rollouts: StreamRollouts, refill: int = 0) -> StreamScores:
+        """Every score that a term or a probe wants of these rollouts; a reward of the user's own may draw numbers."""
+        with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards", *([refill] if refill else []))):
             return score_streams(rollouts, self.terms, self.probes)
 
     def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:

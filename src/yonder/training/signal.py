@@ -8,7 +8,7 @@ from yonder.schema import Rollout, Score
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
 
 Generate = Callable[[Mapping[str, int], int], dict[str, list[Rollout]]]  # prompts of each stream, number of the refill
-ScoreAll = Callable[[StreamRollouts], StreamScores]
+ScoreAll = Callable[[StreamRollouts, int], StreamScores]  # rollouts, number of the refill
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def gather(
         if not missing:
             break
         fresh = draw(missing, number)
-        for key, found in score(fresh).items():
+        for key, found in score(fresh, number).items():
             given[key] += found
         for name, members in fresh.items():
             offset = 1 + max(rollout.group for rollout in every[name])

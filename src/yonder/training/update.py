@@ -108,11 +108,11 @@ def update(
     for index, counted in world.micro_batches(batch.lengths, settings.micro_batch_tokens):
         part = batch.rows(index)
         if not (bool(part.scored.any()) or world.sharded):
-            continue  # its tokens are not in the metrics' means
+            continue
         outputs = _forward(policy, part, settings, guides_of(part, terms))
         loss, metrics = loss_of(part, outputs, terms, counts, settings, value_outputs)
         (loss if counted else 0.0 * loss).backward()
-        metrics["tokens"] = float(part.completion_mask.sum())
+        metrics["tokens"] = float(_read(part).sum())
         for name, value in metrics.items() if counted else ():
             sums[name] = sums.get(name, 0.0) + value
     world.sum_gradients(policy.parameters())
@@ -160,17 +160,23 @@ def loss_of(
         losses.append(term_loss(_joined(rows, kl_loss, settings), part.scored[:, k], counts[k]))
     loss = weighted_sum(losses, [term.weight for term in terms])
     with torch.no_grad():
+        read = _read(part)
         metrics |= {
             "loss": float(loss.detach()),
-            "policy/kl_nats": float((k1(outputs.logprobs, part.reference_logprobs) * mask).sum()),
-            "policy/entropy_nats": float((outputs.entropy * mask).sum()),
-            "policy/approx_kl": float((k3(part.old_logprobs, outputs.logprobs) * mask).sum()),
+            "policy/kl_nats": float((k1(outputs.logprobs, part.reference_logprobs) * read).sum()),
+            "policy/entropy_nats": float((outputs.entropy * read).sum()),
+            "policy/approx_kl": float((k3(part.old_logprobs, outputs.logprobs) * read).sum()),
             "policy/clip_fraction": float(clipped.sum()),
         }
         if settings.importance_cap is not None:
             capped = (part.old_logprobs - part.rollout_logprobs) > math.log(settings.importance_cap)
-            metrics["policy/importance_capped"] = float((capped * mask).sum())
+            metrics["policy/importance_capped"] = float((capped * read).sum())
     return loss, metrics
+
+
+def _read(part: Batch) -> Tensor:
+    """The tokens that metrics are means over: those of rows with a score of some term. (B, T)."""
+    return part.completion_mask * part.scored.amax(-1, keepdim=True)
 
 
 def guides_of(part: Batch, terms: Sequence[Term]) -> list[Guide]:
