@@ -43,7 +43,7 @@ LAYERS = [
         "judge_benchmark",
         "integrations",
     ),
-    ("terminal", "cli", "__main__"),
+    ("terminal", "endings", "cli", "__main__"),
 ]
 SHARED = (0, 7, 8)  # rows of the table that are single modules: these may import each other (without a cycle)
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

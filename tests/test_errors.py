@@ -18,8 +18,9 @@ import pytest
 import torch
 import yaml
 
-from yonder.cli import app, guarded
+from yonder.cli import app
 from yonder.data.responses import append_lines, read_lines
+from yonder.endings import guarded
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import dump_recipe, judge_settings, load_recipe
@@ -100,7 +101,7 @@ SENTENCES = [  # overrides -> what the sentence says: where, and how to mend it
     (["rl.name=warmup"], ["stages.warmup: two stages have this name", "rename one"]),
     (["rl.name=base"], ["stages.base: `base` stands for policy.model in evaluate stages; use another name"]),
     (["rl.terms.0.reward=corect"], ["stages.rl: there is no reward `corect`", "there is: correct"]),
-    (["rl.policy=stage:warm"], ["stages.rl: there is no earlier stage `warm`", "there is: warmup"]),
+    (["rl.policy=stage:warm"], ["stages.rl.policy: there is no earlier stage `warm`", "there is: warmup"]),
     (["warmup.data=trein"], ["stages.warmup.data: there is no data set `trein`", "there is: train"]),
     (["rl.steps=3"], ["stages.rl: `steps` (3) must be a multiple of `epochs` (2)"]),
     (["rl.monitor.run_unlabeled=true"], ["stages.rl.monitor.run_unlabeled: no judge scores programs", "remove it"]),
@@ -143,7 +144,124 @@ SENTENCES += [  # lists that are empty
 ]
 
 
-@pytest.mark.parametrize(("overrides", "words"), SENTENCES, ids=[case[0][0] for case in SENTENCES])
+GRPO = ["rl.algorithm=grpo", "rl.group_size=2"]
+DAPO = ["rl.algorithm=dapo", "rl.group_size=2"]
+JUDGE = "rewards.correct={{kind: judge, model: {}, allow_unmeasured: true}}"
+SERVED = "rewards.correct={kind: judge, model: a, backend: vllm, server: {urls: ['localhost:9']}}"
+ASKED = f"{COLLECTED}, teacher: {{backend: vllm, model: a, server: {{urls: [localhost:9]}}}}, temperatures: [1.0]}}"
+NO_SCHEME = "`localhost:9` is no URL of a server; write http://localhost:9"
+SENTENCES += [  # names of models and servers
+    (["rl.policy=warmup"], ["stages.rl.policy: there is no folder `warmup`", "did you mean `stage:warmup`?"]),
+    (["rl.reference=warmup"], ["stages.rl.reference: there", "did you mean `stage:warmup`?"]),
+    ([JUDGE.format("warmup")], ["rewards.correct.model: there", "did you mean `stage:warmup`?"]),
+    (
+        [f"stages.1={FITTED.replace('yonder:judge', 'warmup')}}}"],
+        ["stages.fit.model: there", "did you mean `stage:warmup`?"],
+    ),
+    (["rl.rollouts={engine: vllm, urls: ['localhost:9']}"], [f"stages.rl.rollouts.urls: {NO_SCHEME}"]),
+    (["rl.rollouts={engine: vllm, urls: ['ftp://a']}"], ["`ftp://a` is no URL of a server; write http://a"]),
+    ([SERVED], [f"rewards.correct.server.urls: {NO_SCHEME}"]),
+    ([f"stages=[{ASKED}]"], [f"stages.some.teacher.server.urls: {NO_SCHEME}"]),
+]
+IDLE = "`kl.place` and `kl.estimator` do nothing in dapo, which has no KL; set `kl.beta`"
+SENTENCES += [  # knobs that would do nothing, and limits that leave no room
+    ([*GRPO, "rl.ppo.gamma=0.9"], ["stages.rl: `ppo` does nothing in grpo", "leave it out"]),
+    (["rl.kl.gain=0.2"], ["stages.rl.kl: `gain` does nothing without `target`"]),
+    ([*DAPO, "rl.kl.place=reward"], [IDLE]),
+    ([*DAPO, "rl.kl.estimator=k2"], [IDLE]),
+    ([*DAPO, "rl.reference=stage:warmup"], ["stages.rl: `reference` does nothing with `kl.beta: 0`"]),
+    (["rl.evaluate.every=1"], ["stages.rl.evaluate: `every` does nothing without `data`"]),
+    (["rl.evaluate.patience=1"], ["stages.rl.evaluate: `patience` does nothing without `data`"]),
+    (["warmup.evaluate.data=train"], ["stages.warmup.evaluate: `data` does nothing without `every`"]),
+    (["warmup.evaluate={data: train, every: 1}"], ["stages.warmup.evaluate.data: the stage trains on `train`"]),
+    (
+        ["data.both={mixture: {train: 1.0}}", "warmup.data=both", "warmup.evaluate={data: train, every: 1}"],
+        ["stages.warmup.evaluate.data: the stage trains on `train`", "name a development split"],
+    ),
+    (
+        ["policy.max_total_tokens=300"],
+        ["policy: `max_total_tokens` (300) leaves no room", "raise it, or lower `max_prompt_tokens`"],
+    ),
+]
+SENTENCES += [  # hints
+    (["policy.lora={r: 8}"], ["unknown key `policy.lora.r`; there is: alpha, dropout, rank, save, target_modules"]),
+    (["rl.lr=1e-3"], ["unknown key `stages.rl.lr`; did you mean `optimizer.lr`?"]),
+    (["max_prompt_tokens=9"], ["unknown key `max_prompt_tokens`; did you mean `policy.max_prompt_tokens`?"]),
+    (["rl.algorithm=GRPO"], ["not 'GRPO'; did you mean `grpo`?"]),
+    (["rl.algorithm=dr_grpo"], ["not 'dr_grpo'; did you mean `dr-grpo`?"]),
+    (["rl.algorithm=drgrpo"], ["not 'drgrpo'; did you mean `dr-grpo`?"]),
+    (["rl.algorithm=reinforce++baseline"], ["did you mean `reinforce++-baseline`?"]),
+    (["rl.kind=distil"], ["did you mean `distill`?"]),
+    (["grpo.steps=4"], ["unknown key `grpo`, and no stage has this name; there is: warmup, rl"]),
+    (["warmup=3"], ["unknown key `warmup`, but a stage has this name; write warmup.KEY=value"]),
+    (["rl.terms.wrong.weight=0.5"], ["no entry `wrong`; there is: ['correct']"]),
+    (["rl.terms.correct.weight=0.5"], ["stages.rl: the weights of `terms` sum to 0.5"]),
+    (["rl.terms=3"], ["stages.rl.terms: write a list, not 3"]),
+    (["policy.lora=8"], ["policy.lora: write a mapping of keys, not 8"]),
+    (["rl.monitor=warn"], ["stages.rl.monitor: write a mapping of keys, not 'warn'"]),
+    (["policy.lora={target_modules: q_proj}"], ["policy.lora.target_modules: write 'auto' or a list, not 'q_proj'"]),
+    (["policy.model=3"], ["policy.model: write text or a mapping of keys, not 3"]),
+    (["policy.device=gpu"], ["there is no device `gpu`; use auto, cpu or cuda"]),
+]
+
+
+def test_two_terms_of_one_reward_are_told_apart_by_number(recipe: Path, refused: Any, tmp_path: Path) -> None:
+    source = tree(tmp_path)
+    source["stages"][1]["terms"] *= 2
+    recipe.write_text(yaml.safe_dump(source))
+    sentence = refused("run", recipe, "rl.terms.correct.weight=0.5")
+    assert "2 entries have `reward: correct`; use a number: [0, 1]" in sentence
+    assert len(load_recipe(recipe, ["rl.terms.0.weight=0.5", "rl.terms.1.weight=0.5"]).stages) == 2
+
+
+@pytest.mark.parametrize("overrides", [[], GRPO, DAPO, ["rl.kl={target: 0.1, gain: 0.2}"]])
+def test_a_recipe_written_out_with_every_default_is_still_good(
+    overrides: list[str], recipe: Path, tmp_path: Path
+) -> None:
+    read = load_recipe(recipe, overrides)
+    (tmp_path / "out.yaml").write_text(dump_recipe(read))
+    assert load_recipe(tmp_path / "out.yaml") == read
+
+
+LATE = {
+    "stages.rl.policy": ["rl.policy=/nowhere"],
+    "stages.rl.reference": ["rl.reference=/nowhere"],
+    "rewards.correct.model": [JUDGE.format("/nowhere")],
+    "rewards.near.model": [
+        "rewards.near={kind: teacher, model: /nowhere}",
+        "rl.terms=[{reward: near, data: train, weight: 1}]",
+    ],
+    "stages.fit.model": [f"stages.1={FITTED.replace('yonder:judge', '/nowhere')}, tokenizer: 'yonder:tokenizer'}}"],
+}
+
+
+@pytest.mark.parametrize("key", LATE)
+def test_a_missing_model_of_a_late_stage_is_found_before_the_first_one_runs(
+    key: str, recipe: Path, refused: Any, tmp_path: Path
+) -> None:
+    assert refused("run", recipe, *LATE[key]).startswith(f"{key}: there is no folder /nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_context_that_is_too_short_for_the_limits_is_said_once(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said() -> str:
+        carries_on("run", recipe, "policy.max_prompt_tokens=505")
+        shown = capsys.readouterr()
+        return shown.out + shown.err
+
+    assert said().count("rl: the policy has 512 positions") == 1
+    assert "positions" not in said()  # the stage is done
+
+
+def test_a_run_directory_that_cannot_be_written_is_not_said_to_be_missing(recipe: Path, refused: Any) -> None:
+    folder = load_recipe(recipe).output_dir
+    (folder / ".lock").mkdir(parents=True)  # as good as a read-only disk, for root too
+    assert f"the run directory {folder} cannot be written (" in refused("run", recipe)
+
+
+@pytest.mark.parametrize(("overrides", "words"), SENTENCES, ids=[", ".join(case[0]) for case in SENTENCES])
 def test_a_mistake_in_a_recipe_is_one_sentence_with_the_key(
     overrides: list[str], words: list[str], recipe: Path, refused: Any, tmp_path: Path
 ) -> None:

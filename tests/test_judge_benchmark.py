@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import yonder.scoring
-from yonder.cli import app, guarded
+from yonder.cli import app
 from yonder.data.columns import Row
 from yonder.data.responses import read_lines
+from yonder.endings import guarded
 from yonder.evaluation.judge_benchmarks import BENCHMARKS
 from yonder.judge_benchmark import summarise
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt

@@ -133,12 +133,9 @@ def test_numbers_are_the_papers(name: str) -> None:
     steps, lr, value_coef = NUMBERS[name]
     for stage in distillations(recipe).values():
         assert (stage.steps, stage.epochs, stage.optimizer.lr, stage.optimizer.schedule) == (steps, 2, lr, "constant")
-        assert (stage.clip, stage.kl.beta, stage.ppo.value_coef, stage.ppo.value_per_term) == (
-            0.2,
-            0.01,
-            value_coef,
-            False,
-        )
+        assert (stage.clip, stage.kl.beta) == (0.2, 0.01)
+        if stage.algorithm == "ppo":
+            assert (stage.ppo.value_coef, stage.ppo.value_per_term) == (value_coef, False)
         assert (stage.ppo.gamma, stage.ppo.gae_lambda, stage.optimizer.weight_decay, stage.optimizer.grad_clip) == (
             1,
             0.95,

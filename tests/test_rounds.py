@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.test_errors import tree
-from yonder.cli import app, guarded
+from yonder.cli import app
+from yonder.endings import guarded
 from yonder.errors import RecipeError
 from yonder.pipeline import run
 from yonder.recipe import dump_recipe, load_recipe, parse_recipe

@@ -9,8 +9,9 @@ import pytest
 
 import yonder.scoring
 from yonder import load_judge
-from yonder.cli import app, guarded
+from yonder.cli import app
 from yonder.data.responses import read_lines
+from yonder.endings import guarded
 from yonder.evaluation.scored_file import one_line
 from yonder.scoring import ADDED
 

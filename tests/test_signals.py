@@ -13,11 +13,12 @@ import torch
 from tests.models.tiny import CPU, fresh, tokenizer
 from tests.training.test_rollback import hacked, lines, same, weights
 from tests.training.test_supervised import plan, sft, trainer
+from yonder.endings import SIGNALS, listening
 from yonder.errors import Stopped
 from yonder.models.loading import load_causal_lm
 from yonder.models.lora import Lora, add_lora
 from yonder.models.policy import Policy
-from yonder.signals import SIGNALS, StopRequest, listening
+from yonder.signals import StopRequest
 from yonder.training.distill import Distiller
 from yonder.training.progress import Silent
 from yonder.training.sft_losses import LanguageLoss

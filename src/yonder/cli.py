@@ -2,14 +2,13 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from yonder.errors import Interrupted, YonderError
+from yonder.endings import alike, guarded, listening
+from yonder.errors import Interrupted
 
 app = typer.Typer(
     help="Teach a small language model with the Yes/No of a large one.",
@@ -229,19 +228,20 @@ def _run(
 ) -> None:
     from yonder.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    with alike():
+        loaded = load_recipe(recipe, overrides or [])
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from yonder.models.loading import pick_device
     from yonder.pipeline import names_of_kind
     from yonder.pipeline import run as run_pipeline
-    from yonder.signals import listening
     from yonder.terminal import print_results, progress_for_this_terminal
     from yonder.training.distributed import begun
 
-    names = None if kind is None else names_of_kind(loaded, kind, stage)
-    try:
+    with alike():
+        names = None if kind is None else names_of_kind(loaded, kind, stage)
         device, how = pick_device(loaded.policy.device), loaded.parallel
+    try:
         with listening() as stop, begun(how.strategy, how.offload, how.timeout_s, device) as world:
             summary = run_pipeline(loaded, names, progress_for_this_terminal(), stop, allow_changes, world)
     except KeyboardInterrupt:
@@ -257,19 +257,6 @@ def _run(
 def main() -> None:
     """Entry point: an error that the user can mend is one sentence and an exit code, never a traceback."""
     guarded(app)
-
-
-def guarded(command: Callable[[], Any]) -> None:
-    """Run a command and turn errors into sentences."""
-    try:
-        command()
-    except YonderError as error:
-        print(f"yonder: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        print(f"yonder: {name}{error.strerror or error}; check disk space and permissions", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ class YonderError(Exception):
     """Base of all errors that a user can mend."""
 
     exit_code = 2
+    of_all = False  # every process of the run ends because of it, and starting again does not mend it
 
 
 class Interrupted(YonderError):
@@ -22,6 +23,7 @@ class Stopped(YonderError):
     """A signal asked the run to stop; the step was finished and saved."""
 
     exit_code = 75  # "try again later" in sysexits.h: a scheduler may start the same command again
+    of_all = True
 
 
 class RecipeError(YonderError):

@@ -11,13 +11,13 @@ from yonder.evaluation.alpaca_eval import read_inputs
 from yonder.judges.preference import read_preference_prompt
 from yonder.judges.prompt import read_judge_prompt
 from yonder.judges.rating import read_rating_prompt
-from yonder.models.loading import load_tokenizer, pick_device, pick_devices, require_packing
+from yonder.models.loading import load_tokenizer, locate, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
 from yonder.recipe import Recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
-from yonder.recipe.references import data_of, label_stages, rewards_of
+from yonder.recipe.references import data_of, label_stages, models_of, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
@@ -54,6 +54,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         _check_reward(recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
         try:
+            locate(model)
             load_tokenizer(model, tokenizer)
         except ModelError as error:
             raise ModelError(f"{key}: {error}") from error
@@ -128,16 +129,12 @@ def _data_names(recipe: Recipe, stage: StageSettings) -> list[str]:
 def _models(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, str, str | None]]:
     """(recipe key, model, its tokenizer if named) for every model that is not made by a stage or fresh."""
     found: list[tuple[str, object, str | None]] = []
-    if isinstance(stage, FitJudgeStage):
-        found.append((f"stages.{stage.name}.model", stage.model, stage.tokenizer))
-    elif isinstance(stage, CollectStage) and stage.teacher is not None:
+    if isinstance(stage, CollectStage) and stage.teacher is not None:
         found.append((f"stages.{stage.name}.teacher.tokenizer", stage.teacher.tokenizer, None))
     elif BASE in getattr(stage, "checkpoints", ()) or getattr(stage, "policy", "stage:") is None:
         found.append(("policy.model", recipe.policy.model, recipe.policy.tokenizer))
-    for name in rewards_of(recipe, stage):
-        settings = recipe.rewards[name]
-        if getattr(settings, "backend", "local") not in ("openai", "votes"):  # these know a model by name alone
-            found.append((f"rewards.{name}.model", getattr(settings, "model", None), None))
+    tokenizer = stage.tokenizer if isinstance(stage, FitJudgeStage) else None
+    found += [(key, model, tokenizer) for key, model in models_of(recipe, stage)]
     for key, model, tokenizer in found:
         if isinstance(model, str) and not model.startswith("stage:"):
             yield key, model, tokenizer

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from yonder.assemble import Workshop
+from yonder.errors import YonderError
 from yonder.recipe import Recipe
 from yonder.signals import StopRequest
 from yonder.stages.context import StageContext
@@ -54,10 +55,12 @@ def leading(world: World) -> Generator[Lead]:
     lead = Lead(world)
     try:
         yield lead
-    except BaseException:
+    except BaseException as error:
         if not lead.together:
             with suppress(RuntimeError):
                 world.order(None)
+                if isinstance(error, YonderError) and error.exit_code == YonderError.exit_code:
+                    error.of_all = True
         raise
     world.order(None)
 

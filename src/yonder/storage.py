@@ -19,14 +19,15 @@ except ImportError:  # Windows
 def only_one(folder: Path) -> Generator[None]:
     """Make a run directory and keep other processes out of it while this one works there (where the system has locks).
 
-    StorageError when it cannot be made, or another process holds it.
+    StorageError when it cannot be made or written, or another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
+        what = "written" if folder.is_dir() else "made"
         raise StorageError(
-            f"the run directory {folder} cannot be made ({error.strerror or error}); change output_dir"
+            f"the run directory {folder} cannot be {what} ({error.strerror or error}); change output_dir"
         ) from error
     with lock:
         if fcntl is not None:

@@ -95,7 +95,7 @@ class PlainProgress:
         self._print(message)
 
     def _print(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{text}\n", end="", file=sys.stderr, flush=True)  # one write: other processes write there too
 
 
 def print_results(summary: Mapping[str, Any]) -> None:

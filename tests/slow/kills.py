@@ -26,7 +26,8 @@ import torch
 import zstandard
 from safetensors.torch import load_file
 
-from yonder.cli import app, guarded
+from yonder.cli import app
+from yonder.endings import guarded
 
 RECIPE = """
 threads: 1

@@ -109,7 +109,8 @@ def small_stages(recipe: Recipe) -> list[str]:
         if isinstance(stage, DistillStage):
             most = 2 if stage.group_size == 1 else 1
             few = ", ".join(f"{name}: {min(count, most)}" for name, count in stage.prompts.items())
-            overrides += [f"{stage.name}.steps=2", f"{stage.name}.prompts={{{few}}}", f"{stage.name}.evaluate.every=2"]
+            overrides += [f"{stage.name}.steps=2", f"{stage.name}.prompts={{{few}}}"]
+            overrides += [f"{stage.name}.evaluate.every=2"] if stage.evaluate.data is not None else []
             overrides += [f"{stage.name}.group_size={min(stage.group_size, 2)}"]
     for name, settings in recipe.benchmarks.items():
         if settings.votes:
@@ -125,6 +126,7 @@ def small(name: str, judge: str, folder: Path) -> Recipe:
     overrides = [
         f"policy.model={tiny(STUDENTS[name]).model_dump_json()}",
         "policy.tokenizer=yonder:tokenizer",
+        "policy.max_prompt_tokens=100",
         "policy.max_total_tokens=120",
         "policy.autocast=off",
         "sandbox.workers=1",

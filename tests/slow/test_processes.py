@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,12 +42,21 @@ def yonder(folder: Path, name: str, processes: int, *settings: str, reward: str 
     """Exit code, and what was said."""
     recipe = folder / f"{reward}.yaml"
     recipe.write_text(RECIPE.replace("REWARD", f"tests.slow.rewards:{reward}"))
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d"]
-    launch = [*launch, "--rdzv-endpoint", "127.0.0.1:0"] if processes > 1 else []
+    launch = torchrun(processes) if processes > 1 else []
     command = [sys.executable, *launch, "-m", "yonder", "run", str(recipe), f"output_dir={folder / name}", *settings]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment(folder))
     return done.returncode, done.stderr
+
+
+def torchrun(processes: int) -> list[str]:
+    """What starts so many, and starts them again twice."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--max-restarts", "2"]
+    return [*launch, "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """With the file in which process 0 leaves its exit code."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "YONDER_CODE_FILE": str(folder / "code")}
 
 
 def apart(one: Path, two: Path, stage: str) -> float:
@@ -78,3 +90,48 @@ def test_an_error_in_one_process_ends_all_with_its_sentence(tmp_path: Path) -> N
     assert "yonder: reward tests.slow.rewards:fails_in_one raised ValueError: not here" in said
     assert "yonder: process 0 lost the others" in said
     assert not list((tmp_path / "failed").rglob("*.unfinished"))
+
+
+@pytest.mark.parametrize("to", ["a process", "torchrun"])
+def test_a_stop_ends_all_and_is_not_started_again(to: str, tmp_path: Path) -> None:
+    settings = ("distill.steps=2000", "distill.save_every=1000", "distill.evaluate.every=0")
+    recipe = tmp_path / "length.yaml"
+    recipe.write_text(RECIPE.replace("REWARD", "tests.slow.rewards:length"))
+    command = [sys.executable, *torchrun(2), "-m", "yonder", "run", str(recipe), f"output_dir={tmp_path / 'stopped'}"]
+    job = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True, env=environment(tmp_path))
+    metrics, deadline = tmp_path / "stopped/stages/distill/metrics.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+        time.sleep(0.1)
+    children = [int(pid) for pid in Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()]
+    os.kill(children[-1] if to == "a process" else job.pid, signal.SIGTERM)
+    _, said = job.communicate(timeout=60)
+    found = re.findall(
+        r"^yonder: distill: saved at step (\d+); stopped as asked, .* \(code 75; .*\)$", said, re.MULTILINE
+    )
+    assert len(found) == 1, said
+    assert job.returncode == (0 if to == "a process" else 1)
+    assert (tmp_path / "code").read_text() == "75\n"
+    assert "resumed" not in said
+    assert not (tmp_path / "stopped/summary.json").exists()
+    code, said = yonder(tmp_path, "stopped", 2, *settings, f"distill.steps={int(found[0]) + 2}", "--allow-changes")
+    assert code == 0, said[-3000:]
+    assert f"distill: resumed at step {found[0]}" in said
+    assert (tmp_path / "code").read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("polcy.dtype=float32", "unknown key `polcy`"),
+        ("data.labeled={source: nowhere.jsonl, development: 8}", "nowhere.jsonl"),
+    ],
+    ids=["recipe", "data"],
+)
+def test_a_mistake_of_all_is_said_once_and_not_started_again(setting: str, sentence: str, tmp_path: Path) -> None:
+    code, said = yonder(tmp_path, "wrong", 2, setting)
+    lines = [line for line in said.splitlines() if line.startswith("yonder: ")]
+    assert len(lines) == 1, said
+    assert sentence in lines[0]
+    assert lines[0].endswith("(code 2; torchrun gets 0, so that it does not start all again)")
+    assert "Traceback" not in said
+    assert (code, (tmp_path / "code").read_text()) == (0, "2\n")

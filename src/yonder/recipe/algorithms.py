@@ -53,6 +53,8 @@ class KLSettings(Section):
             raise ValueError(f"`estimator: {self.estimator}` is for `place: loss`; in the reward the KL is k1")
         if self.target is not None and not self.beta:
             raise ValueError("`target` steers `beta`, which is 0; give it a value to start from")
+        if self.target is None and self.gain != KLSettings.model_fields["gain"].default:
+            raise ValueError("`gain` does nothing without `target`; set it, or leave `gain` out")
         return self
 
 
@@ -152,6 +154,15 @@ class AlgorithmSettings(Section):
             raise ValueError(f"`truncated: bootstrap` needs the value head of ppo; with `{name}` use mask or as-ended")
         if self.dual_clip is not None and name == "cispo":
             raise ValueError("`dual_clip` does nothing in cispo, whose weights are cut at `clip_high`; leave it out")
+        if name != "ppo" and self.ppo != PPOSettings():
+            raise ValueError(
+                f"`ppo` does nothing in {name}, which has no value head; write `ppo: {{}}`, or leave it out"
+            )
+        no_kl = PRESETS[name].get("kl", {}).get("beta") == 0 and not self.kl.beta
+        if no_kl and (self.kl.place, self.kl.estimator) != ("loss", "k3"):
+            raise ValueError(
+                f"`kl.place` and `kl.estimator` do nothing in {name}, which has no KL; set `kl.beta`, or leave them out"
+            )
         if self.dynamic.refills and self.group_size < 2:
             raise ValueError("`dynamic` looks for differences within a group; set `group_size` to 2 or more")
         return self

@@ -1,5 +1,6 @@
 """The checks of a recipe that need more than one section."""
 
+from pathlib import Path
 from typing import Any
 
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
@@ -16,6 +17,7 @@ from yonder.recipe.references import (
     learned_from,
     members_of,
     model_references,
+    models_of,
     responses_of,
     rewards_of,
 )
@@ -65,14 +67,20 @@ def check_references(recipe: Sections) -> None:
         _check_adapter(recipe, stage)
         _check_inputs(recipe, stage, key, seen)
         _check_label(recipe, stage, key)
+        _check_development(recipe, stage, key)
         _check_taken_for_right(recipe, stage, key)
         seen.add(stage.name)
 
 
 def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[str]) -> None:
     """Every stage that this one reads must stand before it."""
-    references = {reference.removeprefix("stage:") for reference in model_references(recipe, stage)}
-    references.update(responses_of(stage), labels_of(recipe, stage))
+    names = {other.name for other in recipe.stages}
+    for where, model in models_of(recipe, stage):
+        if model in names and not Path(model).is_dir():
+            raise ValueError(f"{where}: there is no folder `{model}`, but a stage; did you mean `stage:{model}`?")
+        if model.startswith("stage:"):
+            _known(where, "earlier stage", model.removeprefix("stage:"), seen)
+    references = {*responses_of(stage), *labels_of(recipe, stage)}
     if isinstance(stage, EvaluateStage | AlpacaEvalStage):
         references.update(set(stage.checkpoints) - {BASE})
     for name in sorted(references):
@@ -86,6 +94,19 @@ def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[st
             raise ValueError(
                 f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
             )
+
+
+def _check_development(recipe: Sections, stage: StageSettings, key: str) -> None:
+    """The checkpoint is chosen on questions that the stage does not train on."""
+    if not isinstance(stage, WarmupStage | DistillStage):
+        return
+    trained = {stage.data} if isinstance(stage, WarmupStage) else {term.data for term in stage.terms}
+    mixtures = [recipe.data[name.partition(".")[0]].mixture or {} for name in trained]
+    if stage.evaluate.data in trained.union(*mixtures):
+        raise ValueError(
+            f"{key}.evaluate.data: the stage trains on `{stage.evaluate.data}`; name a development split "
+            f"(`{stage.evaluate.data}.development`, with `development` set in the data set)"
+        )
 
 
 def _check_teachers(recipe: Sections, stage: StageSettings, key: str) -> None:

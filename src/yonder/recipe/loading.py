@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,7 @@ from yonder.errors import RecipeError
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.rewards import JudgeSettings
 from yonder.recipe.rounds import expanded, names_of_rounds
+from yonder.recipe.sentences import sentence
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -110,7 +111,7 @@ def parse_recipe(tree: dict[str, Any], origin: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(f"{origin}: {_sentence(error, tree)}") from None
+        raise RecipeError(f"{origin}: {sentence(error, tree, Recipe)}") from None
 
 
 def parse_section(section: type[S], tree: Mapping[str, Any], origin: str) -> S:
@@ -118,7 +119,7 @@ def parse_section(section: type[S], tree: Mapping[str, Any], origin: str) -> S:
     try:
         return section.model_validate(dict(tree))
     except ValidationError as error:
-        raise RecipeError(f"{origin}: {_sentence(error, dict(tree))}") from None
+        raise RecipeError(f"{origin}: {sentence(error, dict(tree), section)}") from None
 
 
 RECIPES_ONLY = {
@@ -226,75 +227,16 @@ def _descend(node: Any, part: str, override: str) -> Any:
 
 
 def _index(node: list[Any], part: str, override: str) -> int:
-    for i, item in enumerate(node):
-        if isinstance(item, dict) and item.get("name") == part:
-            return i
+    """The place of a list's entry: by its name (a term's is that of its reward, where one term alone has it), or by its
+    number."""
+    entries = [item for item in node if isinstance(item, dict)]
+    key = next((key for key in ("name", "reward") if any(key in item for item in entries)), "name")
+    found = [i for i, item in enumerate(node) if isinstance(item, dict) and key in item and item[key] == part]
+    if found and (key == "name" or len(found) == 1):
+        return found[0]
     if part.isdigit() and int(part) < len(node):
         return int(part)
-    names = [item.get("name") for item in node if isinstance(item, dict) and "name" in item]
+    if found:
+        raise RecipeError(f"override `{override}`: {len(found)} entries have `{key}: {part}`; use a number: {found}")
+    names = [item.get(key) for item in entries if key in item]
     raise RecipeError(f"override `{override}`: no entry `{part}`; there is: {names or f'0 to {len(node) - 1}'}")
-
-
-def _sentence(error: ValidationError, tree: dict[str, Any]) -> str:
-    """The first mistake as `key: what is wrong; how to mend it`; an unknown key before any other."""
-    found = error.errors(include_url=False)
-    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    location = list(first["loc"])
-    key = _key(location, tree)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), sorted(_field_names()), n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "remove it"
-        return f"unknown key `{key}`; {hint}{more}"
-    if first["type"] == "missing":
-        return f"missing key `{key}`; add it{more}"
-    if first["type"] == "value_error":
-        message = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
-        return f"{key}: {message}{more}" if key else f"{message}{more}"
-    if first["type"] == "too_short" and "ctx" in first:
-        least, has = first["ctx"]["min_length"], first["ctx"]["actual_length"]
-        what = "is an empty list" if not has else f"has {has} of the {least} entries that it needs at least"
-        return f"{key}: {what}; name {'one' if least == 1 else least} or more{more}"
-    given = first.get("input")
-    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) or given is None else ""
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{more}"
-
-
-def _key(location: list[str | int], tree: dict[str, Any]) -> str:
-    """A dotted key as a user writes it: stages by name, no union tags."""
-    parts: list[str] = []
-    node: Any = tree
-    for part in location:
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            node = node[part]
-            part = node.get("name", part) if isinstance(node, dict) else part
-        elif (
-            (isinstance(node, dict) and part == node.get("kind"))
-            or part in ("str", "FreshModel")
-            or str(part).startswith("function-")
-        ):
-            continue
-        else:
-            node = None
-        parts.append(str(part))
-    return ".".join(parts)
-
-
-def _field_names() -> set[str]:
-    """All keys that any section knows, for near-miss hints."""
-    names: set[str] = set()
-    waiting: list[Any] = [Recipe]
-    visited: set[Any] = set()
-    while waiting:
-        item = waiting.pop()
-        if item in visited:
-            continue
-        visited.add(item)
-        if isinstance(item, type) and issubclass(item, BaseModel):
-            names.update(item.model_fields)
-            waiting += [field.annotation for field in item.model_fields.values()]
-        else:
-            waiting += [argument for argument in get_args(item) if not isinstance(argument, str)]
-    return names

@@ -130,6 +130,16 @@ class PolicySettings(Section):
     """Most sequences sampled at once."""
 
     @model_validator(mode="after")
+    def _room_to_write(self) -> "PolicySettings":
+        total = self.max_total_tokens
+        if total is not None and total <= self.max_prompt_tokens:
+            raise ValueError(
+                f"`max_total_tokens` ({total}) leaves no room for a completion after a prompt of `max_prompt_tokens` "
+                f"({self.max_prompt_tokens}); raise it, or lower `max_prompt_tokens`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _packed_is_frozen(self) -> "PolicySettings":
         if self.quantize != "none" and self.lora is None:
             raise ValueError(

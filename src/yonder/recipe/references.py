@@ -14,6 +14,8 @@ from yonder.recipe.rewards import (
 from yonder.recipe.sections import Sections
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
+BY_NAME = ("openai", "votes")  # backends that know a judge by its name alone
+
 
 def stage_inputs(recipe: Sections, stage: StageSettings) -> tuple[str, ...]:
     """Names of the stages whose results this stage reads, in recipe order."""
@@ -77,19 +79,30 @@ def answered_task(recipe: Sections, names: Sequence[str]) -> TaskSettings:
     return (data.task if data is not None else None) or recipe.task
 
 
+def models_of(recipe: Sections, stage: StageSettings) -> tuple[tuple[str, str], ...]:
+    """(recipe key, model) for every model that this stage names and loads, through its rewards too; neither fresh ones
+    nor the recipe's policy.model."""
+    key = f"stages.{stage.name}"
+    models: list[tuple[str, object]] = []
+    if isinstance(stage, WarmupStage | CollectStage | DistillStage):
+        models.append((f"{key}.policy", stage.policy))
+    if isinstance(stage, DistillStage):
+        models.append((f"{key}.reference", stage.reference))
+    if isinstance(stage, FitJudgeStage):
+        models.append((f"{key}.model", stage.model))
+    if isinstance(stage, AlpacaEvalStage) and stage.judge.backend not in BY_NAME:
+        models.append((f"{key}.judge.model", stage.judge.model))
+    for name in rewards_of(recipe, stage):
+        settings = recipe.rewards.get(name)
+        model = getattr(settings, "model", None)
+        if getattr(settings, "backend", "local") not in BY_NAME or str(model).startswith("stage:"):
+            models.append((f"rewards.{name}.model", model))
+    return tuple((where, model) for where, model in models if isinstance(model, str))
+
+
 def model_references(recipe: Sections, stage: StageSettings) -> set[str]:
     """Every `stage:NAME` that this stage's models refer to, through its rewards too."""
-    models: list[object] = []
-    if isinstance(stage, WarmupStage | CollectStage | DistillStage):
-        models.append(stage.policy)
-    if isinstance(stage, DistillStage):
-        models.append(stage.reference)
-    if isinstance(stage, FitJudgeStage):
-        models.append(stage.model)
-    if isinstance(stage, AlpacaEvalStage):
-        models.append(stage.judge.model)
-    models += [getattr(recipe.rewards.get(name), "model", None) for name in rewards_of(recipe, stage)]
-    return {model for model in models if isinstance(model, str) and model.startswith("stage:")}
+    return {model for _, model in models_of(recipe, stage) if model.startswith("stage:")}
 
 
 def learned_from(recipe: Sections, name: str) -> bool:

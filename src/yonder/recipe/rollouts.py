@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from yonder.recipe.base import Section
+from yonder.recipe.servers import check_urls
 
 
 class RolloutSettings(Section):
@@ -32,6 +33,11 @@ class RolloutSettings(Section):
     deadline_s: float = Field(default=600.0, gt=0)
     """Longest wait for a server that is gone, seconds; where none comes back the run saves and ends, and the same
     command continues."""
+
+    @field_validator("urls")
+    @classmethod
+    def _whole(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_urls(value)
 
     @model_validator(mode="after")
     def _reachable(self) -> "RolloutSettings":

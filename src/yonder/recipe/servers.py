@@ -1,8 +1,19 @@
 """What the recipe says of any server of a model."""
 
-from pydantic import Field
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
 
 from yonder.recipe.base import Section
+
+
+def check_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """The same URLs; ValueError for one that is not of the form http://host or https://host."""
+    for url in urls:
+        found = urlsplit(url)
+        if found.scheme not in ("http", "https") or not found.netloc:
+            raise ValueError(f"`{url}` is no URL of a server; write http://{url.rpartition('://')[2] or 'host:8000'}")
+    return urls
 
 
 class ServerAccess(Section):
@@ -23,3 +34,8 @@ class ServerAccess(Section):
     """Longest wait with all retries, seconds; then the rollouts are unscored."""
     price_per_million: float | None = Field(default=None, ge=0)
     """Price of a million tokens in your currency, for the cost in the stage's result."""
+
+    @field_validator("urls")
+    @classmethod
+    def _whole(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_urls(value)

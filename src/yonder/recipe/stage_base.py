@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from yonder.recipe.base import Section
 
@@ -31,3 +31,13 @@ class EvaluationSchedule(Section):
     """Stop after this many evaluations without a new best; 0: never."""
     limit: int | None = Field(default=None, gt=0)
     """Evaluate on this many questions of the split."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "EvaluationSchedule":
+        given = self.model_fields_set
+        idle = [key for key in ("every", "patience", "limit") if getattr(self, key) and "data" not in given]
+        if idle:
+            raise ValueError(f"`{idle[0]}` does nothing without `data`; name a development split, or leave it out")
+        if self.data is not None and "every" not in given:
+            raise ValueError("`data` does nothing without `every`; say after how many steps, or leave it out")
+        return self

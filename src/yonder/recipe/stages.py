@@ -104,6 +104,8 @@ class DistillStage(StageBase, AlgorithmSettings):
             raise ValueError("`prompts` needs at least 1 prompt for each data set")
         if self.monitor.action == "refit" and self.refit is None:
             raise ValueError("`monitor.action: refit` needs a section `refit` that names the reward; add one")
+        if self.reference is not None and not self.kl.beta:
+            raise ValueError("`reference` does nothing with `kl.beta: 0`; give that a value, or leave `reference` out")
         if self.follow is not None and self.refit is not None:
             raise ValueError("`follow` and `refit` both move a judge's weights; leave one out")
         if self.algorithm == "ppo" and self.ppo.head_warmup >= self.steps:

@@ -1,8 +1,12 @@
 """The stage `distill`: RL with weighted terms."""
 
+import sys
+
 from yonder.consent import admit_judges
 from yonder.engines.build import rollout_sampler
 from yonder.handing_on import checkpoint_of, handed_on
+from yonder.models.loading import positions
+from yonder.models.policy import Policy
 from yonder.plans import (
     completions_per_step,
     distill_plan,
@@ -22,6 +26,17 @@ from yonder.training.learner import Learner
 from yonder.training.monitor import Monitor
 from yonder.training.records import Recorder
 from yonder.training.sharing import shared_verifier
+
+
+def _say_context(stage: DistillStage, policy: Policy, context: StageContext) -> None:
+    """Say where the recipe allows more tokens than the policy has positions: completions end there."""
+    settings, has = context.recipe.policy, positions(policy.model)
+    most = min(settings.max_prompt_tokens + settings.max_completion_tokens, settings.max_total_tokens or sys.maxsize)
+    if has is not None and has < most:
+        context.progress.say(
+            f"{stage.name}: the policy has {has} positions, and policy.max_prompt_tokens and max_completion_tokens "
+            f"allow {most} tokens; completions of long prompts are cut at the last position"
+        )
 
 
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
@@ -44,6 +59,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     verifiers = {name: shared_verifier(shop.world, shop.verifier(task)) for name, task in programs.items()}
     runs = run_states(scored, verifiers, stage.monitor.run_unlabeled)
     announce(context)
+    _say_context(stage, policy, context)
     refit = build_refit(stage, shop, policy, labeled, context.folders) or build_follow(stage, shop, policy)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None, shop.world)
     plan = distill_plan(stage, recipe)
