@@ -187,8 +187,8 @@ def test_a_tied_head_must_be_sent_beside_the_embedding(
     """On a CPU vLLM packs the head, and renews the packed copy only for a tensor of its own; that is found out."""
     write = Outbox.write
 
-    def without_head(self: Outbox, version: str, rolled: bool = False) -> Path:
-        folder = write(self, version, rolled)
+    def without_head(self: Outbox, *given: Any, **named: Any) -> Path:
+        folder = write(self, *given, **named)
         (folder / "tied_head.safetensors").unlink()
         return folder
 
