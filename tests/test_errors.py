@@ -165,7 +165,6 @@ SENTENCES += [  # names of models and servers
 ]
 IDLE = "`kl.place` and `kl.estimator` do nothing in dapo, which has no KL; set `kl.beta`"
 SENTENCES += [  # knobs that would do nothing, and limits that leave no room
-    ([*GRPO, "rl.ppo.gamma=0.9"], ["stages.rl: `ppo` does nothing in grpo", "leave it out"]),
     (["rl.kl.gain=0.2"], ["stages.rl.kl: `gain` does nothing without `target`"]),
     ([*DAPO, "rl.kl.place=reward"], [IDLE]),
     ([*DAPO, "rl.kl.estimator=k2"], [IDLE]),

@@ -154,10 +154,6 @@ class AlgorithmSettings(Section):
             raise ValueError(f"`truncated: bootstrap` needs the value head of ppo; with `{name}` use mask or as-ended")
         if self.dual_clip is not None and name == "cispo":
             raise ValueError("`dual_clip` does nothing in cispo, whose weights are cut at `clip_high`; leave it out")
-        if name != "ppo" and self.ppo != PPOSettings():
-            raise ValueError(
-                f"`ppo` does nothing in {name}, which has no value head; write `ppo: {{}}`, or leave it out"
-            )
         no_kl = PRESETS[name].get("kl", {}).get("beta") == 0 and not self.kl.beta
         if no_kl and (self.kl.place, self.kl.estimator) != ("loss", "k3"):
             raise ValueError(
