@@ -51,7 +51,8 @@ def test_shares_of_one_server_are_whole_and_a_server_that_is_gone_is_one_sentenc
             with torch.no_grad():
                 logits = policy.model(input_ids=torch.tensor([[*ids, *made.token_ids]])).logits[0, len(ids) - 1 : -1]
             ours = logits.log_softmax(-1).gather(1, torch.tensor([made.token_ids]).T)[:, 0]
-            assert torch.allclose(ours, torch.tensor(made.logprobs), atol=1e-5)
+            theirs = torch.tensor(made.logprobs)  # of the merged adapter: rounding differs by some 2e-5
+            torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=0)
     sampled = [body for path, body in server.asked if path == "/v1/completions" and body.get("n") == 2]
     seeds = [body["seed"] for body in sampled]
     assert set(seeds) == {7, 8, 9, 10, 11}  # of the place among all prompts, in whichever process
