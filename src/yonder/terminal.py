@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from yonder.evaluation.benchmarks import accuracy_text
+from yonder.reporting.stage_tables import Found, stage_tables
 
 PLAIN_EVERY_S = 15.0
 
@@ -110,9 +111,26 @@ def print_results(summary: Mapping[str, Any]) -> None:
         for stage, row in summary["results"].items():
             table.add_row(stage, *(accuracy_text(row[name]) if name in row else "" for name in benchmarks))
         console.print(table)
+    _print_stage_tables(console, summary["stages"])
     for note in summary["notes"]:
         console.print(f"note: {escape(note)}", highlight=False)
     console.print(f"page: {escape(str(Path(summary['run_dir']) / 'report.html'))}", highlight=False, soft_wrap=True)
+
+
+def _print_stage_tables(console: Console, stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """What stages of reward distillation found: in a sentence where there is one, else in a table."""
+    for found in stage_tables([Found(name, stage.get("kind", ""), stage) for name, stage in stages.items()]):
+        if found.lead:
+            console.print(f"{found.title}: {found.lead}", highlight=False, markup=False, soft_wrap=True)
+        elif not found.part:
+            table = Table(title=escape(found.title), title_justify="left")
+            for index, name in enumerate(found.columns):
+                table.add_column(escape(name), justify="right" if index else "left")
+            for row in found.rows:
+                table.add_row(*map(escape, row))
+            console.print(table)
+            for note in found.notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_plan(found: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +29,7 @@ class Teacher(ThreadingHTTPServer):
         self.answered = 0
         self.pause_s = 0.0
         self.writes = SENTENCE
+        self.says: Callable[[str, int], str] | None = None  # of the question's text and the answer's number
         self.usage: dict[str, int] | None = {"prompt_tokens": 50, "completion_tokens": 10}
         self.refuses = ""  # status 400 for questions with it
         self.lock = threading.Lock()
@@ -67,11 +68,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "old limit":
             self.reply(400, {"error": "Unsupported parameter: use 'max_completion_tokens' instead"})
         else:
-            self.answer(body)
+            self.answer(body, text)
 
-    def answer(self, body: dict[str, Any]) -> None:
+    def answer(self, body: dict[str, Any], text: str) -> None:
         with self.server.lock:
-            written = self.server.writes.replace("{number}", str(self.server.answered))
+            number, says = self.server.answered, self.server.says
+            written = self.server.writes.replace("{number}", str(number)) if says is None else says(text, number)
             self.server.answered += 1
         choice = {"message": {"content": written}} if "messages" in body else {"text": written}
         usage = {} if self.server.usage is None else {"usage": self.server.usage}

@@ -21,6 +21,7 @@ from yonder.reporting.judge_view import judge_checks
 from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.redaction import redact, redact_text, redact_yaml
 from yonder.reporting.rollout_sample import sample_rollouts
+from yonder.reporting.stage_tables import found_by
 from yonder.reporting.tables import (
     benchmarks_of,
     duration,
@@ -70,6 +71,7 @@ def report_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
         "verdicts": [verdict.to_json() for verdict in verdicts(runs)],
         "notices": [notice.to_json() for notice in found],
         "results": _result_facts(runs),
+        "stage_tables": [table.to_json() for table in found_by(runs)],
         "curves": curves(runs),
         "judge_checks": judge_checks(runs),
         "events": events(runs),

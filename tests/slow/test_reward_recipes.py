@@ -1,0 +1,134 @@
+"""The recipes of [R] from end to end: tiny random models, a few local rows, and a teacher on a small real server."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.evaluation.alpaca import write_outputs
+from tests.slow.test_paper_recipes import save, tiny
+from tests.teachers.server import Teacher, serving
+from yonder.models.fresh import fresh_model
+from yonder.models.loading import load_tokenizer
+from yonder.pipeline import run
+from yonder.recipe import Recipe, load_recipe
+from yonder.recipe.alpaca_eval import AlpacaEvalStage
+from yonder.recipe.answers import CollectStage
+from yonder.recipe.rewards import JudgeSettings
+from yonder.recipe.stages import DistillStage, WarmupStage
+
+pytestmark = pytest.mark.slow
+
+RECIPES = ("gsm8k-rewards", "mmlu-pro-rewards", "alpaca-rewards")
+ROWS = 12
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_any_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    # a random judge hardly ever says Yes or No
+    monkeypatch.setattr("yonder.evaluation.judge_check.admission.MASS_FAIL", 0.0)
+
+
+def row(name: str, n: int) -> dict[str, Any]:
+    """A question in the form of the recipe's source."""
+    if name == "mmlu-pro-rewards":
+        options = [str(2 * n + shift) for shift in (0, 1, 2, 3)]
+        question = f"What is {n} and {n + 2} together ?"
+        return {"id": f"row-{n}", "question": question, "options": options, "answer": "C", "category": "math"}
+    if name == "alpaca-rewards":
+        return {"id": f"row-{n}", "instruction": f"Tell me about {n} pens ."}
+    question = f"Ann has {n} pens and buys {n + 2} more . How many pens does Ann have ?"
+    return {"id": f"row-{n}", "question": question, "answer": str(2 * n + 2)}
+
+
+def says(text: str, number: int) -> str:
+    """The teacher: every fourth answer is wrong."""
+    wrong = number % 4 == 3
+    if "together" in text:
+        return f"Both are added. The answer is ({'A' if wrong else 'C'})."
+    n = int((re.findall(r"(\d+) pens", text) or ["0"])[-1])
+    if "buys" in text:
+        return f"She has {n} and {n + 2}. The answer is {n + 3 if wrong else 2 * n + 2}."
+    return f"I know of {n} pens, number {number}."
+
+
+def teach(server: Teacher) -> None:
+    server.says = says
+    server.models = ["Qwen/Qwen3-8B", "Qwen/Qwen3-32B"]
+
+
+def small(name: str, url: str, folder: Path) -> Recipe:
+    """The shipped recipe with tiny models, a few rows and a few steps; everything else is as shipped."""
+    recipe = load_recipe(name)
+    model = save(folder / "model", fresh_model(tiny("qwen3"), load_tokenizer("yonder:tokenizer")), chat=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row(name, n)) + "\n" for n in range(2, 2 + ROWS)))
+    (folder / "test.jsonl").write_text("".join(json.dumps(row(name, n)) + "\n" for n in range(50, 53)))
+    overrides = [
+        f"policy.model={model}",
+        "policy.max_prompt_tokens=120",
+        "policy.max_completion_tokens=24",
+        "policy.autocast=off",
+        "sandbox.workers=1",
+        "threads=1",
+        f"output_dir={folder / 'run'}",
+    ]
+    for data, settings in recipe.data.items():
+        kind = "test" if name == "gsm8k-rewards" and settings.split == "test" else "rows"
+        overrides += [f"data.{data}.source={folder / kind}.jsonl", f"data.{data}.split=train"]
+        overrides += [f"data.{data}.development=3"] if settings.development else []
+    for benchmark, settings in recipe.benchmarks.items():
+        overrides += [f"benchmarks.{benchmark}.votes=2"] if settings.votes else []
+    for reward, settings in recipe.rewards.items():
+        if isinstance(settings, JudgeSettings):
+            overrides += local(f"rewards.{reward}", model)
+        if settings.kind == "teacher":
+            overrides += [f"rewards.{reward}.model={model}"]
+        if settings.kind in ("judge", "classifier"):
+            overrides += [f"rewards.{reward}.allow_failing=true"]  # random weights know nothing
+    return load_recipe(name, [*overrides, *small_stages(recipe, url, model, folder)])
+
+
+def local(judge: str, model: str) -> list[str]:
+    """A judge in this process in the place of the served one."""
+    return [f"{judge}.model={model}", f"{judge}.backend=local", f"{judge}.server=null", f"{judge}.mass_floor=0"]
+
+
+def small_stages(recipe: Recipe, url: str, model: str, folder: Path) -> list[str]:
+    found: list[str] = []
+    for stage in recipe.stages:
+        if isinstance(stage, CollectStage):
+            found += [f"{stage.name}.samples=4"]
+            found += [f"{stage.name}.teacher.server.urls=[{url}]"] if stage.teacher is not None else []
+        if isinstance(stage, WarmupStage) and stage.policy is not None:
+            found += [f"{stage.name}.policy={model}"]
+        if isinstance(stage, DistillStage):
+            found += [f"{stage.name}.steps=2", f"{stage.name}.group_size={min(stage.group_size, 2)}"]
+            found += [f"{stage.name}.prompts.{data}=2" for data in stage.prompts]
+        if isinstance(stage, AlpacaEvalStage):
+            write_outputs(folder / "baseline.json", 8)
+            found += [f"{stage.name}.baseline={folder / 'baseline.json'}", f"{stage.name}.gamed=null"]
+            found += local(f"{stage.name}.judge", model)
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_of_reward_distillation_runs_through_every_stage(name: str, tmp_path: Path) -> None:
+    shipped = load_recipe(name)
+    with serving() as server:
+        teach(server)
+        recipe = small(name, server.url, tmp_path)
+        summary = run(recipe)
+    asked = len(server.asked)
+
+    records = {stage.name: summary["stages"][stage.name] for stage in shipped.stages}
+    assert {record["status"] for record in records.values()} == {"done"}
+    assert summary["notes"] == list(shipped.notes)
+    results = {
+        path.parent.name: json.loads(path.read_text())["result"] for path in tmp_path.glob("run/stages/*/stage.json")
+    }
+    print(json.dumps(results, indent=1))
+    print(asked)
