@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.evaluation.alpaca import write_outputs
+from tests.judges import faulty
 from tests.slow.test_paper_recipes import save, tiny
 from tests.teachers.server import Teacher, serving
 from yonder.models.fresh import fresh_model
@@ -17,6 +18,7 @@ from yonder.pipeline import run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
+from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.rewards import JudgeSettings
 from yonder.recipe.stages import DistillStage, WarmupStage
 
@@ -61,7 +63,7 @@ def teach(server: Teacher) -> None:
     server.models = ["Qwen/Qwen3-8B", "Qwen/Qwen3-32B"]
 
 
-def small(name: str, url: str, folder: Path) -> Recipe:
+def small(name: str, teacher: str, judge: str, folder: Path) -> Recipe:
     """The shipped recipe with tiny models, a few rows and a few steps; everything else is as shipped."""
     recipe = load_recipe(name)
     model = save(folder / "model", fresh_model(tiny("qwen3"), load_tokenizer("yonder:tokenizer")), chat=True)
@@ -84,25 +86,27 @@ def small(name: str, url: str, folder: Path) -> Recipe:
         overrides += [f"benchmarks.{benchmark}.votes=2"] if settings.votes else []
     for reward, settings in recipe.rewards.items():
         if isinstance(settings, JudgeSettings):
-            overrides += local(f"rewards.{reward}", model)
+            overrides += served(f"rewards.{reward}", model, judge)
         if settings.kind == "teacher":
             overrides += [f"rewards.{reward}.model={model}"]
         if settings.kind in ("judge", "classifier"):
             overrides += [f"rewards.{reward}.allow_failing=true"]  # random weights know nothing
-    return load_recipe(name, [*overrides, *small_stages(recipe, url, model, folder)])
+    return load_recipe(name, [*overrides, *small_stages(recipe, teacher, judge, model, folder)])
 
 
-def local(judge: str, model: str) -> list[str]:
-    """A judge in this process in the place of the served one."""
-    return [f"{judge}.model={model}", f"{judge}.backend=local", f"{judge}.server=null", f"{judge}.mass_floor=0"]
+def served(judge: str, model: str, url: str) -> list[str]:
+    """A judge on the other server, whose verdicts are a function of the prompt's tokens; `model` is its tokenizer."""
+    return [f"{judge}.model={model}", f"{judge}.backend=sglang", f"{judge}.server.urls=[{url}]"]
 
 
-def small_stages(recipe: Recipe, url: str, model: str, folder: Path) -> list[str]:
+def small_stages(recipe: Recipe, teacher: str, judge: str, model: str, folder: Path) -> list[str]:
     found: list[str] = []
     for stage in recipe.stages:
         if isinstance(stage, CollectStage):
             found += [f"{stage.name}.samples=4"]
-            found += [f"{stage.name}.teacher.server.urls=[{url}]"] if stage.teacher is not None else []
+            found += [f"{stage.name}.teacher.server.urls=[{teacher}]"] if stage.teacher is not None else []
+        if isinstance(stage, FitJudgeStage):
+            found += [f"{stage.name}.held_out=0.3"]  # of few questions
         if isinstance(stage, WarmupStage) and stage.policy is not None:
             found += [f"{stage.name}.policy={model}"]
         if isinstance(stage, DistillStage):
@@ -111,16 +115,16 @@ def small_stages(recipe: Recipe, url: str, model: str, folder: Path) -> list[str
         if isinstance(stage, AlpacaEvalStage):
             write_outputs(folder / "baseline.json", 8)
             found += [f"{stage.name}.baseline={folder / 'baseline.json'}", f"{stage.name}.gamed=null"]
-            found += local(f"{stage.name}.judge", model)
+            found += served(f"{stage.name}.judge", model, judge)
     return found
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_of_reward_distillation_runs_through_every_stage(name: str, tmp_path: Path) -> None:
     shipped = load_recipe(name)
-    with serving() as server:
+    with serving() as server, faulty.serving() as judge:
         teach(server)
-        recipe = small(name, server.url, tmp_path)
+        recipe = small(name, server.url, judge.url, tmp_path)
         summary = run(recipe)
     asked = len(server.asked)
 
