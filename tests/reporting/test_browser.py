@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.reporting.fixture import HOSTILE, build_run
+from tests.reporting.test_stage_tables import build
 from yonder.reporting.page import write_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -155,4 +156,20 @@ def test_narrow_and_without_a_script(browser: Any, report: Path) -> None:
         if script:
             assert found.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
             assert found.trouble == []
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_stages_found_is_read_by_rows_and_columns(browser: Any, tmp_path: Path, scheme: str) -> None:
+    page = write_report([build(tmp_path / "one")])
+    for width in (1200, 380):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        found = Reader(context.new_page())
+        found.page.goto(page.as_uri())
+        table = found.page.get_by_role("table", name="AlpacaEval · alpaca")
+        row = table.get_by_role("row").filter(has=found.page.get_by_role("rowheader", name="sft"))
+        assert row.get_by_role("cell").first.inner_text() == "41.2 %"
+        assert table.get_by_role("columnheader", name="length-controlled").is_visible()
+        assert found.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert found.trouble == []
         context.close()

@@ -144,7 +144,7 @@ def test_a_fit_that_could_read_nothing_has_no_accuracy() -> None:
 
 def test_what_a_teacher_was_asked() -> None:
     local = {"responses": 8, "unlabeled": 0, "correct": 0.5, "finished": 1.0}
-    unknown = asked(unlabeled=1990, correct=0.0, cost=0.0, tokens_counted=False)
+    unknown = asked(unlabeled=1990, correct=None, cost=0.0, tokens_counted=False)
     (table,) = tables("collect", teacher=asked(cost=1.5129), open=unknown, policy=local)
     assert table.rows == (
         ("teacher", "1,990", "10", "31", "81.2 %", "240,100", "1,034,567", "1.51"),

@@ -136,7 +136,7 @@ def test_unlabeled_answers_have_no_verdict(teacher: Teacher, tmp_path: Path) -> 
     run(recipe_of(tmp_path, teacher, "data.train.labeled=false"))
     responses = read_responses(tmp_path / "run/stages/answers/responses.jsonl")
     assert {r.correct for r in responses} == {None} and {r.detail for r in responses} == {"no label"}
-    assert result_of(tmp_path)["unlabeled"] == 36
+    assert result_of(tmp_path)["unlabeled"] == 36 and result_of(tmp_path)["correct"] is None
 
 
 FAULTS = ["reset", "500", "503", "429", "408", "half"]

@@ -121,7 +121,7 @@ def collected(stages: Sequence[Found]) -> StageTable:
             (
                 stage.name,
                 *(_count(stage.result.get(key)) for key in keys),
-                _right(stage.result),
+                _part(stage.result.get("correct")),
                 *(_count(stage.result.get(key)) for key in ("prompt_tokens", "completion_tokens")),
                 _cost(stage.result.get("cost")),
             )
@@ -129,14 +129,6 @@ def collected(stages: Sequence[Found]) -> StageTable:
         ),
         tuple(f"{name}: the server did not count all tokens; the others are estimated." for name in uncounted),
     )
-
-
-def _right(result: Mapping[str, Any]) -> str:
-    """The share of right answers, where any has the verifier's verdict."""
-    answers, unlabeled, right = (number(result.get(key)) for key in ("responses", "unlabeled", "correct"))
-    if answers is None or unlabeled is None or right is None or unlabeled >= answers:
-        return _NONE
-    return f"{percent(right)} %"
 
 
 def labels(stage: Found) -> StageTable:
@@ -238,6 +230,12 @@ def _hundredths(value: Any) -> str:
     """A percentage as it is: 41.234 -> 41.2 %."""
     plain = number(value)
     return _NONE if plain is None else f"{plain:.1f} %"
+
+
+def _part(value: Any) -> str:
+    """A share: 0.412 -> 41.2 %."""
+    plain = number(value)
+    return _NONE if plain is None else f"{percent(plain)} %"
 
 
 def _cost(value: Any) -> str:

@@ -47,12 +47,11 @@ def run_collect(stage: CollectStage, context: StageContext) -> Result:
     context.progress.finish()
     responses = read_responses(path)
     labeled = [response for response in responses if response.correct is not None]
-    right = sum(bool(response.correct) for response in labeled) / max(1, len(labeled))
+    right = sum(bool(response.correct) for response in labeled) / len(labeled) if labeled else None
     finished = sum(response.finished for response in responses) / len(responses)
     mend = "" if finished > FEW_FINISHED else "; raise policy.max_completion_tokens or set task.stop"
-    context.progress.say(
-        f"{stage.name}: {len(responses)} responses, {right:.1%} right, {finished:.1%} ended by themselves{mend}"
-    )
+    said = "no answer is known" if right is None else f"{right:.1%} right"
+    context.progress.say(f"{stage.name}: {len(responses)} responses, {said}, {finished:.1%} ended by themselves{mend}")
     return {
         "responses": len(responses),
         "unlabeled": len(responses) - len(labeled),

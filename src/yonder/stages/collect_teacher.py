@@ -136,14 +136,14 @@ def summarised(
     """The stage's result, and the same in two sentences."""
     marked = [r.detail.removeprefix(UNREAD).partition(";")[0] for r in responses if r.detail.startswith(UNREAD)]
     labeled = [response for response in responses if response.correct is not None]
-    right = sum(bool(response.correct) for response in labeled) / max(1, len(labeled))
+    right = sum(bool(response.correct) for response in labeled) / len(labeled) if labeled else None
     finished = sum(response.finished for response in responses) / len(responses)
     read, written = gathering.log.used
     prices = gathering.budget.prices
     reasons = ", ".join(f"{reason} ({n})" for reason, n in Counter(marked).most_common(SHOWN))
     said = f"{stage.name}: {len(responses):,} responses, {lacking:,} lacking, {len(marked):,} unread"
     said += f" ({reasons})" if reasons else ""
-    said += f", {right:.1%} right" if labeled else ""
+    said += "" if right is None else f", {right:.1%} right"
     context.progress.say(f"{said}; {used_said(read, written, prices)}")
     result: Result = {
         "responses": len(responses),
