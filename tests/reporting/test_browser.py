@@ -168,8 +168,8 @@ def test_what_stages_found_is_read_by_rows_and_columns(browser: Any, tmp_path: P
         found.page.goto(page.as_uri())
         table = found.page.get_by_role("table", name="AlpacaEval · alpaca")
         row = table.get_by_role("row").filter(has=found.page.get_by_role("rowheader", name="sft"))
-        assert row.get_by_role("cell").first.inner_text() == "41.2 %"
-        assert table.get_by_role("columnheader", name="length-controlled").is_visible()
+        assert row.get_by_role("cell").first.inner_text() == "41.2 % ± 1.3"
+        assert table.get_by_role("columnheader", name="length-controlled ± s.e.").is_visible()
         assert found.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         assert found.trouble == []
         context.close()

@@ -88,9 +88,9 @@ def row(table: StageTable, name: str) -> tuple[str, ...]:
 def test_win_rates() -> None:
     (table,) = tables("alpaca-eval", alpaca={"win_rates": {"sft": win_rate(), "rl": NOT_JUDGED}})
     assert row(table, "sft") == (
-        "41.2 %", "1.3 %", "38.0 %", "0.8 %", "330, 1,470, 3", "1,803", "2", "-0.07", "1,524", "2,049"
+        "41.2 % ± 1.3", "38.0 % ± 0.8", "330, 1,470, 3", "1,803", "2", "-0.07", "1,524", "2,049",
     )  # fmt: skip
-    assert row(table, "rl") == ("–", "–", "–", "–", "–", "–", "1,805", "–", "1,524", "2,049")
+    assert row(table, "rl") == ("–", "–", "–", "–", "1,805", "–", "1,524", "2,049")
     assert {len(cells) for cells in table.rows} == {len(table.columns)}
     assert [note.partition(" (")[0] for note in table.notes] == [
         "Length-controlled as by AlpacaEval 2, with the gamed baselines",
@@ -190,7 +190,7 @@ def test_the_page_and_its_twin_have_the_tables(tmp_path: Path) -> None:
     assert [tag for tag, _ in Page(text).tags if tag in ("img", "iframe")] == []
     caption = re.escape('<caption class="hidden">AlpacaEval · alpaca</caption>')
     table = re.search(rf"{caption}.*?</table>", text, re.DOTALL)
-    assert table and table[0].count('scope="col"') == 11 and table[0].count('scope="row"') == 2
+    assert table and table[0].count('scope="col"') == 9 and table[0].count('scope="row"') == 2
 
 
 def test_a_run_without_such_stages_has_no_tables(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def win_rates(stage: Found) -> StageTable:
     return StageTable(
         f"AlpacaEval · {stage.name}",
         "",
-        ("checkpoint", "win rate", "standard error", "length-controlled", "standard error", "won, lost, drawn",
+        ("checkpoint", "win rate ± s.e.", "length-controlled ± s.e.", "won, lost, drawn",
          "judged", "not judged", "position bias", "characters", "the baseline's"),
         tuple((name, *_win_cells(row)) for name, row in found.items()),
         tuple(notes),
@@ -93,13 +93,11 @@ def win_rates(stage: Found) -> StageTable:
 
 
 def _win_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    shares = (_hundredths(row.get(key)) for key in ("win_rate", "standard_error"))
-    controlled = (_hundredths(row.get(key)) for key in ("length_controlled", "length_controlled_error"))
     outcomes = [row.get(key) for key in ("wins", "losses", "draws")]
     bias = number(row.get("position_bias"))
     return (
-        *shares,
-        *controlled,
+        _with_error(row.get("win_rate"), row.get("standard_error")),
+        _with_error(row.get("length_controlled"), row.get("length_controlled_error")),
         _NONE if None in outcomes else ", ".join(map(_count, outcomes)),
         _count(row.get("n")),
         _count(row.get("unjudged")),
@@ -226,10 +224,10 @@ def _count(value: Any) -> str:
     return _NONE if plain is None else f"{plain:,.0f}"
 
 
-def _hundredths(value: Any) -> str:
-    """A percentage as it is: 41.234 -> 41.2 %."""
-    plain = number(value)
-    return _NONE if plain is None else f"{plain:.1f} %"
+def _with_error(value: Any, error: Any) -> str:
+    """A percentage as it is, and its standard error: 41.234 -> 41.2 % ± 1.3."""
+    plain, spread = number(value), number(error)
+    return _NONE if plain is None else f"{plain:.1f} %" + ("" if spread is None else f" ± {spread:.1f}")
 
 
 def _part(value: Any) -> str:
