@@ -54,7 +54,8 @@ from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
-from yonder.training.distributed import ALONE, World, shard
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 from yonder.training.ranking import Pairs, ranking_trainee
 from yonder.training.rollout import Term, derived_seed
