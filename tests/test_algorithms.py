@@ -35,8 +35,8 @@ def recipe_of(other: dict[str, Any] | None = None, **knobs: Any) -> Recipe:
     return parse_recipe(tree | (other or {}), "test")
 
 
-def stage_of(**knobs: Any) -> DistillStage:
-    stage = recipe_of(**knobs).stages[0]
+def stage_of(other: dict[str, Any] | None = None, **knobs: Any) -> DistillStage:
+    stage = recipe_of(other, **knobs).stages[0]
     assert isinstance(stage, DistillStage)
     return stage
 

@@ -42,11 +42,11 @@ def _say_context(stage: DistillStage, policy: Policy, context: StageContext) -> 
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
     """RL with weighted terms."""
     recipe, shop = context.recipe, context.shop
+    shop.groups = stage.group_size if "local" in stage.score_early else 0
     for sentence in admit_judges(recipe, stage, context.folders):
         context.progress.say(f"{stage.name}: {sentence}")
     task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
-    ppo = stage.algorithm == "ppo"
-    outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
+    outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if stage.algorithm == "ppo" else 0
     policy = shop.policy(stage.policy, outputs, train=True)
     terms = [shop.term(term, policy) for term in stage.terms]
     verified = [
