@@ -3,6 +3,7 @@
 import sys
 
 from yonder.consent import admit_judges
+from yonder.data.responses import read_lines
 from yonder.engines.build import rollout_sampler
 from yonder.handing_on import checkpoint_of, handed_on
 from yonder.models.loading import positions
@@ -98,4 +99,4 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     if refit is not None:
         result["judge"] = checkpoint_of(store, result, refit.folder)
     result["checkpoint"] = handed_on(recipe, stage.name, store, result, policy)
-    return result | {"completions_per_step": completions_per_step(stage)}
+    return result | {"completions_per_step": completions_per_step(stage, read_lines(context.folder / "metrics.jsonl"))}
