@@ -41,7 +41,7 @@ def main(fault: str, output: str) -> None:
                     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
                 if fault == "unseen":
-                    store = CheckpointStore(folder / "another disk", 3, world=world)
+                    store = CheckpointStore(folder / "another-disk", 3, world=world)
                 if fault == "killed":
                     HuggingFaceStorageWriter.write_data = die  # type: ignore[method-assign]
             try:
