@@ -136,15 +136,17 @@ def write_parts(world: World, folder: Path, tensors: dict[str, Tensor]) -> None:
             )
 
     world.one_after_first(lambda: _new(folder))
-    world.attempt(seen)
     files = 1 + sum(tensor.nbytes for tensor in tensors.values()) // (FILE_BYTES * world.size)
     place = {name: 1 + i * files // len(tensors) for i, name in enumerate(tensors)}
-    writer = HuggingFaceStorageWriter(str(folder), place, save_distributed=True)
     try:
+        world.attempt(seen)
+        writer = HuggingFaceStorageWriter(str(folder), place, save_distributed=True)
         save(dict(tensors), storage_writer=writer, process_group=world.values)
-    except CheckpointException as error:  # no Exception to Python
+    except (StorageError, CheckpointException) as error:  # the latter is no Exception to Python
         if world.first:
             shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, StorageError):
+            raise
         rank, (cause, _) = min(error.failures.items())
         reason = (isinstance(cause, OSError) and cause.strerror) or str(cause)
         raise StorageError(
