@@ -15,7 +15,8 @@ from tests.engines.like_vllm import LikeVLLM, serving
 from tests.test_pipeline import WARMUP, write
 from tests.training.tools import tiny_distiller, tiny_policy
 from yonder.engines.build import rollout_sampler, weights_folder
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError, RecipeError, RolloutError, StorageError, TrainingError
 from yonder.judges.transport import Limits, Transport

@@ -17,7 +17,8 @@ import yaml
 
 from tests.slow import servers
 from yonder.data.responses import read_lines
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.engines.weights import Outbox
 from yonder.errors import ModelError

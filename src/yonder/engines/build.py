@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError
 from yonder.judges.transport import Limits, Transport, Unanswered
