@@ -38,16 +38,6 @@ LIMITS = Limits(concurrency=4, timeout_s=5, deadline_s=1.0)
 
 
 @pytest.fixture
-def policy() -> Policy:
-    found = tiny_policy()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        for parameter in found.model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return found
-
-
-@pytest.fixture
 def server(policy: Policy) -> Iterator[LikeVLLM]:
     with serving(policy) as running:
         yield running

@@ -1,4 +1,4 @@
-"""vLLM inside this process, tried out: prints what it found as JSON. For vLLM's environment, alone or under torchrun."""
+"""vLLM inside this process, tried out in vLLM's environment: prints what it found as JSON."""
 
 from __future__ import annotations
 
