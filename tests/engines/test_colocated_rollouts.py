@@ -252,6 +252,15 @@ def test_recipes_say_one_of_the_two(tmp_path: Path, rollouts: dict[str, Any], sa
         recipe(tmp_path, **rollouts)
 
 
+def test_memory_settings_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
+    def decisive(**colocate: Any) -> Any:
+        return recipe(tmp_path, engine="vllm", colocate=colocate).stage("rl").decisive()
+
+    assert decisive() == decisive(gpu_memory_utilization=0.5, cache_gib=2.0, sleep=True)
+    assert decisive() != decisive(dtype="float32")
+    assert "colocate" not in recipe(tmp_path, engine="in-process").stage("rl").decisive()["rollouts"]
+
+
 def test_the_engines_type_is_what_the_policy_computes_in(policy: Policy) -> None:
     assert engine_room(ColocateSettings(), RULES, policy) == Room(38, 256, "float32", 0.3)
     policy.autocast = torch.bfloat16

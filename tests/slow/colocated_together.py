@@ -5,6 +5,7 @@ python -m torch.distributed.run --nproc-per-node N -m tests.slow.colocated_toget
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from yonder.engines.colocated import ColocatedSampler
 from yonder.engines.vllm_inside import VLLMInside
 from yonder.models.encoding import PromptEncoder
 from yonder.schema import Rollout
-from yonder.training.distributed import CPU, begun, shard
+from yonder.training.distributed import CPU, begun, load_weights, shard
 
 
 def main(strategy: str, folder: str) -> None:
@@ -28,25 +29,21 @@ def main(strategy: str, folder: str) -> None:
         policy, twin = demo_policy(1), demo_policy(1)
         shard(world, policy)
         encoder = PromptEncoder(policy.tokenizer, 300)
-        live = ColocatedSampler(lambda: VLLMInside(policy, ROOM, True), policy, encoder, RULES, world)
+        live = ColocatedSampler(lambda: VLLMInside(policy, ROOM, world), policy, encoder, RULES, world)
         found: dict[str, Any] = {"gaps": [], "groups": [], "rollouts": []}
         for step in range(2):
             if step:
                 move(twin, 0.01, step)
-                move_divided(policy, twin)
+                load_weights(policy.model, twin.model.state_dict())
             live.refresh(step)
             rollouts: list[Rollout] = live.sample([*PROMPTS, PROMPTS[0]], 4, TEMPERATURE, step)
             found["gaps"].append(gap(twin, rollouts))
             found["groups"].append([rollout.group for rollout in rollouts])
             found["rollouts"].append([rollout.completion.token_ids for rollout in rollouts])
+        del live
+        gc.collect()
+        assert world.gather([world.rank]) == list(range(world.size))  # the engine is gone, our process group is not
         (Path(folder) / f"{strategy}-{world.rank}.json").write_text(json.dumps(found))
-
-
-def move_divided(policy: Any, twin: Any) -> None:
-    """Give a policy, divided or not, another's weights."""
-    from yonder.training.distributed import load_weights
-
-    load_weights(policy.model, twin.model.state_dict())
 
 
 if __name__ == "__main__":

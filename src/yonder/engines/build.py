@@ -47,12 +47,9 @@ def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> Ro
     )
     if settings.colocate is not None:
         room = engine_room(settings.colocate, rules, alone.policy)
-        together = world is not ALONE
-
-        def start() -> VLLMInside:
-            return VLLMInside(alone.policy, room, together)
-
-        return ColocatedSampler(start, alone.policy, alone.encoder, rules, world)
+        return ColocatedSampler(
+            lambda: VLLMInside(alone.policy, room, world), alone.policy, alone.encoder, rules, world
+        )
     channel = world.channel(settings.deadline_s + settings.timeout_s)
     found = servers(settings, settings.deadline_s, concurrency)
     return ServedSampler(found, alone.policy, alone.encoder, rules, weights_folder(settings, folder), channel)

@@ -8,6 +8,7 @@ import math
 import os
 import random
 import tempfile
+import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from yonder.engines.vllm import Answer, Ask
 from yonder.errors import ModelError
 from yonder.models.lora import plain
 from yonder.models.policy import Policy
+from yonder.training.distributed import ALONE, World
 
 QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -52,10 +54,10 @@ def require_vllm() -> None:
 class VLLMInside:
     """An engine on the policy's device with weights of its own, at first random ones."""
 
-    def __init__(self, policy: Policy, room: Room, together: bool = False) -> None:
-        """`together`: each of several processes starts one at the same time. Raises ModelError where it cannot be
-        had."""
+    def __init__(self, policy: Policy, room: Room, world: World = ALONE) -> None:
+        """Of several processes each starts one at the same time. Raises ModelError where it cannot be had."""
         require_vllm()
+        gc.collect()  # an engine of the stage before
         self.device, self.sleeps = policy.device, room.sleep
         self.version: str | None = None  # of its weights, as `load` named them
         self._asked = 0
@@ -69,7 +71,7 @@ class VLLMInside:
         _free_unused(self.device)
         with undisturbed(self.device):
             try:
-                self.llm: Any = _engine(self._folder.name, self.device, room, together)
+                self.llm: Any = _engine(self._folder.name, self.device, room, world.size > 1)
             except ModelError:
                 raise
             except Exception as error:  # of every kind, from pydantic's to CUDA's
@@ -77,6 +79,8 @@ class VLLMInside:
                     f"vLLM does not start in this process ({_first(error)}); does it know this model, and do "
                     "rollouts.colocate.gpu_memory_utilization or cache_gib leave it enough memory beside the trainer?"
                 ) from error
+        if world is not ALONE:
+            _keep_process_groups(self, self.llm)
 
     def load(self, weights: Iterable[tuple[str, Tensor]], version: str) -> None:
         """Take over weights by their names in Hugging Face format. Raises ModelError where it cannot."""
@@ -213,6 +217,14 @@ def _engine(folder: str, device: torch.device, room: Room, together: bool) -> An
     )
     gc.unfreeze()  # it exempts all objects of the process from garbage collection
     return made
+
+
+def _keep_process_groups(owner: object, engine: Any) -> None:
+    """At its end vLLM's engine takes all of torch's process groups down, also those that were there before it: it is
+    let go of without that."""
+    client = engine.llm_engine.engine_core
+    client._finalizer.detach()
+    weakref.finalize(owner, client.engine_core.model_executor.shutdown)
 
 
 def _answer(one: Any, longest: int) -> Answer:

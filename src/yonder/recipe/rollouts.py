@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from yonder.recipe.base import Section
 from yonder.recipe.servers import check_urls
 
+MEMORY = {"gpu_memory_utilization", "cache_gib", "sleep"}  # of `colocate`: may change when a run goes on
+
 
 class ColocateSettings(Section):
     """vLLM's `LLM` inside the training process, on the policy's device: it is handed the weights in memory, and samples

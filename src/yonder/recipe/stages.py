@@ -12,7 +12,7 @@ from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import ModelReference, SamplingSettings
 from yonder.recipe.monitoring import FollowSettings, MonitorSettings, RefitSettings
 from yonder.recipe.optimizers import OptimizerSettings, SFTOptimizerSettings
-from yonder.recipe.rollouts import RolloutSettings
+from yonder.recipe.rollouts import MEMORY, RolloutSettings
 from yonder.recipe.stage_base import EvaluationSchedule, StageBase
 
 
@@ -87,8 +87,11 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Rollouts of each stream written to the log an iteration."""
 
     def decisive(self) -> dict[str, Any]:
-        """Without when things are done."""
-        return self.model_dump(mode="json", exclude={"score_early"})
+        """Without when things are done, and what memory they take."""
+        found = self.model_dump(mode="json", exclude={"score_early": True, "rollouts": {"colocate": MEMORY}})
+        if self.rollouts.colocate is None:
+            del found["rollouts"]["colocate"]
+        return found
 
     @model_validator(mode="after")
     def _consistent(self) -> "DistillStage":
