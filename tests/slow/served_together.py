@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from tests.training.tools import tiny_policy
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import DataError, RolloutError, YonderError
 from yonder.judges.transport import Limits, Transport

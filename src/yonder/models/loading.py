@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+import transformers.core_model_loading
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -239,3 +240,8 @@ def _unavailable(what: str, source: str, error: Exception) -> str:
         return f"the {what} in folder `{source}` cannot be loaded: {first}"
     missing = f"the {what} `{source}` is neither a folder here nor to be had from the hub ({first})"
     return f"{missing}; check the name or the connection"
+
+
+def as_saved(model: transformers.PreTrainedModel, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A model's weights under the names, and in the parts, that its files in Hugging Face format have."""
+    return transformers.core_model_loading.revert_weight_conversion(model, state)

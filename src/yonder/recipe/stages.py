@@ -12,7 +12,7 @@ from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import ModelReference, SamplingSettings
 from yonder.recipe.monitoring import FollowSettings, MonitorSettings, RefitSettings
 from yonder.recipe.optimizers import OptimizerSettings, SFTOptimizerSettings
-from yonder.recipe.rollouts import RolloutSettings
+from yonder.recipe.rollouts import MEMORY, RolloutSettings
 from yonder.recipe.stage_base import EvaluationSchedule, StageBase
 
 
@@ -88,8 +88,10 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Rollouts of each stream written to the log an iteration."""
 
     def decisive(self) -> dict[str, Any]:
-        """Without when things are done, unless it decides what is batched."""
-        found = self.model_dump(mode="json", exclude={"score_early"})
+        """Without when things are done, unless it decides what is batched, and what memory they take."""
+        found = self.model_dump(mode="json", exclude={"score_early": True, "rollouts": {"colocate": MEMORY}})
+        if self.rollouts.colocate is None:
+            del found["rollouts"]["colocate"]
         return found | ({"score_early": ["local"]} if "local" in self.score_early else {})
 
     @model_validator(mode="after")

@@ -75,9 +75,9 @@ def whole(policy: nn.Module) -> Generator[None]:
             unit.reshard()
 
 
-def gathered(value: Any, world: World) -> Any:
-    """A state with each divided tensor whole, on the CPU, in process 0 (others get an empty one); anything else as it
-    is. Shared tensors stay shared."""
+def gathered(value: Any, world: World, everywhere: bool = False) -> Any:
+    """A state with each divided tensor whole, on the CPU, in process 0 or `everywhere` (others get an empty one);
+    anything else as it is. Shared tensors stay shared."""
     if not world.sharded:
         return value
     known: dict[int, Tensor] = {}
@@ -89,7 +89,7 @@ def gathered(value: Any, world: World) -> Any:
             return [made(inner) for inner in cast(list[Any], part)]
         if isinstance(part, Tensor) and id(part) not in known:
             tensor = full(part.detach())
-            known[id(part)] = tensor.cpu() if world.first else tensor.new_empty(0)
+            known[id(part)] = tensor.cpu() if world.first or everywhere else tensor.new_empty(0)
         return known[id(part)] if isinstance(part, Tensor) else part
 
     return made(value)
