@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_algorithms import FRESH, recipe_of, stage_of
+from tests.test_algorithms import recipe_of, stage_of
 from yonder import run
 from yonder.assemble import Workshop
 from yonder.errors import RecipeError
