@@ -4,6 +4,7 @@ second.
 python -m torch.distributed.run --nproc-per-node 2 -m tests.slow.parts FAULT OUTPUT
 """
 
+import gc
 import os
 import resource
 import signal
@@ -49,6 +50,7 @@ def main(fault: str, output: str) -> None:
             except StorageError as error:
                 resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
                 (folder / f"said-{world.rank}").write_text(str(error))
+            gc.collect()  # the frames of an error hold process groups, whose threads must end before Python does
 
 
 if __name__ == "__main__":
