@@ -20,7 +20,8 @@ from yonder.models.encoding import PromptEncoder
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
 from yonder.schema import Prompt, Rollout
-from yonder.training.distributed import CPU, World, begun, shard
+from yonder.training.distributed import CPU, World, begun
+from yonder.training.divided import shard
 
 PROMPTS = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(5)]
 LORA = Lora(rank=4)

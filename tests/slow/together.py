@@ -4,6 +4,7 @@ python -m torch.distributed.run --nproc-per-node N -m tests.slow.together STRATE
 """
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,7 +20,8 @@ from yonder.models.policy import Policy
 from yonder.schema import Prompt, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
-from yonder.training.distributed import CPU, World, begun, gathered, shard
+from yonder.training.distributed import CPU, World, begun
+from yonder.training.divided import gathered, shard
 from yonder.training.learner import Learner
 from yonder.training.plan import Plan
 from yonder.training.records import Recorder
@@ -130,9 +132,9 @@ def fresh(world: World, folder: Path) -> dict[str, Any]:
         metrics = steps(made, 0, HALF)
         store = store_of(case, world, folder)
         store.save(HALF, made.policy, {"learner": made.state()}, None)
-        half = weights(made.policy, world)
+        half, state = weights(made.policy, world), deepcopy(gathered(made.state(), world))
         metrics += steps(made, HALF, STEPS)
-        found[title(case)] = {"metrics": metrics, "half": half, "end": weights(made.policy, world)}
+        found[title(case)] = {"metrics": metrics, "half": half, "end": weights(made.policy, world), "state": state}
         if case[2]:
             store.merge(HALF, made.policy)
     return found
@@ -148,7 +150,7 @@ def continued(world: World, folder: Path, checkpoints: Path) -> dict[str, Any]:
         load_policy_weights(checkpoint, made.policy)
         made.load_state(load_state(checkpoint)["learner"])
         half = weights(made.policy, world)
-        again = made.state()  # what is loaded is what would be written
+        again = deepcopy(gathered(made.state(), world))  # what is loaded is what would be written
         metrics = steps(made, HALF, STEPS)
         found[title(case)] = {
             "metrics": metrics,

@@ -18,7 +18,8 @@ from yonder.models.loading import as_saved
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
 from yonder.schema import Prompt, Rollout
-from yonder.training.distributed import ALONE, World, gathered, is_divided, whole
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import gathered, is_divided, whole
 
 
 class ColocatedSampler:

@@ -24,7 +24,8 @@ from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
 from yonder.schema import Prompt, Rollout
-from yonder.training.distributed import ALONE, World, gathered, is_divided, whole
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import gathered, is_divided, whole
 
 log = logging.getLogger("yonder")
 TRIES = 4  # rounds of questions of which a server answered some with other weights

@@ -23,7 +23,7 @@ from transformers import (
 
 from yonder.errors import ModelError
 from yonder.models.fresh import fresh_model
-from yonder.models.lora import fold_adapter
+from yonder.models.lora import base_of, fold_adapter
 from yonder.recipe.models import FreshModel, ModelReference
 
 Tokenizer = PreTrainedTokenizerBase
@@ -138,7 +138,11 @@ def load_causal_lm(
         source = locate(reference)
         if placed and (Path(source) / "adapter_config.json").is_file():
             raise ModelError(f"{source} is an adapter, which is merged before weights are packed; name a merged folder")
-        model = _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
+        model = (
+            _with_adapter(source, dtype)
+            if base_of(Path(source))
+            else _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
+        )
         fold_adapter(model)
     rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     if len(tokenizer) > rows:
@@ -218,6 +222,16 @@ def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> PreT
         return kind.from_pretrained(source, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(_unavailable("model", source, error)) from error
+
+
+def _with_adapter(source: str, dtype: str) -> PreTrainedModel:
+    """The model that an adapter stands on, with it."""
+    model = _from_pretrained(AutoModelForCausalLM, str(base_of(Path(source))), dtype)
+    try:
+        model.load_adapter(source)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
+        raise ModelError(_unavailable("adapter", source, error)) from error
+    return model
 
 
 def _unavailable(what: str, source: str, error: Exception) -> str:
