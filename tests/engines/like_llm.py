@@ -24,6 +24,7 @@ class Order:
         self.cannot_take = False
         self.cache_stays = False
         self.old_version = False  # answers with the weights before
+        self.forgets = False
         self.off: float = 0.0  # added to log-probs
         self.dies_after: int | None = None  # steps
         self.built: list[dict[str, Any]] = []
@@ -96,6 +97,9 @@ class LLM:
         assert name not in self.waiting
         self.waiting[name] = (prompt["prompt_token_ids"], settings)
 
+    def has_unfinished_requests(self) -> bool:
+        return bool(self.waiting)
+
     def abort_request(self, names: list[str]) -> None:
         self.aborted += names
         for name in names:
@@ -107,6 +111,9 @@ class LLM:
             ORDER.dies_after -= 1
             if ORDER.dies_after < 0:
                 raise RuntimeError("the engine died")
+        if ORDER.forgets:
+            self.waiting.clear()
+            return []
         name = list(self.waiting)[-1]
         prompt, settings = self.waiting.pop(name)
         self.calls.append("answer")

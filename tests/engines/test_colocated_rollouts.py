@@ -168,6 +168,7 @@ def test_an_engine_that_keeps_some_weights_is_found_out(policy: Policy, order: O
         ("cannot_take", True, "does not take the policy's weights .KeyError: 'model.layers.0.unknown'"),
         ("cache_stays", True, "prefix cache"),
         ("old_version", True, r"answered with the weights \['default'\] instead of"),
+        ("forgets", True, "answered 0 of 4 prompts"),
         ("off", 0.2, "by 0.200 nats a token .at most 0.1."),
         ("off", float("nan"), "log-probs that are not numbers"),
     ],

@@ -354,8 +354,8 @@ def test_weights_go_when_the_sampler_does(policy: Policy, server: LikeVLLM, tmp_
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"rollouts": {"engine": "vllm"}}, "give `urls` for `engine: vllm`"),
-        ({"rollouts": {"urls": ["http://a"]}}, "give `urls` for `engine: vllm`"),
+        ({"rollouts": {"engine": "vllm"}}, "`engine: vllm` needs `urls`"),
+        ({"rollouts": {"urls": ["http://a"]}}, "`engine: in-process` needs neither"),
         ({"rollouts": {"engine": "vllm", "urls": ["http://a"]}, "sampling": {"top_p": 0.9}}, "leave both out"),
     ],
 )

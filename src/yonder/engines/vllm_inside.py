@@ -99,7 +99,8 @@ class VLLMInside:
         self, asks: Sequence[Ask], seed: int, answered: Callable[[int, Sequence[Answer]], None] | None = None
     ) -> list[list[Answer]]:
         """As many completions of each prompt as asked for, drawn from `seed`; `answered` is told of each prompt at its
-        last token. Raises ModelError for log-probs that are not numbers and for weights other than `version`."""
+        last token. Raises ModelError for prompts without an answer, log-probs that are not numbers and weights other
+        than `version`."""
         engine, found = self.llm.llm_engine, dict[int, list[Answer]]()
         names = {f"yonder-{self._asked + i}": i for i in range(len(asks))}
         self._asked += len(asks)
@@ -108,7 +109,7 @@ class VLLMInside:
             try:
                 for name, ask in zip(names, asks, strict=True):
                     engine.add_request(name, {"prompt_token_ids": list(ask.prompt)}, parameters(ask))
-                while len(found) < len(asks):
+                while engine.has_unfinished_requests():
                     for output in engine.step():
                         i = names[output.request_id]
                         found[i] = self._answers(output, asks[i])
@@ -116,6 +117,8 @@ class VLLMInside:
                             answered(i, found[i])
             finally:
                 engine.abort_request([name for name, i in names.items() if i not in found])
+        if len(found) < len(asks):
+            raise ModelError(f"vLLM answered {len(found)} of {len(asks)} prompts")
         return [found[i] for i in range(len(asks))]
 
     def sleep(self) -> None:
