@@ -114,7 +114,7 @@ stages:
 SERVED_REWARD = """  served: {kind: judge, model: "yonder:judge", backend: sglang, server: {urls: ["URL"]}, guards: [],
     mass_floor: 0.0, allow_unmeasured: true}
 """
-SERVED_TERM = "      - {reward: served, data: unlabeled, weight: 0.25}\n"
+SERVED_TERM = "{reward: judge, data: unlabeled, weight: 0.1}\n      - {reward: served, data: unlabeled, weight: 0.15}"
 IMPORTS = ("peft", "transformers.models.llama.modeling_llama", "yonder.pipeline", "yonder.terminal")
 TIMES = 3  # kills of one run
 LONGER = 1.3  # a killed run computes longer than the unbroken one: what was lost, and loading, come again
@@ -158,7 +158,7 @@ def judge_server() -> Iterator[str]:
 def with_server(url: str) -> str:
     """The recipe with one more judge, on a server, whose verdicts a run keeps."""
     recipe = RECIPE.replace("benchmarks:\n", SERVED_REWARD.replace("URL", url) + "benchmarks:\n", 1)
-    return recipe.replace("    monitor:", f"{SERVED_TERM}    monitor:", 1)
+    return recipe.replace("{reward: judge, data: unlabeled, weight: 0.25}", SERVED_TERM)
 
 
 def begin(recipe: Path, output: Path) -> ForkProcess:

@@ -27,7 +27,7 @@ def together(folder: Path, processes: int, strategy: str, checkpoints: Path | No
     command = [sys.executable, *launch, "--rdzv-endpoint", "127.0.0.1:0", "-m", "tests.slow.together", strategy]
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(folder), *where], capture_output=True, text=True, timeout=280, check=False, env=settings
+        [*command, str(folder), *where], capture_output=True, text=True, timeout=900, check=False, env=settings
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "found.pt")
