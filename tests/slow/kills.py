@@ -247,7 +247,7 @@ def trained(resumed: str) -> bool:
 def half_written(stages: Path, begun: int) -> str:
     """Files and folders not yet renamed, and files of rows that end within a row, of a process begun at that time."""
     cut = [path for path in stages.rglob("*.jsonl") if path.stat().st_size and path.read_bytes()[-1:] != b"\n"]
-    found = fresh([*stages.rglob(".*.unfinished"), *cut], begun)
+    found = fresh([*stages.rglob(".*.unfinished"), *stages.rglob(".*.parts"), *cut], begun)
     return ", ".join(sorted(str(path.relative_to(stages)) for path in found)) or "nothing"
 
 
@@ -279,6 +279,8 @@ def outcome(output: Path) -> Outcome:
             checkpoint = (folder / row["result"]["checkpoint"]).parent
             found[f"{folder.name} weights"] = digest(dict(tensors(checkpoint)))
             trained = folder / "checkpoints" / checkpoint.name  # another one where an adapter was merged
+            if (trained / "parts").is_dir():
+                found[f"{folder.name} parts"] = digest(dict(tensors(trained / "parts")))
             found[f"{folder.name} trainer"] = digest(steady(torch.load(trained / "trainer.pt")))
         logged = [line for path in sorted(folder.glob("rollouts-*.zst")) for line in unpacked(path)]
         if logged:

@@ -6,6 +6,7 @@ STRATEGY: that of the recipe, or `fsdp2-offload`, where what is divided waits in
 """
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -21,7 +22,8 @@ from yonder.models.policy import Policy
 from yonder.schema import Prompt, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
-from yonder.training.distributed import CPU, World, begun, gathered, shard
+from yonder.training.distributed import CPU, World, begun
+from yonder.training.divided import gathered, shard
 from yonder.training.learner import Learner
 from yonder.training.plan import Plan
 from yonder.training.records import Recorder
@@ -139,10 +141,10 @@ def fresh(world: World, folder: Path) -> dict[str, Any]:
         metrics = steps(made, 0, HALF)
         store = store_of(case, world, folder)
         store.save(HALF, made.policy, {"learner": made.state()}, None)
-        half = weights(made.policy, world)
+        half, state = weights(made.policy, world), deepcopy(gathered(made.state(), world))
         metrics += steps(made, HALF, STEPS)
         end = weights(made.policy, world)
-        found[title(case)] = {"metrics": metrics, "half": half, "end": end, "offloaded": waiting}
+        found[title(case)] = {"metrics": metrics, "half": half, "end": end, "state": state, "offloaded": waiting}
         if case[2]:
             store.merge(HALF, made.policy)
     return found
@@ -158,7 +160,7 @@ def continued(world: World, folder: Path, checkpoints: Path) -> dict[str, Any]:
         load_policy_weights(checkpoint, made.policy)
         made.load_state(load_state(checkpoint)["learner"])
         half = weights(made.policy, world)
-        again = made.state()  # what is loaded is what would be written
+        again = deepcopy(gathered(made.state(), world))  # what is loaded is what would be written
         metrics = steps(made, HALF, STEPS)
         found[title(case)] = {
             "metrics": metrics,
