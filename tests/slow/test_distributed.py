@@ -29,7 +29,7 @@ def together(folder: Path, processes: int, strategy: str, checkpoints: Path | No
     command = [sys.executable, *launch, "--rdzv-endpoint", "127.0.0.1:0", "-m", "tests.slow.together", strategy]
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(folder), *where], capture_output=True, text=True, timeout=280, check=False, env=settings
+        [*command, str(folder), *where], capture_output=True, text=True, timeout=900, check=False, env=settings
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "found.pt")
@@ -39,7 +39,7 @@ def together(folder: Path, processes: int, strategy: str, checkpoints: Path | No
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("together")
     made = {"one": together(folder / "one", 1, "auto")}
-    made |= {name: together(folder / name, 2, name) for name in ("ddp", "fsdp2")}
+    made |= {name: together(folder / name, 2, name) for name in ("ddp", "fsdp2", "fsdp2-offload")}
     return made | {"folder": folder}  # type: ignore[dict-item]
 
 
@@ -55,7 +55,7 @@ def moments(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {f"{i} {name}": x for i, row in rows.items() for name, x in row.items()}
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "fsdp2-offload"])
 @pytest.mark.parametrize("case", map(title, CASES))
 def test_two_processes_have_the_losses_and_weights_of_one(
     found: dict[str, dict[str, Any]], strategy: str, case: str
@@ -73,6 +73,16 @@ def test_two_processes_have_the_losses_and_weights_of_one(
     assert apart(one["end"], two["end"]) < WEIGHTS
 
 
+@pytest.mark.parametrize("case", map(title, CASES))
+def test_weights_that_wait_in_cpu_memory_change_no_bit(found: dict[str, dict[str, Any]], case: str) -> None:
+    plain, waiting = found["fsdp2"][case], found["fsdp2-offload"][case]
+    assert set(plain["offloaded"]) == {False}
+    assert set(waiting["offloaded"]) == {True}  # the path of CPUOffloadPolicy, though a CPU has no other memory
+    assert len(waiting["offloaded"]) == len(plain["offloaded"])
+    assert waiting["metrics"] == plain["metrics"]
+    assert apart(waiting["end"], plain["end"]) == 0.0
+
+
 @pytest.mark.parametrize("lora", [None, LORA])
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_micro_batches_add_up_in_two_processes(
@@ -86,6 +96,7 @@ def test_micro_batches_add_up_in_two_processes(
 @pytest.mark.parametrize(("written", "strategy", "processes"), [
     ("ddp", "auto", 1), ("ddp", "ddp", 3), ("ddp", "fsdp2", 2), ("fsdp2", "auto", 1), ("fsdp2", "fsdp2", 3),
     ("one", "fsdp2", 2), ("ddp", "ddp", 2), ("fsdp2", "fsdp2", 2), ("fsdp2", "ddp", 3),
+    ("fsdp2-offload", "auto", 1), ("ddp", "fsdp2-offload", 2), ("fsdp2-offload", "fsdp2-offload", 1),
 ])  # fmt: skip
 def test_a_checkpoint_goes_on_in_any_number_of_processes(
     found: dict[str, dict[str, Any]], written: str, strategy: str, processes: int
