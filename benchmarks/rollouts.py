@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from yonder.data.datasets import load_data
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder

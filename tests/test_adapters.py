@@ -1,5 +1,6 @@
 """Recipes with an adapter on the policy: what checkpoints hold, what is handed on, what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from tests.test_errors import tree
 from tests.test_pipeline import write
 from tests.test_resuming import Stopping
 from yonder.assemble import Workshop
-from yonder.errors import RecipeError, Stopped, StorageError
+from yonder.errors import ModelError, RecipeError, Stopped, StorageError
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_causal_lm
-from yonder.models.lora import AdapterOff
+from yonder.models.lora import AdapterOff, base_of
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.recipe.algorithms import KLSettings
@@ -73,16 +74,33 @@ def test_stopped_with_an_adapter_ends_as_an_unbroken_run(tmp_path: Path, title: 
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
 
 
-def test_an_adapter_is_handed_on_alone_where_nothing_is_trained_on_it(tmp_path: Path) -> None:
+def test_an_adapter_is_handed_on_alone_where_nothing_is_trained_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found with its base from any directory, and where the run was moved to or copied to."""
     merged, alone = tmp_path / "merged", tmp_path / "alone"
     for folder, save in ((merged, "merged"), (alone, "adapter")):
         folder.mkdir()
-        summary = run(load_recipe(recipe(folder, {"save": save})))
+        monkeypatch.chdir(folder)
+        summary = run(load_recipe(recipe(folder, {"save": save}), ["output_dir=run"]))
         assert summary["results"].keys() == {"base", "warmup", "rl"}
     assert (handed_on(alone, "warmup") / "model.safetensors").is_file()  # rl was trained on it
     assert (handed_on(alone, "rl") / "adapter_model.safetensors").is_file()
-    ours, theirs = (load_causal_lm(str(handed_on(f, "rl")), tokenizer(), "float32", CPU) for f in (alone, merged))
-    assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
+    base = handed_on(alone, "warmup")
+    assert read_json(handed_on(alone, "rl") / "adapter_config.json")["base_model_name_or_path"] == str(base)
+    theirs = load_causal_lm(str(handed_on(merged, "rl")), tokenizer(), "float32", CPU).state_dict()
+    copied, moved = tmp_path / "copied", tmp_path / "moved"
+    shutil.copytree(alone, copied)
+    (handed_on(copied, "warmup") / "model.safetensors").unlink()
+    monkeypatch.chdir(tmp_path)
+    assert base_of(handed_on(copied, "rl")) == str(handed_on(copied, "warmup"))  # its own, not the one it came from
+    for folder in (alone, moved):
+        if folder == moved:
+            alone.rename(moved)
+        ours = load_causal_lm(str(handed_on(folder, "rl").relative_to(tmp_path)), tokenizer(), "float32", CPU)
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.state_dict().items())
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_causal_lm(str(handed_on(copied, "rl")), tokenizer(), "float32", CPU)
 
 
 def test_a_damaged_merged_model_is_not_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from yonder import run
 from yonder.errors import ModelError, RecipeError
-from yonder.plans import estimator, kl_control, loss_settings
+from yonder.plans import completions_per_step, estimator, kl_control, loss_settings
 from yonder.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from yonder.recipe.algorithms import PRESETS
 from yonder.recipe.stages import DistillStage
@@ -35,8 +35,8 @@ def recipe_of(other: dict[str, Any] | None = None, **knobs: Any) -> Recipe:
     return parse_recipe(tree | (other or {}), "test")
 
 
-def stage_of(**knobs: Any) -> DistillStage:
-    stage = recipe_of(**knobs).stages[0]
+def stage_of(other: dict[str, Any] | None = None, **knobs: Any) -> DistillStage:
+    stage = recipe_of(other, **knobs).stages[0]
     assert isinstance(stage, DistillStage)
     return stage
 
@@ -133,6 +133,21 @@ def test_what_does_not_go_together_is_one_sentence(knobs: dict[str, Any], senten
         recipe_of(**knobs)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_completions_a_step_are_those_that_were_drawn() -> None:
+    """2 groups of 2 are asked for, and an iteration makes 2 updates."""
+    rows = [{"rollouts/train/groups_drawn": drawn, "rollouts/other/groups_drawn": 9} for drawn in (2, 3, 7, 2)]
+    assert completions_per_step(stage_of(algorithm="grpo"), []) == 2
+    assert completions_per_step(stage_of(algorithm="dapo"), rows) == 14 * 2 / (4 * 2)
+    assert completions_per_step(stage_of(algorithm="dapo"), []) == 2
+
+
+def test_a_summary_counts_what_refills_drew(tmp_path: Path) -> None:
+    summary = run(recipe_of({"output_dir": str(tmp_path)}, algorithm="dapo", steps=2, dynamic={"refills": 2}))
+    (row,) = [json.loads(line) for line in (tmp_path / "stages/rl/metrics.jsonl").read_text().splitlines()]
+    assert row["rollouts/train/groups_drawn"] > 2  # so small a policy answers nothing
+    assert summary["stages"]["rl"]["completions_per_step"] == row["rollouts/train/groups_drawn"]
 
 
 def test_a_teacher_is_no_member_of_other_rewards() -> None:

@@ -1,8 +1,9 @@
-"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, llama.cpp, TRL,
-alpaca_eval.
+"""Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, vLLM with Yonder
+beside it, llama.cpp, TRL, alpaca_eval.
 
 None of them is a dependency of ours: vLLM's CPU build wants other versions, llama-cpp-python is compiled (minutes).
-`python tools/install_peers.py [vllm] [llama-cpp] [trl] [alpaca-eval]`; what is complete is left as it is.
+`python tools/install_peers.py [vllm] [vllm-colocated] [llama-cpp] [trl] [alpaca-eval]`; what is complete is left as it
+is.
 """
 
 import subprocess
@@ -28,6 +29,7 @@ def main() -> None:
     """Install the named ones, or all."""
     installers = {
         "vllm": install_vllm,
+        "vllm-colocated": install_vllm_colocated,
         "llama-cpp": install_llama_cpp,
         "trl": install_trl,
         "alpaca-eval": install_alpaca_eval,
@@ -57,6 +59,15 @@ def install_vllm(python: Path) -> None:
         wanted = [one for one in asked if name_of(one) not in NOT_FROM_VLLM and "extra ==" not in one]
         pip(python, "install", *FOR_VLLM, *wanted)
         pip(python, "install", "--no-deps", str(wheel))
+
+
+def install_vllm_colocated(python: Path) -> None:
+    """Yonder on top of the environment with vLLM, which is read and not changed: only what it lacks is installed."""
+    if not (HOME / "vllm" / ".complete").exists():
+        raise OSError("it needs the environment vllm; install that first")
+    (own,), (theirs,) = (list((HOME / name).glob("lib/python*/site-packages")) for name in ("vllm-colocated", "vllm"))
+    (own / "vllm.pth").write_text(f"{theirs.resolve()}\n", encoding="utf-8")
+    pip(python, "install", *FOR_VLLM, "--editable", f"{ROOT}[peft]")
 
 
 def install_llama_cpp(python: Path) -> None:

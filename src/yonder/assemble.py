@@ -12,6 +12,7 @@ from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
 from yonder.judge_assembly import build_rating, build_yes_no, judge_prompt, judge_rules
+from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
 from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
@@ -50,11 +51,13 @@ from yonder.rewards.base import ShuffledReward, load_function
 from yonder.rewards.classifier import ClassifierReward
 from yonder.rewards.ensemble import EnsembleReward
 from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
+from yonder.rewards.rating import RatingReward
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
-from yonder.training.distributed import ALONE, World, shard
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 from yonder.training.ranking import Pairs, ranking_trainee
 from yonder.training.rollout import Term, derived_seed
@@ -82,6 +85,7 @@ class Workshop:
         self.checkpoints = checkpoints
         self.sandbox = build_sandbox(recipe.sandbox, sandbox_log)
         self.labels = LabelStages(recipe, folders or {})
+        self.groups = 0  # rollouts of a prompt that judges in this process read together; 0: all that there are
         self._whole: set[str] = set()
         self._rewards: dict[tuple[str, str], Reward] = {}
         self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
@@ -232,9 +236,8 @@ class Workshop:
         """A reward by its recipe name, or a user's `module:function`; each is built once for each task."""
         key = (name, task.model_dump_json())
         if key not in self._rewards:
-            self._rewards[key] = (
-                load_function(name) if ":" in name else self._build(name, self.recipe.rewards[name], task)
-            )
+            made = load_function(name) if ":" in name else self._build(name, self.recipe.rewards[name], task)
+            self._rewards[key] = GroupedReward(made, self.groups) if self.groups and reads_here(made) else made
         return self._rewards[key]
 
     def together(self, reward: Reward) -> Reward:
@@ -304,6 +307,12 @@ class Workshop:
         if name not in self._classifiers:
             self._classifiers[name] = build_classifier(settings, self.resolve(settings.model))
         return self._classifiers[name]
+
+
+def reads_here(reward: Reward) -> bool:
+    """Whether it is a judge or a classifier in this process."""
+    judge = isinstance(reward, JudgeRolloutReward) and not isinstance(reward.judge.model, ServedJudge)
+    return judge or isinstance(reward, ClassifierReward | RatingReward)
 
 
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:

@@ -35,6 +35,7 @@ from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.references import rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, TeacherSettings
+from yonder.recipe.rollouts import ColocateSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 
@@ -209,6 +210,9 @@ class Planner:
         most = max(stage.prompts.values()) * stage.group_size
         evaluates = stage.evaluate.data is not None and stage.evaluate.every > 0
         wanted = policy.generation_batch if evaluates else min(policy.generation_batch, most)
+        if stage.rollouts.colocate is not None:
+            yield from self._colocated(stage.rollouts.colocate, shape, length)
+            wanted = policy.generation_batch if evaluates else 0
         yield from self._generation(shape, wanted, length, policy.quantize)
 
     def _fit(self, stage: FitJudgeStage) -> Iterator[Part]:
@@ -307,6 +311,23 @@ class Planner:
         yield Part(HERE, "drawing of tokens", drawing_bytes(rows, shape.vocabulary), "generate")
         prompts = rows * self.recipe.policy.max_prompt_tokens
         yield Part(HERE, "reading of prompts", reading_bytes(shape, number, prompts), "generate")
+
+    def _colocated(self, settings: ColocateSettings, shape: Shape, length: int) -> Iterator[Part]:
+        """vLLM beside the trainer, whole on every device: a second copy of the weights, and room for keys and values
+        that it takes at once. Asleep between rollouts where the recipe says so."""
+        number = self.numbers().products if settings.dtype == "auto" else BYTES[settings.dtype]
+        weights, when = weight_bytes(shape, Numbers(number, number)), "generate" if settings.sleep else ""
+        left = max(settings.gpu_memory_utilization * self.machine.memory - weights, 0.0)
+        room = left if settings.cache_gib is None else settings.cache_gib * 2**30
+        yield Part(HERE, "vLLM: weights", weights, when)
+        yield Part(HERE, "vLLM: key-value cache", max(room, cache_bytes(shape, 1, length, number)), when)
+        if settings.sleep:
+            yield Part(HOST, "vLLM: weights, asleep", weights * self.machine.devices)
+        sent = weight_bytes(shape, self.numbers())
+        if self.machine.divided:
+            yield Part(HOST, "weights on their way to vLLM", sent * self.machine.devices)
+        elif self.recipe.policy.lora is not None:
+            yield Part(HERE, "adapter merged for vLLM", sent, "generate")
 
     # --- advice
 

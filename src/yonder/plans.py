@@ -136,6 +136,11 @@ def safety(stage: DistillStage, verifier: Term | None, refits: Collection[str] =
     return Safety(m.action, m.window * stage.epochs, m.max_rollbacks, verifier, refits)
 
 
-def completions_per_step(stage: DistillStage) -> float:
-    """Completions sampled for each optimizer update, over all streams."""
-    return sum(stage.prompts.values()) * stage.group_size / stage.epochs
+def completions_per_step(stage: DistillStage, rows: Sequence[Mapping[str, float]]) -> float:
+    """Completions sampled for each optimizer update, over all streams; with `dynamic.refills` the mean of what was
+    drawn, of which only as many as `prompts` says are trained on. `rows`: the stage's metrics."""
+    planned = sum(stage.prompts.values())
+    if not (stage.dynamic.refills and rows):
+        return planned * stage.group_size / stage.epochs
+    drawn = sum(row[f"rollouts/{name}/groups_drawn"] for row in rows for name in stage.prompts)
+    return drawn / len(rows) * stage.group_size / stage.epochs

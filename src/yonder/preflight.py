@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from yonder.consent import require_checks
 from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
-from yonder.engines.build import check_servers
+from yonder.engines.build import check_engine, check_servers
 from yonder.errors import DataError, ModelError, SandboxError
 from yonder.evaluation.alpaca_eval import read_inputs
 from yonder.judges.preference import read_preference_prompt
@@ -43,6 +43,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             require_packing(recipe.policy.quantize)
         asked_of(recipe, stage)
         if isinstance(stage, DistillStage):
+            check_engine(stage)
             for term in stage.terms:
                 if ":" in term.reward:
                     load_function(term.reward)
@@ -76,7 +77,7 @@ def check_rollout_servers(stages: Sequence[StageSettings]) -> None:
     Raises ModelError for the first that is not there or cannot be used.
     """
     for stage in stages[1:]:
-        if isinstance(stage, DistillStage) and stage.rollouts.engine != "in-process":
+        if isinstance(stage, DistillStage) and stage.rollouts.urls:
             check_servers(stage)
 
 

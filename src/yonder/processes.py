@@ -1,5 +1,6 @@
 """Who of several processes does what in a stage: process 0 leads, the others follow."""
 
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def follow(recipe: Recipe, world: World, stop: StopRequest) -> None:
     """Work on what process 0 says until it says that there is no more."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    logging.getLogger("yonder.data").setLevel(logging.ERROR)  # process 0 reads the same data and says the same
     nothing: Task | None = None
     while (task := world.order(nothing)) is not None:
         work_on(recipe, task, world, Silent(), stop, True)

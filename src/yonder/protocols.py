@@ -35,7 +35,8 @@ class ScoresEarly(Protocol):
     """A `Reward` that need not wait for the last rollout."""
 
     def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
-        """The parts that begin, of these kinds: `served` (judges on servers), `programs` (in the sandbox)."""
+        """The parts that begin, of these kinds: `served` (judges on servers), `programs` (in the sandbox), `local`
+        (judges and classifiers in this process)."""
         ...
 
 

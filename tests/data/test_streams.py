@@ -42,6 +42,22 @@ def test_order_depends_on_seed_and_name_not_on_batch_size() -> None:
     assert reference[:4] == ["p8", "p4", "p2", "p1"]  # written down: a run today and next year see the same order
 
 
+def test_too_few_questions_for_what_is_asked_at_once_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    stream = PromptStream(prompts(3), 0, "few")
+    stream.next(2)
+    stream.next(3)  # over the end of an epoch
+    assert caplog.text == ""
+    assert sorted(Counter(drawn(stream, 7)).values()) == [2, 2, 3]
+    stream.next(7)
+    (said,) = caplog.messages
+    assert said.startswith("data.few has 3 questions for 7 prompts at once: some come several times")
+    assert "\n" not in said
+    mixture({"a": 0.5, "b": 0.5}).next(14)  # 7 of each, of 7 and 11
+    assert len(caplog.messages) == 1
+    mixture({"a": 0.5, "b": 0.5}).next(16)
+    assert [text.split(" questions")[0] for text in caplog.messages[1:]] == ["data.a has 7"]
+
+
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])  # 5 batches of 4 end exactly at an epoch of 10
 def test_resume_equals_uninterrupted(steps: int) -> None:
     for make in (lambda: PromptStream(prompts(10), 0), lambda: mixture({"a": 0.5, "b": 0.3, "c": 0.2})):

@@ -15,7 +15,8 @@ from tests.engines.like_vllm import LikeVLLM, serving
 from tests.test_pipeline import WARMUP, write
 from tests.training.tools import tiny_distiller, tiny_policy
 from yonder.engines.build import rollout_sampler, weights_folder
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError, RecipeError, RolloutError, StorageError, TrainingError
 from yonder.judges.transport import Limits, Transport
@@ -34,16 +35,6 @@ from yonder.training.distill import Distiller
 PROMPTS = [Prompt(id=str(i), question=text, text=text) for i, text in enumerate(("How many?", "Two and two is"))]
 TEMPERATURE = 1.3
 LIMITS = Limits(concurrency=4, timeout_s=5, deadline_s=1.0)
-
-
-@pytest.fixture
-def policy() -> Policy:
-    found = tiny_policy()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        for parameter in found.model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return found
 
 
 @pytest.fixture
@@ -363,8 +354,8 @@ def test_weights_go_when_the_sampler_does(policy: Policy, server: LikeVLLM, tmp_
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"rollouts": {"engine": "vllm"}}, "give `urls` for `engine: vllm`"),
-        ({"rollouts": {"urls": ["http://a"]}}, "give `urls` for `engine: vllm`"),
+        ({"rollouts": {"engine": "vllm"}}, "`engine: vllm` needs `urls`"),
+        ({"rollouts": {"urls": ["http://a"]}}, "`engine: in-process` needs neither"),
         ({"rollouts": {"engine": "vllm", "urls": ["http://a"]}, "sampling": {"top_p": 0.9}}, "leave both out"),
     ],
 )

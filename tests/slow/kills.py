@@ -11,8 +11,10 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -26,6 +28,7 @@ import torch
 import zstandard
 from safetensors.torch import load_file
 
+from tests.judges.faulty import serving
 from yonder.cli import app
 from yonder.endings import guarded
 
@@ -79,7 +82,7 @@ stages:
   - name: ppo
     kind: distill
     policy: "stage:warmup"
-    steps: 10
+    steps: 24
     save_every: 2
     prompts: {labeled: 4, unlabeled: 2}
     sampling: {temperature: 1.5}
@@ -98,16 +101,20 @@ stages:
     importance_cap: 2.0
     group_size: 3
     epochs: 1
-    steps: 6
-    save_every: 2
+    steps: 16
+    save_every: 1
     prompts: {labeled: 4, unlabeled: 2}
     sampling: {temperature: 1.5}
     terms: *terms
     monitor: {probe: [judge], window: 2}
-    refit: {reward: judge, every: 3, steps: 2, lr: 1.0e-3, replay: [answers]}
+    refit: {reward: judge, every: 6, steps: 2, lr: 1.0e-3, replay: [answers]}
     optimizer: {lr: 1.0e-3}
   - {name: end, kind: evaluate, checkpoints: [base, warmup, ppo, grpo], benchmarks: [dev]}
 """
+SERVED_REWARD = """  served: {kind: judge, model: "yonder:judge", backend: sglang, server: {urls: ["URL"]}, guards: [],
+    mass_floor: 0.0, allow_unmeasured: true}
+"""
+SERVED_TERM = "{reward: judge, data: unlabeled, weight: 0.1}\n      - {reward: served, data: unlabeled, weight: 0.15}"
 IMPORTS = ("peft", "transformers.models.llama.modeling_llama", "yonder.pipeline", "yonder.terminal")
 TIMES = 3  # kills of one run
 LONGER = 1.3  # a killed run computes longer than the unbroken one: what was lost, and loading, come again
@@ -127,6 +134,31 @@ class Killed(NamedTuple):
     resumed: str  # checkpoints from which the next process said it goes on
     damaged: int  # checkpoints that the next process found damaged: none is ever half-written under its name
     different: list[str]  # in what the run ended otherwise than the unbroken one; empty: bit for bit the same
+
+
+@contextlib.contextmanager
+def judge_server() -> Iterator[str]:
+    """The address of a judge server, in a process of its own; it answers by a formula."""
+    here, there = get_context("fork").Pipe(duplex=False)
+
+    def serve() -> None:
+        with serving() as server:
+            there.send(server.url)
+            signal.pause()
+
+    process = get_context("fork").Process(target=serve, daemon=True)
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def with_server(url: str) -> str:
+    """The recipe with one more judge, on a server, whose verdicts a run keeps."""
+    recipe = RECIPE.replace("benchmarks:\n", SERVED_REWARD.replace("URL", url) + "benchmarks:\n", 1)
+    return recipe.replace("{reward: judge, data: unlabeled, weight: 0.25}", SERVED_TERM)
 
 
 def begin(recipe: Path, output: Path) -> ForkProcess:
@@ -207,10 +239,15 @@ def went_on(said: str) -> str:
     return ", ".join(found) or "no checkpoint"
 
 
+def trained(resumed: str) -> bool:
+    """Whether one of the checkpoints has weights that reinforcement learning had moved."""
+    return re.search(r"\b(ppo|grpo) at step [1-9]", resumed) is not None
+
+
 def half_written(stages: Path, begun: int) -> str:
     """Files and folders not yet renamed, and files of rows that end within a row, of a process begun at that time."""
     cut = [path for path in stages.rglob("*.jsonl") if path.stat().st_size and path.read_bytes()[-1:] != b"\n"]
-    found = fresh([*stages.rglob(".*.unfinished"), *cut], begun)
+    found = fresh([*stages.rglob(".*.unfinished"), *stages.rglob(".*.parts"), *cut], begun)
     return ", ".join(sorted(str(path.relative_to(stages)) for path in found)) or "nothing"
 
 
@@ -242,10 +279,15 @@ def outcome(output: Path) -> Outcome:
             checkpoint = (folder / row["result"]["checkpoint"]).parent
             found[f"{folder.name} weights"] = digest(dict(tensors(checkpoint)))
             trained = folder / "checkpoints" / checkpoint.name  # another one where an adapter was merged
+            if (trained / "parts").is_dir():
+                found[f"{folder.name} parts"] = digest(dict(tensors(trained / "parts")))
             found[f"{folder.name} trainer"] = digest(steady(torch.load(trained / "trainer.pt")))
         logged = [line for path in sorted(folder.glob("rollouts-*.zst")) for line in unpacked(path)]
         if logged:
             found[f"{folder.name} rollouts"] = digest(logged)
+    if (output / "judge_cache.sqlite").is_file():
+        with contextlib.closing(sqlite3.connect(output / "judge_cache.sqlite")) as cache:
+            found["judge cache"] = digest(cache.execute("SELECT * FROM verdicts ORDER BY key").fetchall())
     return found
 
 
@@ -298,8 +340,14 @@ def table(kills: list[Killed]) -> str:
 
 def run_kills(folder: Path, count: int, seed: int) -> list[Killed]:
     """The unbroken run, then runs that are killed three times each, until there were so many kills."""
+    with judge_server() as url:
+        return killed_runs(folder, with_server(url), count, seed)
+
+
+def killed_runs(folder: Path, text: str, count: int, seed: int) -> list[Killed]:
+    """... of a recipe."""
     recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(text)
     length = watch(begin(recipe, folder / "whole"), math.inf)
     whole = outcome(folder / "whole")
     print(f"unbroken run: {length:.1f} s of processor time, {len(whole)} digests", file=sys.stderr, flush=True)
@@ -322,6 +370,7 @@ def main(count: str = "50", seed: str = "0") -> None:
     same, damaged = sum(not kill.different for kill in kills), sum(kill.damaged for kill in kills)
     print(table(kills))
     print(f"\nAfter {same} of {len(kills)} kills the run ended bit for bit as the unbroken one.")
+    print(f"{sum(trained(kill.resumed) for kill in kills)} went on from a trained step of reinforcement learning.")
     print(f"{damaged} damaged checkpoints were met.")
     sys.exit(int(same < len(kills) or damaged > 0))
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from tests.training.tools import tiny_policy
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import Rules
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import DataError, RolloutError, YonderError
 from yonder.judges.transport import Limits, Transport
@@ -19,7 +20,8 @@ from yonder.models.encoding import PromptEncoder
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
 from yonder.schema import Prompt, Rollout
-from yonder.training.distributed import CPU, World, begun, shard
+from yonder.training.distributed import CPU, World, begun
+from yonder.training.divided import shard
 
 PROMPTS = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(5)]
 LORA = Lora(rank=4)

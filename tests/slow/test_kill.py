@@ -85,3 +85,11 @@ def test_killed_at_random_moments_of_every_stage() -> None:
     done = subprocess.run([sys.executable, "-m", "tests.slow.kills", "6", "7"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "After 6 of 6 kills" in done.stdout
+
+
+def test_a_killed_process_of_two_is_started_again_by_torchrun() -> None:
+    """Fewer of the kills in the table of docs/distributed.md: in mid-PPO."""
+    done = subprocess.run([sys.executable, "-m", "tests.slow.distributed_kills", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 runs ended bit for bit" in done.stdout
+    assert "1 went on from a trained step" in done.stdout

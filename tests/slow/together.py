@@ -1,9 +1,12 @@
 """One of several processes in `test_distributed.py`: the same recorded rollouts, learned from together.
 
 python -m torch.distributed.run --nproc-per-node N -m tests.slow.together STRATEGY OUTPUT [CHECKPOINTS]
+
+STRATEGY: that of the recipe, or `fsdp2-offload`, where what is divided waits in CPU memory.
 """
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -19,7 +22,8 @@ from yonder.models.policy import Policy
 from yonder.schema import Prompt, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
-from yonder.training.distributed import CPU, World, begun, gathered, shard
+from yonder.training.distributed import CPU, World, begun
+from yonder.training.divided import gathered, shard
 from yonder.training.learner import Learner
 from yonder.training.plan import Plan
 from yonder.training.records import Recorder
@@ -117,6 +121,12 @@ def weights(policy: Policy, world: World) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in found.items()}
 
 
+def offloaded(policy: Policy) -> list[bool]:
+    """Of each weight that is divided, whether FSDP2 keeps it in CPU memory."""
+    groups = [unit._get_fsdp_state()._fsdp_param_group for unit in policy.modules() if hasattr(unit, "unshard")]
+    return [weight.offload_to_cpu for group in groups if group is not None for weight in group.fsdp_params]
+
+
 def store_of(case: Case, world: World, folder: Path) -> CheckpointStore:
     """Where its checkpoints are; with an adapter they hold that alone."""
     return CheckpointStore(folder / title(case) / "checkpoints", 1, case[2] is not None, world)
@@ -127,12 +137,14 @@ def fresh(world: World, folder: Path) -> dict[str, Any]:
     found = {}
     for case in CASES:
         made = learner(case, world, folder)
+        waiting = offloaded(made.policy)
         metrics = steps(made, 0, HALF)
         store = store_of(case, world, folder)
         store.save(HALF, made.policy, {"learner": made.state()}, None)
-        half = weights(made.policy, world)
+        half, state = weights(made.policy, world), deepcopy(gathered(made.state(), world))
         metrics += steps(made, HALF, STEPS)
-        found[title(case)] = {"metrics": metrics, "half": half, "end": weights(made.policy, world)}
+        end = weights(made.policy, world)
+        found[title(case)] = {"metrics": metrics, "half": half, "end": end, "state": state, "offloaded": waiting}
         if case[2]:
             store.merge(HALF, made.policy)
     return found
@@ -148,7 +160,7 @@ def continued(world: World, folder: Path, checkpoints: Path) -> dict[str, Any]:
         load_policy_weights(checkpoint, made.policy)
         made.load_state(load_state(checkpoint)["learner"])
         half = weights(made.policy, world)
-        again = made.state()  # what is loaded is what would be written
+        again = deepcopy(gathered(made.state(), world))  # what is loaded is what would be written
         metrics = steps(made, HALF, STEPS)
         found[title(case)] = {
             "metrics": metrics,
@@ -163,7 +175,8 @@ def main(strategy: str, output: str, checkpoints: str | None = None) -> None:
     """Write what process 0 found."""
     torch.set_num_threads(1)
     folder = Path(output)
-    with begun(strategy, False, 120.0, CPU) as world:
+    strategy, _, offload = strategy.partition("-")
+    with begun(strategy, offload == "offload", 120.0, CPU) as world:
         found = fresh(world, folder) if checkpoints is None else continued(world, folder, Path(checkpoints))
         if world.first:
             torch.save(found, folder / "found.pt")

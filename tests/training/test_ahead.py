@@ -178,6 +178,22 @@ def test_an_engine_that_fails_leaves_the_streams_before_what_was_not_learned_fro
     assert bool(made.source.state()) == kept
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_undone_at_the_end_the_streams_stand_before_the_prompts_of_what_was_taken(tmp_path: Path, beside: bool) -> None:
+    """The last rollouts were written ahead, of prompts that no later iteration drew; a checkpoint remembers where."""
+    made, again = (ahead(tmp_path / name, beside=beside) for name in ("made", "again"))
+    made.source.take(0, 2)
+    pending = deepcopy(made.source.state())
+    assert pending["before"] == {"s0": {"position": 4}}
+    again.source.load_state(pending)
+    again.streams["s0"].load_state({"position": 8})
+    for distiller in (made, again):
+        distiller.source.take(2, None)
+        assert distiller.streams["s0"].state() == {"position": 8}
+        distiller.source.undo()
+        assert distiller.streams["s0"].state() == {"position": 4}
+
+
 def without_rollouts_at(made: Distiller, call: int) -> Distiller:
     """The engine has no rollouts at its so-manieth call."""
     sample, calls = made.sampler.sample, [0]

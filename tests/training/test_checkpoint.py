@@ -65,6 +65,19 @@ def test_a_damaged_file_sends_it_back_to_the_one_before(
     assert "step-00000004 is damaged; using the one before it" in caplog.text
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_one_is_not_restored(tmp_path: Path, name: str) -> None:
+    made, policy = store(tmp_path), tiny_policy(1, seed=1)
+    path, before = made.path(4) / name, deepcopy(policy.state_dict())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit
+    path.write_bytes(bytes(content))
+    with pytest.raises(StorageError, match="step-00000004 to return to is damaged; delete it"):
+        made.restore(made.path(4), policy)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state_dict().items())
+    assert made.restore(made.path(2), policy) == {"step": 2}
+
+
 @pytest.mark.parametrize("name", ["trainer.pt", "manifest.json"])
 def test_a_missing_file_is_damage_too(tmp_path: Path, name: str) -> None:
     made = store(tmp_path)

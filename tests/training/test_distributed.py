@@ -1,12 +1,18 @@
-"""Who of several processes does what: shares, micro-batches, random numbers. The processes themselves: tests/slow."""
+"""Who of several processes does what: shares, micro-batches, random numbers; two of them learn as one does. More
+processes, strategies and algorithms: tests/slow."""
 
 from __future__ import annotations
 
+import socket
 from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.models.tiny import UNEQUAL, policy, prompts, tokenizer
+from tests.slow.together import NARROW, learner, steps, weights
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.schema import Rollout
@@ -63,3 +69,44 @@ def test_one_process_is_a_world_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     rows = [1, 2]
     assert ALONE.gather(rows) is rows
     assert ALONE.agreed(rows) is rows
+
+
+def learn(world: World, folder: Path) -> None:
+    """Two updates of PPO with three terms, in micro-batches; process 0 writes what it found."""
+    made = learner(("ppo", NARROW, None), world, folder)
+    begin = weights(made.policy, world)
+    metrics = steps(made, 0, 1)
+    if world.first:
+        torch.save({"begin": begin, "metrics": metrics, "end": weights(made.policy, world)}, folder / "found.pt")
+
+
+def one_of_two(rank: int, port: int, folder: Path) -> None:
+    """A process of two, forked."""
+    torch.set_num_threads(1)  # threads do not survive a fork
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}.items():
+            patch.setenv(name, str(value))
+        patch.setenv("MASTER_ADDR", "127.0.0.1")
+        with begun("ddp", False, 60.0, CPU) as world:
+            assert world.size == 2
+            learn(world, folder)
+
+
+def test_two_processes_learn_as_one(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    two = [get_context("fork").Process(target=one_of_two, args=(rank, port, tmp_path / "two")) for rank in range(2)]
+    for process in two:
+        process.start()
+    learn(ALONE, tmp_path)
+    for process in two:
+        process.join(120)
+        process.kill()
+    assert [process.exitcode for process in two] == [0, 0]
+    ours, theirs = torch.load(tmp_path / "found.pt"), torch.load(tmp_path / "two/found.pt")
+    assert theirs["metrics"][0] == pytest.approx(ours["metrics"][0], rel=5e-5, abs=1e-5)
+    assert all(torch.equal(theirs["begin"][name], tensor) for name, tensor in ours["begin"].items())
+    moved = max(float((tensor - ours["begin"][name]).abs().max()) for name, tensor in ours["end"].items())
+    apart = max(float((tensor - theirs["end"][name]).abs().max()) for name, tensor in ours["end"].items())
+    assert apart < 5e-5 < 1e-3 < moved

@@ -20,7 +20,9 @@ from tests.training.test_rollback import lines
 from tests.training.tools import WordReward, tiny_distiller, tiny_policy
 from yonder.errors import ModelError, Stopped
 from yonder.judge_assembly import load_judge
+from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
+from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.protocols import Reward
 from yonder.recipe.data import TaskSettings
@@ -30,7 +32,7 @@ from yonder.rewards.ensemble import EnsembleReward
 from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import ProgramResult, Sandbox
-from yonder.schema import Completion, Prompt, Rollout
+from yonder.schema import Completion, Prompt, Rollout, Score
 from yonder.training.ahead import RolloutSource
 from yonder.training.distill import Distiller
 from yonder.training.distributed import ALONE
@@ -250,6 +252,113 @@ def test_programs_run_early_where_the_recipe_wants_it() -> None:
         assert not reward._programs._answers
 
 
+def local_judge() -> JudgeRolloutReward:
+    rules = {"mass_floor": 0.0, "delta": 0.0, "guards": ["empty"]}
+    return JudgeRolloutReward(load_judge({"model": "yonder:judge"} | rules))
+
+
+LOCAL = local_judge()
+
+
+def read_here(folder: Path, early: bool, **plan: Any) -> Distiller:
+    """A tiny run whose judge is in this process and reads two prompts at once."""
+    made = judged(folder, GroupedReward(LOCAL, 8), early, **plan)
+    made.plan = replace(made.plan, score_early=("local",) if early else ())
+    return begun(made)
+
+
+@pytest.mark.parametrize("one_step_off", [False, True])
+def test_a_judge_in_this_process_gives_the_same_bits_early_and_late(one_step_off: bool, tmp_path: Path) -> None:
+    """Begun early or not, and in a run that was stopped."""
+    runs = {name: read_here(tmp_path / name, name == "early", one_step_off=one_step_off) for name in ("early", "late")}
+    for made in runs.values():
+        made.run()
+    assert same_weights(runs["early"], runs["late"])
+    assert outcome(tmp_path / "early") == outcome(tmp_path / "late")
+    broken = read_here(tmp_path / "broken", True, one_step_off=one_step_off)
+    advance = broken.recorder.metrics
+
+    def stop(metrics: dict[str, Any]) -> None:
+        advance(metrics)
+        broken.stop.asked = metrics["step"] == 2
+
+    broken.recorder.metrics = stop  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match="saved at step 2"):
+        broken.run()
+    assert no_thread_is_left()
+    resumed = read_here(tmp_path / "broken", True, one_step_off=one_step_off)
+    resumed.run()
+    assert same_weights(runs["early"], resumed)
+    assert outcome(tmp_path / "broken") == outcome(tmp_path / "early")
+
+
+class Noted:
+    """A reward that remembers what it read at once, and in which thread."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[tuple[int, str]], str]] = []
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        shown = [(r.group, r.completion.text) for r in rollouts]
+        self.calls.append((shown, threading.current_thread().name))
+        return [Score(float(r.completion.text) / 10, str(r.group)) for r in rollouts]
+
+
+def test_what_is_read_together_is_decided_by_places_not_by_time() -> None:
+    """With 8 completions of a prompt two prompts; here of 5 prompts, so that the last stands alone."""
+
+    def one(group: int, sample: int) -> Rollout:
+        return Rollout(Prompt(f"p{group}", "?", ""), (), Completion((sample,), (0.0,), str(sample), True), group)
+
+    written = [one(group, sample) for group in range(5) for sample in range(8)]
+    late, inner = Noted(), Noted()
+    expected = GroupedReward(late, 8).score(written)
+    assert [(s.value, s.reason) for s in expected] == [(i % 8 / 10, str(i // 8)) for i in range(40)]
+    assert [len(read) for read, _ in late.calls] == [16, 16, 8]
+    reward = GroupedReward(inner, 8)
+    scores = EarlyScores([Term("x", "s", 1.0, reward)], [], ["local"])
+    with scores:
+        tell = scores.of("s")
+        assert tell is not None
+        for _ in range(2):  # iterations
+            inner.calls.clear()
+            for rollout in sorted(written, key=lambda r: r.completion.token_ids, reverse=True):
+                tell([rollout])
+            assert reward.score(written) == expected
+            assert sorted(read for read, _ in inner.calls) == sorted(read for read, _ in late.calls)
+            assert {name for _, name in inner.calls} == {"early"}
+        tell(written[:7])
+        assert not reward.asked._answers
+        tell(written[7:16])
+        assert reward.asked._answers
+    assert not reward.asked._answers
+    assert [len(part) for part, _ in _calls(1)] == [16, 16, 8]
+    assert [len(part) for part, _ in _calls(40)] == [1, 1, 1]
+
+
+def _calls(samples: int) -> list[tuple[list[tuple[int, str]], str]]:
+    """What is read at once of 40 prompts with 1 completion, or 3 with 40."""
+    inner = Noted()
+    rollouts = [
+        Rollout(Prompt("p", "?", ""), (), Completion((1,), (0.0,), "1", True), group)
+        for group in range(40 if samples == 1 else 3)
+    ]
+    GroupedReward(inner, samples).score(rollouts)
+    return inner.calls
+
+
+def test_read_some_at_once_the_scores_are_those_of_all_at_once() -> None:
+    """Up to rounding."""
+    policy = tiny_policy()
+    sampler = PolicySampler(policy, PromptEncoder(policy.tokenizer, 32), 12, 256)
+    prompts = [Prompt(str(i), f"What is {i} and {i}?", f"Question {i}:") for i in range(5)]
+    rollouts = sampler.sample(prompts, 8, 1.0, 3)
+    apart = [score.value for score in GroupedReward(LOCAL, 8).score(rollouts)]
+    whole = [score.value for score in LOCAL.score(rollouts)]
+    assert apart == pytest.approx(whole, abs=1e-4)
+    assert len(set(whole)) > 20
+
+
 def test_who_begins_early_is_found_through_what_is_made_of_rewards(server: Faulty) -> None:
     """Once, however often it is used; a reward in this process begins nothing."""
     served, word = judge(server.url), WordReward()
@@ -261,6 +370,7 @@ def test_who_begins_early_is_found_through_what_is_made_of_rewards(server: Fault
     local = JudgeRolloutReward(JudgeReward(LocalJudge.__new__(LocalJudge), JudgeRules()))
     for reward in (word, local):
         assert EarlyScores([Term("x", "s", 1.0, reward)], [], ["served", "programs"]).of("s") is None
+    assert EarlyScores([Term("x", "s", 1.0, GroupedReward(local, 4))], [], ["served"]).of("s") is None
     before = len(server.asked)
     told = EarlyScores([Term("x", "s", 1.0, reward) for reward in made], [], ["served"])
     with told:

@@ -69,6 +69,12 @@ def test_the_result_has_the_count_and_a_resumed_run_goes_on_counting(tmp_path: P
     assert longer.run()["skipped_steps"] == 4
 
 
+def test_those_before_an_interruption_are_in_the_same_row(tmp_path: Path) -> None:
+    assert ill(tmp_path, [4], steps=8).run()["skipped_steps"] == 2  # its last two
+    with pytest.raises(TrainingError, match=r"tiny, step 8: .* 3 steps in a row"):
+        ill(tmp_path, [1], steps=16).run()
+
+
 def test_several_in_a_row_end_the_run_with_a_dump(tmp_path: Path) -> None:
     made = ill(tmp_path, [2, 3], max_skipped=3)
     words = (

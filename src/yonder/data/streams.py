@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from yonder.errors import DataError
 from yonder.protocols import Stream
 from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.schema import Prompt
+
+log = logging.getLogger(__name__)
 
 
 class PromptStream:
@@ -33,9 +36,17 @@ class PromptStream:
         self._position = 0
         self._order = self._shuffled()
         self._fingerprint = _fingerprint(prompts, seed)
+        self._told = False  # that there are too few
 
     def next(self, count: int) -> list[Prompt]:
         """The next `count` prompts."""
+        if count > len(self._prompts) and not self._told:
+            self._told = True
+            log.warning(
+                "data.%s has %d questions for %d prompts at once: some come several times, each time as a group of its "
+                "own; ask for fewer prompts, or give it more questions",
+                self.name, len(self._prompts), count,
+            )  # fmt: skip
         result: list[Prompt] = []
         while len(result) < count:
             if self._position == len(self._order):

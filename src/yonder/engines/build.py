@@ -5,13 +5,17 @@ import os
 import sys
 from pathlib import Path
 
-from yonder.engines.sampler import Rules, ServedSampler
+from yonder.engines.checking import PROBE, Rules
+from yonder.engines.colocated import ColocatedSampler
+from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
+from yonder.engines.vllm_inside import Room, VLLMInside, require_vllm
 from yonder.errors import ModelError
 from yonder.judges.transport import Limits, Transport, Unanswered
 from yonder.models.generation import PolicySampler
+from yonder.models.policy import Policy
 from yonder.protocols import RolloutEngine
-from yonder.recipe.rollouts import RolloutSettings
+from yonder.recipe.rollouts import ColocateSettings, RolloutSettings
 from yonder.recipe.stages import DistillStage
 from yonder.training.distributed import ALONE
 from yonder.training.learner import MOST_APART
@@ -22,7 +26,7 @@ BROKEN = 0.5  # nats a token beyond which importance weights correct nothing: th
 
 
 def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> RolloutEngine:
-    """The stage's sampler: `own`, or one over the servers of `rollouts`; `folder`: the stage's.
+    """The stage's sampler: `own`, or one over the servers of `rollouts` or over vLLM in here; `folder`: the stage's.
 
     Raises ModelError where the key is missing.
     """
@@ -41,9 +45,28 @@ def rollout_sampler(stage: DistillStage, own: RolloutEngine, folder: Path) -> Ro
         concurrency=concurrency,
         seeds=settings.seeds,
     )
+    if settings.colocate is not None:
+        room = engine_room(settings.colocate, rules, alone.policy)
+        return ColocatedSampler(
+            lambda: VLLMInside(alone.policy, room, world), alone.policy, alone.encoder, rules, world
+        )
     channel = world.channel(settings.deadline_s + settings.timeout_s)
     found = servers(settings, settings.deadline_s, concurrency)
     return ServedSampler(found, alone.policy, alone.encoder, rules, weights_folder(settings, folder), channel)
+
+
+def engine_room(settings: ColocateSettings, rules: Rules, policy: Policy) -> Room:
+    """What the recipe lets an engine in this process take."""
+    computes = policy.autocast or next(policy.model.parameters()).dtype
+    return Room(
+        tokens=min(rules.longest, max(rules.room, PROBE[1] + PROBE[2])),
+        sequences=settings.max_sequences,
+        dtype=str(computes).removeprefix("torch.") if settings.dtype == "auto" else settings.dtype,
+        memory_share=settings.gpu_memory_utilization,
+        cache_gib=settings.cache_gib,
+        sleep=settings.sleep,
+        eager=settings.eager,
+    )
 
 
 def servers(settings: RolloutSettings, deadline_s: float, concurrency: int) -> list[VLLMServer]:
@@ -56,6 +79,12 @@ def servers(settings: RolloutSettings, deadline_s: float, concurrency: int) -> l
         )
     limits = Limits(concurrency, None, settings.timeout_s, deadline_s)
     return [VLLMServer(Transport((url,), limits, key, "vLLM server"), settings.model) for url in settings.urls]
+
+
+def check_engine(stage: DistillStage) -> None:
+    """Raise ModelError where vLLM is to run in this process and is not installed."""
+    if stage.rollouts.colocate is not None:
+        require_vllm()
 
 
 def check_servers(stage: DistillStage) -> None:

@@ -10,13 +10,12 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from yonder.engines.checking import Rules, apart, completion_of, probes, vocabulary_of
 from yonder.engines.vllm import Answer, Ask, VLLMServer, gone
 from yonder.engines.weights import Outbox
 from yonder.errors import ModelError, RolloutError
@@ -24,26 +23,13 @@ from yonder.judges.transport import Unanswered
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
-from yonder.schema import Completion, Prompt, Rollout
-from yonder.training.distributed import ALONE, World, gathered, is_divided, whole
+from yonder.schema import Prompt, Rollout
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import gathered, is_divided, whole
 
 log = logging.getLogger("yonder")
 TRIES = 4  # rounds of questions of which a server answered some with other weights
 Answered = Callable[[int, Sequence[Answer]], None]  # place of a prompt, its completions
-PROBE = (4, 8, 16)  # prompts, tokens of each, tokens of its answer
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How a policy is sampled; lengths in tokens."""
-
-    longest_prompt: int
-    longest_completion: int
-    longest: int  # both together
-    temperature: float  # of the comparisons with the policy
-    most_apart: float  # nats a token that a server's log-probs may differ from the policy's
-    concurrency: int = 64  # prompts that a process has open at once
-    seeds: bool = False  # sent with every prompt
 
 
 class ServedSampler:
@@ -104,7 +90,7 @@ class ServedSampler:
         mine = self.world.share(len(prompts))
         asks = [
             Ask(
-                ids, samples, self._limit(ids), temperature, top_p, top_k, self.encoder.end_ids, self.encoder.stop,
+                ids, samples, self.rules.limit(ids), temperature, top_p, top_k, self.encoder.end_ids, self.encoder.stop,
                 (seed + i) % 2**31 if self.rules.seeds else None,
             )
             for i, ids in zip(mine, encoded[mine.start : mine.stop], strict=True)
@@ -112,7 +98,7 @@ class ServedSampler:
 
         def rollouts(place: int, answers: Sequence[Answer]) -> list[Rollout]:
             i = mine[place]
-            return [Rollout(prompts[i], encoded[i], self._completion(answer), group=i) for answer in answers]
+            return [Rollout(prompts[i], encoded[i], completion_of(answer, self.encoder), group=i) for answer in answers]
 
         def answered(place: int, answers: Sequence[Answer]) -> None:
             if finished is not None:
@@ -132,11 +118,9 @@ class ServedSampler:
         return weights
 
     def _begin(self, state: Mapping[str, Tensor] | None) -> None:
-        vocabulary = self.policy.trunk.head.out_features
-        longest = min(self.rules.longest, self.rules.longest_prompt + self.rules.longest_completion)
         for server in self.servers:
             try:
-                server.check(vocabulary, len(self.policy.tokenizer), longest)
+                server.check(vocabulary_of(self.policy), len(self.policy.tokenizer), self.rules.room)
             except Unanswered as error:
                 raise gone([server], error) from error
         self._send(self._write(state, rolled=True), shift=1)
@@ -185,29 +169,13 @@ class ServedSampler:
             "it renew all of its weights?"
         )
 
-    @torch.no_grad()
     def _compare(self, server: VLLMServer, shift: int) -> tuple[float, float]:
-        """Mean difference of log-probs, nats a token: from the policy's at the temperature, and from those without it.
-
-        shift: the server's token i is the policy's i - shift.
-        """
-        count, width, length = PROBE
-        vocabulary = self.policy.trunk.head.out_features
-        length = min(length, self.rules.longest - width)
-        prompts = [[(i * 1009 + k * 31 + 7) % vocabulary for k in range(width)] for i in range(count)]
-        asks = [Ask(tuple((t + shift) % vocabulary for t in ids), 1, length, self.rules.temperature) for ids in prompts]
-        with ThreadPoolExecutor(count) as pool:
+        """See `checking.apart`."""
+        asks = probes(self.policy, self.rules, shift)
+        with ThreadPoolExecutor(len(asks)) as pool:
             answers = [found[0] for found in pool.map(server.complete, asks)]
-        whole = [[*p, *((t - shift) % vocabulary for t in a.ids)] for p, a in zip(prompts, answers, strict=True)]
-        device = self.policy.device
-        tokens, theirs = torch.tensor(whole, device=device), torch.tensor([a.logprobs for a in answers], device=device)
-        starts, ones = torch.full((count,), width, device=device), torch.ones_like(theirs)
         with self._forward:
-            apart = [
-                float((self.policy(tokens, torch.ones_like(tokens), starts, ones, t).logprobs - theirs).abs().mean())
-                for t in (self.rules.temperature, 1.0)
-            ]
-        return apart[0], apart[1]
+            return apart(self.policy, asks, answers, self.rules.temperature, shift)
 
     # --- completions
 
@@ -281,18 +249,6 @@ class ServedSampler:
             with ThreadPoolExecutor(each * len(left)) as pool:
                 list(pool.map(work, [server for server in left for _ in range(each)]))
         return {server: answers for server, answers in given.items() if answers}
-
-    def _limit(self, prompt: tuple[int, ...]) -> int:
-        return max(1, min(self.rules.longest_completion, self.rules.longest - len(prompt)))
-
-    def _completion(self, answer: Answer) -> Completion:
-        """Up to the first token with which it ends by our own rules."""
-        ids = list(answer.ids)
-        stop = self.encoder.stop
-        for end in range(1, len(ids) + 1):
-            if ids[end - 1] in self.encoder.end_ids or (stop and self.encoder.stopped(ids[:end])):
-                return Completion(tuple(ids[:end]), answer.logprobs[:end], self.encoder.decode(ids[:end]), True)
-        return Completion(tuple(ids), answer.logprobs, self.encoder.decode(ids), answer.stopped)
 
 
 def other_weights() -> RolloutError:

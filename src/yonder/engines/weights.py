@@ -27,10 +27,8 @@ class Outbox:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def write(self, version: str, rolled: bool = False, weights: Mapping[str, Tensor] | None = None) -> Path:
-        """The weights in Hugging Face format: an adapter merged, a head that is tied to the embedding also on its own.
-
-        `rolled`: token i has the embedding and the output of token i - 1, which no server has by chance. `weights`: the
-        policy's whole state, where it has but parts of it. Raises StorageError where the folder cannot be written.
+        """The weights in Hugging Face format, a head that is tied to the embedding also on its own; for `rolled` and
+        `weights` see `policy_weights`. Raises StorageError where the folder cannot be written.
         """
         target = self.folder / version
         aside = self.folder / f".{version}.unfinished"
@@ -52,17 +50,30 @@ class Outbox:
 
     def _fill(self, folder: Path, rolled: bool, weights: Mapping[str, Tensor] | None) -> None:
         model = self.policy.model
-        own = cast(dict[str, Tensor], model.state_dict()) if weights is None else dict(weights)
-        state = merged_weights(model, own) or own
-        embedding, head = model.get_input_embeddings(), self.policy.trunk.head
-        if rolled:
-            ends = [*_names(model, embedding), *_names(model, head)]
-            moved = {state[name].data_ptr(): state[name].roll(1, 0) for name in ends}  # tied ones stay tied
-            state = state | {name: moved[state[name].data_ptr()] for name in ends}
+        state = policy_weights(self.policy, rolled, weights)
         plain(model).save_pretrained(folder, state_dict=dict(state), max_shard_size=ONE_FILE)
-        if head.weight is embedding.weight:
+        head = self.policy.trunk.head
+        if head.weight is model.get_input_embeddings().weight:
             (name,) = (name for name in _names(model, head) if name.endswith("weight"))
             save_file({name: state[name].detach().cpu().clone().contiguous()}, folder / "tied_head.safetensors")
+
+
+def policy_weights(
+    policy: Policy, rolled: bool = False, weights: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """A policy's weights by name, an adapter merged; a head that is tied to the embedding is there under its own name.
+
+    `rolled`: token i has the embedding and the output of token i - 1, which no engine has by chance. `weights`: the
+    policy's whole state, where it has but parts of it.
+    """
+    model = policy.model
+    own = cast(dict[str, Tensor], model.state_dict()) if weights is None else dict(weights)
+    state = merged_weights(model, own) or own
+    if rolled:
+        ends = [*_names(model, model.get_input_embeddings()), *_names(model, policy.trunk.head)]
+        moved = {state[name].data_ptr(): state[name].roll(1, 0) for name in ends}  # tied ones stay tied
+        state = state | {name: moved[state[name].data_ptr()] for name in ends}
+    return state
 
 
 def _names(model: nn.Module, part: nn.Module) -> list[str]:

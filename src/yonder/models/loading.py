@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+import transformers.core_model_loading
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -22,7 +23,7 @@ from transformers import (
 
 from yonder.errors import ModelError
 from yonder.models.fresh import fresh_model
-from yonder.models.lora import fold_adapter
+from yonder.models.lora import base_of, fold_adapter
 from yonder.recipe.models import FreshModel, ModelReference
 
 Tokenizer = PreTrainedTokenizerBase
@@ -137,7 +138,11 @@ def load_causal_lm(
         source = locate(reference)
         if placed and (Path(source) / "adapter_config.json").is_file():
             raise ModelError(f"{source} is an adapter, which is merged before weights are packed; name a merged folder")
-        model = _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
+        model = (
+            _with_adapter(source, dtype)
+            if base_of(Path(source))
+            else _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
+        )
         fold_adapter(model)
     rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     if len(tokenizer) > rows:
@@ -219,9 +224,24 @@ def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> PreT
         raise ModelError(_unavailable("model", source, error)) from error
 
 
+def _with_adapter(source: str, dtype: str) -> PreTrainedModel:
+    """The model that an adapter stands on, with it."""
+    model = _from_pretrained(AutoModelForCausalLM, str(base_of(Path(source))), dtype)
+    try:
+        model.load_adapter(source)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
+        raise ModelError(_unavailable("adapter", source, error)) from error
+    return model
+
+
 def _unavailable(what: str, source: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(source).exists():
         return f"the {what} in folder `{source}` cannot be loaded: {first}"
     missing = f"the {what} `{source}` is neither a folder here nor to be had from the hub ({first})"
     return f"{missing}; check the name or the connection"
+
+
+def as_saved(model: transformers.PreTrainedModel, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A model's weights under the names, and in the parts, that its files in Hugging Face format have."""
+    return transformers.core_model_loading.revert_weight_conversion(model, state)

@@ -1,6 +1,7 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) through `peft`: put in, saved and continued on their own, merged
 into plain weights for whoever loads them."""
 
+import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -54,7 +55,7 @@ def add_lora(model: PreTrainedModel, settings: Lora, seed: int, head: bool = Fal
                 lora_dropout=settings.dropout,
                 target_modules="all-linear" if names == "auto" else list(names),
                 task_type="SEQ_CLS" if head else "CAUSAL_LM",  # which layer on the trunk `all-linear` leaves alone
-                base_model_name_or_path=model.name_or_path or None,
+                base_model_name_or_path=_anywhere(model.name_or_path) or None,
             )
             peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
         except ValueError as error:
@@ -68,6 +69,27 @@ def add_lora(model: PreTrainedModel, settings: Lora, seed: int, head: bool = Fal
             parameter.data = parameter.data.float()  # steps this small are lost in half precision
         elif head and not name.startswith(f"{model.base_model_prefix}."):
             parameter.requires_grad_(True)
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that the adapter in a folder stands on; None where there is no adapter. Of one that another stage of
+    the same run made, the run may have been moved since: then it is where the run is now."""
+    try:
+        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+        parts = Path(name).parts
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if "stages" in parts:
+        within = Path(*parts[len(parts) - 1 - parts[::-1].index("stages") :])
+        for run in folder.resolve().parents:
+            if (run / within).is_dir():
+                return str(run / within)
+    return name
+
+
+def _anywhere(name: str) -> str:
+    """A folder by its whole path; a name on the hub as it is."""
+    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
 
 
 class AdapterOff:

@@ -12,7 +12,7 @@ from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import ModelReference, SamplingSettings
 from yonder.recipe.monitoring import FollowSettings, MonitorSettings, RefitSettings
 from yonder.recipe.optimizers import OptimizerSettings, SFTOptimizerSettings
-from yonder.recipe.rollouts import RolloutSettings
+from yonder.recipe.rollouts import MEMORY, RolloutSettings
 from yonder.recipe.stage_base import EvaluationSchedule, StageBase
 
 
@@ -66,9 +66,10 @@ class DistillStage(StageBase, AlgorithmSettings):
     one_step_off: bool = False
     """Write the next iteration's rollouts while this one's are scored and trained on, so that they are `epochs` steps
     old when their turn comes; needs `importance_cap`. Pays with an engine that runs beside the trainer."""
-    score_early: tuple[Literal["served", "programs"], ...] = ("served",)
+    score_early: tuple[Literal["served", "programs", "local"], ...] = ("served",)
     """What is scored in the background while other completions are still written: by judges on servers; programs in the
-    sandbox, which then share the processor with what writes. Same scores; an empty list: nothing. See
+    sandbox, which then share the processor with what writes; by judges and classifiers in this process, a prompt's
+    completions at once, best on another device. Same scores (of `local` up to rounding); an empty list: nothing. See
     docs/rollouts.md."""
     sampling: SamplingSettings = SamplingSettings()
     rollouts: RolloutSettings = RolloutSettings()
@@ -87,8 +88,11 @@ class DistillStage(StageBase, AlgorithmSettings):
     """Rollouts of each stream written to the log an iteration."""
 
     def decisive(self) -> dict[str, Any]:
-        """Without when things are done."""
-        return self.model_dump(mode="json", exclude={"score_early"})
+        """Without when things are done, unless it decides what is batched, and what memory they take."""
+        found = self.model_dump(mode="json", exclude={"score_early": True, "rollouts": {"colocate": MEMORY}})
+        if self.rollouts.colocate is None:
+            del found["rollouts"]["colocate"]
+        return found | ({"score_early": ["local"]} if "local" in self.score_early else {})
 
     @model_validator(mode="after")
     def _consistent(self) -> "DistillStage":
@@ -121,6 +125,8 @@ class DistillStage(StageBase, AlgorithmSettings):
         if self.one_step_off and (self.importance_cap is None or self.dynamic.refills):
             what = "needs `importance_cap` (2)" if self.importance_cap is None else "excludes `dynamic.refills`"
             raise ValueError(f"`one_step_off` {what}, as its rollouts are those of an older policy; change one of them")
+        if "local" in self.score_early and (self.refit is not None or self.follow is not None):
+            raise ValueError("`score_early: local` reads judges while `refit` or `follow` moves them; leave it out")
         if self.steps % self.epochs:
             raise ValueError(f"`steps` ({self.steps}) must be a multiple of `epochs` ({self.epochs})")
         return self

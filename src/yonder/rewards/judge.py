@@ -110,7 +110,7 @@ class JudgeRolloutReward:
         return self.judge.score_rollouts(rollouts)
 
     def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
-        """Itself, over a server: of a judge in this process all rollouts are read together, sorted by length."""
+        """Itself, over a server; of a judge in this process see `judges.grouped`."""
         return [self] if "served" in kinds and isinstance(self.judge.model, EarlyYesNoModel) else []
 
     def begin(self, rollouts: Sequence[Rollout]) -> None:

@@ -3,6 +3,7 @@
 import sys
 
 from yonder.consent import admit_judges
+from yonder.data.responses import read_lines
 from yonder.engines.build import rollout_sampler
 from yonder.handing_on import checkpoint_of, handed_on
 from yonder.models.loading import positions
@@ -42,11 +43,11 @@ def _say_context(stage: DistillStage, policy: Policy, context: StageContext) -> 
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
     """RL with weighted terms."""
     recipe, shop = context.recipe, context.shop
+    shop.groups = stage.group_size if "local" in stage.score_early else 0
     for sentence in admit_judges(recipe, stage, context.folders):
         context.progress.say(f"{stage.name}: {sentence}")
     task = shop.task(stage.terms[0].data)  # of the prompts' form; each term's reward reads its own data set's task
-    ppo = stage.algorithm == "ppo"
-    outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if ppo else 0
+    outputs = (len(stage.terms) if stage.ppo.value_per_term else 1) if stage.algorithm == "ppo" else 0
     policy = shop.policy(stage.policy, outputs, train=True)
     terms = [shop.term(term, policy) for term in stage.terms]
     verified = [
@@ -98,4 +99,4 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     if refit is not None:
         result["judge"] = checkpoint_of(store, result, refit.folder)
     result["checkpoint"] = handed_on(recipe, stage.name, store, result, policy)
-    return result | {"completions_per_step": completions_per_step(stage)}
+    return result | {"completions_per_step": completions_per_step(stage, read_lines(context.folder / "metrics.jsonl"))}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 
 from yonder.errors import StorageError
 from yonder.models.lora import (
@@ -26,12 +25,23 @@ from yonder.models.lora import (
     save_merged,
 )
 from yonder.storage import to_disk
-from yonder.training.distributed import ALONE, World, divided, gathered, is_divided, load_weights
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import (
+    divided,
+    gathered,
+    is_divided,
+    load_weights,
+    put_together,
+    read_weights,
+    taken_apart,
+    write_parts,
+)
 from yonder.training.parts import Trainable
 
 log = logging.getLogger("yonder")
 MANIFEST = "manifest.json"
 STATE = "trainer.pt"  # what a run continues from
+PARTS = "parts"  # of it: what is divided over the processes, each of which writes its own
 BEFORE = "before"  # ends the name of a checkpoint while another takes its place
 
 
@@ -110,7 +120,8 @@ def require_whole(model: Path, stage: str) -> None:
 
 
 class CheckpointStore:
-    """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`."""
+    """The checkpoints of one stage: `step-00000120/policy` in Hugging Face format beside `trainer.pt`, and the
+    `parts` of an optimizer state that is divided over processes."""
 
     def __init__(self, folder: Path, keep: int, adapter_alone: bool = False, world: World = ALONE) -> None:
         """`adapter_alone`: of the policy only its adapter is written; see `merge`."""
@@ -138,15 +149,21 @@ class CheckpointStore:
         target = self.path(step, part)
         models = {"policy": policy, **(beside or {})}
         alone = {name: self.adapter_alone and name == "policy" for name in models}
+        tensors: dict[str, torch.Tensor] = {}
+        rest, parts = taken_apart(state, tensors), target.with_name(f".{target.name}.{PARTS}")
+        if tensors:
+            write_parts(self.world, parts, tensors)
         weights = {name: self._weights(model, alone[name]) for name, model in models.items()}
 
         def write() -> None:
             with written_whole(target) as aside:
+                if tensors:
+                    parts.rename(aside / PARTS)
                 for name, model in models.items():
                     save_policy(aside / name, model, alone[name], *weights[name])
-                _save(state, aside / STATE)
-            for left in self.folder.glob(".step-*.unfinished"):  # of a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
+                _save(rest, aside / STATE)
+            for left in [*self.folder.glob(".step-*.unfinished"), *self.folder.glob(f".step-*.{PARTS}")]:
+                shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
             found = self.all()
             here = found.index(target) + 1
             for old in [*found[: max(0, here - self.keep)], *found[here:]]:
@@ -229,7 +246,8 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     """The trainer state of a checkpoint; StorageError when it cannot be read. Plain values and tensors only, no
     code."""
     try:
-        return cast(dict[str, Any], torch.load(checkpoint / STATE, map_location="cpu", weights_only=True))
+        found = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+        return cast(dict[str, Any], put_together(found, checkpoint / PARTS))
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise StorageError(f"{checkpoint}/{STATE} cannot be read ({first}); delete the folder to fall back") from error
@@ -246,10 +264,7 @@ def load_policy_weights(checkpoint: Path, policy: Trainable, folder: str = "poli
 
 
 def _load_weights(checkpoint: Path, policy: Trainable, folder: str) -> None:
-    tensors: dict[str, torch.Tensor] = {}
-    for path in sorted((checkpoint / folder).glob("*.safetensors")):
-        tensors |= load_file(path)
-    missing = load_weights(policy.model, tensors)
+    missing = read_weights(policy.model, checkpoint / folder)
     tied = set(getattr(policy.model, "all_tied_weights_keys", {}) or {})
     if set(missing) - tied:
         raise StorageError(

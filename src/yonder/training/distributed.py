@@ -1,18 +1,20 @@
-"""Several processes with the numbers of one; the only file that knows `torch.distributed`.
+"""Several processes with the numbers of one; this file and `training.divided` alone know `torch.distributed`.
 
 Every process draws the same prompts, answers and scores its share of them (whole groups), gets all rollouts and scores
 from the others, computes the same advantages, and makes its share of the forwards and backwards. Each term is divided
 by its own count over the whole batch, so gradients are SUMMED over processes. That is why nothing here wraps the policy
 in `DistributedDataParallel`: it averages, and expects one forward a backward; a sum after the last backward is all that
-is needed. Process 0 alone writes files.
+is needed. Process 0 alone writes files, except for parts of what is divided.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,7 +22,6 @@ from torch import Tensor, nn
 
 from yonder.errors import ModelError, StorageError, TrainingError, YonderError
 from yonder.models.padding import token_batches
-from yonder.models.policy import Policy
 from yonder.signals import StopRequest
 
 T = TypeVar("T")
@@ -236,148 +237,62 @@ def _meeting(rank: int, size: int, limit: timedelta) -> dict[str, Any]:
     return {"store": store, "rank": rank, "world_size": size}
 
 
-# --- weights that are divided over the processes
+# --- weights that are divided over the processes: see `training.divided`
 
 
-def shard(world: World, policy: Policy) -> None:
-    """Divide a policy over the processes (FSDP2): block by block, and what remains. Gradients are summed, in float32.
+class Saved(NamedTuple):
+    """A tensor in a checkpoint, of which every process wrote its part."""
 
-    Nothing in a world that does not divide. With the recipe's autocast the gathered weights are of that type.
-    """
-    if not world.sharded:
-        return
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import (
-        CPUOffloadPolicy,
-        MixedPrecisionPolicy,
-        fully_shard,
-        register_fsdp_forward_method,
-    )
-
-    policy.home = policy.device
-    options: dict[str, Any] = {"mesh": init_device_mesh(world.device.type, (world.size,))}
-    if world.offload:
-        options["offload_policy"] = CPUOffloadPolicy(pin_memory=world.device.type == "cuda")
-    mixed = MixedPrecisionPolicy(param_dtype=policy.autocast, reduce_dtype=torch.float32)
-    for block in _blocks(policy):
-        fully_shard(block, mp_policy=mixed, **options)
-    if policy.value_head is not None:
-        fully_shard(policy.value_head, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32), **options)
-    fully_shard(policy, mp_policy=mixed, **options)
-    for module in _units(policy):
-        module.set_gradient_divide_factor(1.0)
-        module.set_force_sum_reduction_for_comms(True)
-    register_fsdp_forward_method(policy, "logits")
-    ids = torch.ones(1, 2, dtype=torch.long, device=policy.device)
-    with torch.no_grad():  # the first forward of all must begin at the root
-        policy(ids, ids, ids[:, 1], ids[:, 1:].float(), 1.0)
-    for module in _units(policy):
-        module.reshard()
+    folder: Path
+    name: str
 
 
-@contextmanager
-def whole(policy: nn.Module) -> Generator[None]:
-    """Within it every process has all weights, and forwards need no other process; nothing for a policy that is not
-    divided."""
-    units = _units(policy)
-    inner = [unit for unit in units if unit is not policy]
-    try:
-        for unit in inner:
-            unit.set_reshard_after_forward(False, recurse=False)
-        for unit in units:
-            unit.unshard()
-        yield
-    finally:
-        for unit in inner:
-            unit.set_reshard_after_forward(True, recurse=False)
-        for unit in units:
-            unit.reshard()
+def read_parts(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Fill tensors, divided or whole, from the safetensors files of a folder, however they are divided there; of each
+    no more than its own part is read. Every process may do it alone."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*intent is to load in a single process")
+        load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
 
 
-def gathered(value: Any, world: World) -> Any:
-    """A state with each divided tensor whole, on the CPU, in process 0 (others get an empty one); anything else as it
-    is. Shared tensors stay shared."""
-    if not world.sharded:
-        return value
-    known: dict[int, Tensor] = {}
-
-    def made(part: Any) -> Any:
-        if isinstance(part, Mapping):
-            return {key: made(inner) for key, inner in cast(Mapping[Any, Any], part).items()}
-        if isinstance(part, list):
-            return [made(inner) for inner in cast(list[Any], part)]
-        if isinstance(part, Tensor) and id(part) not in known:
-            tensor = _full(part.detach())
-            known[id(part)] = tensor.cpu() if world.first else tensor.new_empty(0)
-        return known[id(part)] if isinstance(part, Tensor) else part
-
-    return made(value)
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Put whole weights into a module, divided or not; returns the names that are missing."""
-    if not is_divided(module):
-        return list(module.load_state_dict(dict(tensors), strict=False).missing_keys)
-    own = module.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in divided(module, tensors).items():
-            own[name].copy_(tensor)
-    return sorted(own.keys() - tensors.keys())
-
-
-def divided(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors as those of the module with their names are divided; names that it has not are left out."""
-    own = module.state_dict(keep_vars=True)
-    return {name: _like(tensors[name], tensor) for name, tensor in own.items() if name in tensors}
-
-
-def is_divided(module: nn.Module) -> bool:
-    """Whether its weights are."""
-    return any(_is_divided(parameter) for parameter in module.parameters())
-
-
-def divided_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """A whole optimizer state as this optimizer's parameters are divided."""
+def placed_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved optimizer state as this optimizer's parameters are divided."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if not any(_is_divided(parameter) for parameter in parameters):
-        return state
-    rows = {
-        i: {name: _like(x, parameters[i]) if isinstance(x, Tensor) and x.dim() else x for name, x in row.items()}
-        for i, row in state["state"].items()
-    }
+    waiting: dict[Path, dict[str, Tensor]] = {}
+
+    def made(value: Any, parameter: Tensor) -> Any:
+        if isinstance(value, Saved):
+            tensor = torch.zeros_like(parameter, requires_grad=False)
+            return waiting.setdefault(value.folder, {}).setdefault(value.name, tensor)
+        return placed(value, parameter) if isinstance(value, Tensor) and value.dim() else value
+
+    rows = {i: {name: made(x, parameters[i]) for name, x in row.items()} for i, row in state["state"].items()}
+    for folder, tensors in waiting.items():
+        read_parts(folder, tensors)
     return state | {"state": rows}
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> float:
     """Clip to the norm over all parameters, wherever they are; returns the norm before."""
-    return float(_full(nn.utils.clip_grad_norm_(list(parameters), limit)))
+    return float(full(nn.utils.clip_grad_norm_(list(parameters), limit)))
 
 
-def _blocks(policy: Policy) -> list[nn.Module]:
-    """The transformer blocks of a policy's trunk."""
-    layers = policy.model.config.num_hidden_layers
-    for module in policy.trunk.body.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            return list(module)
-    raise ModelError(f"{type(policy.model).__name__} has no list of {layers} blocks to divide; use `strategy: ddp`")
-
-
-def _units(policy: nn.Module) -> list[Any]:
-    """The modules whose weights are gathered together; none where nothing is divided."""
-    return [module for module in policy.modules() if hasattr(module, "unshard")]
-
-
-def _is_divided(tensor: Tensor) -> bool:
+def in_parts(tensor: Tensor) -> bool:
+    """Whether each process has a part of it."""
     return hasattr(tensor, "full_tensor")  # a DTensor, whose import takes long
 
 
-def _full(tensor: Tensor) -> Tensor:
-    return cast(Any, tensor).full_tensor() if _is_divided(tensor) else tensor
+def full(tensor: Tensor) -> Tensor:
+    """The whole of it; all processes ask together."""
+    return cast(Any, tensor).full_tensor() if in_parts(tensor) else tensor
 
 
-def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
+def placed(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A whole tensor divided as a parameter is."""
-    if not _is_divided(parameter):
+    if not in_parts(parameter):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 

@@ -12,7 +12,7 @@ from yonder.errors import LogprobsApart, NotFinite, TrainingError
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.training.advantages import Estimator, estimate_advantages, place_scores
 from yonder.training.batch import Batch, flatten, pack
-from yonder.training.distributed import ALONE, World, gathered
+from yonder.training.distributed import ALONE, World
 from yonder.training.kl_control import KLControl
 from yonder.training.optimizer import build_optimizer, load_optimizer, set_rate
 from yonder.training.plan import Plan
@@ -100,9 +100,9 @@ class Learner:
         }
 
     def state(self) -> dict[str, Any]:
-        """Plain values and tensors for a checkpoint, without the policy's weights."""
+        """Plain values and tensors for a checkpoint, without the policy's weights; what is divided is so in it too."""
         return {
-            "optimizer": gathered(self.optimizer.state_dict(), self.world),
+            "optimizer": self.optimizer.state_dict(),
             "kl": self.kl.state(),
             "skips": self.skips.state(),
             "learned": self.learned,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from yonder.models.policy import Policy
-from yonder.training.distributed import divided_state
+from yonder.training.distributed import placed_state
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -33,6 +33,6 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put a saved state back; the groups' own numbers (learning rate, weight decay) stay the recipe's."""
     own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(divided_state(optimizer, state))
+    optimizer.load_state_dict(placed_state(optimizer, state))
     for group, numbers in zip(optimizer.param_groups, own, strict=True):
         group.update(numbers)

@@ -10,7 +10,8 @@ from yonder.rewards.base import ShuffledReward
 from yonder.rewards.early import early_scorers
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.schema import Prompt, Rollout, Score
-from yonder.training.distributed import ALONE, World, whole
+from yonder.training.distributed import ALONE, World
+from yonder.training.divided import whole
 
 
 class PartSampler(Protocol):

@@ -21,7 +21,8 @@ from yonder.models.lora import (
 )
 from yonder.signals import StopRequest
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
-from yonder.training.distributed import ALONE, World, clip_gradients, divided, gathered
+from yonder.training.distributed import ALONE, World, clip_gradients
+from yonder.training.divided import divided, gathered
 from yonder.training.optimizer import load_optimizer, trainable
 from yonder.training.parts import Trainable
 from yonder.training.progress import Progress
@@ -203,7 +204,7 @@ class Supervised:
         state = {
             "epoch": self.epoch,
             "begun": begun,
-            "optimizer": gathered(self.optimizer.state_dict(), self.world),
+            "optimizer": self.optimizer.state_dict(),
             "selection": self.selection.state(),
             "skips": self.skips.state(),
         }
