@@ -124,10 +124,10 @@ def _print_stage_tables(console: Console, stages: Mapping[str, Mapping[str, Any]
             console.print(f"{found.title}: {found.lead}", highlight=False, markup=False, soft_wrap=True)
         elif not found.part:
             table = Table(title=escape(found.title), title_justify="left")
-            for index, name in enumerate(found.columns):
+            for index, name in enumerate(found.columns[: found.first]):
                 table.add_column(escape(name), justify="right" if index else "left")
             for row in found.rows:
-                table.add_row(*map(escape, row))
+                table.add_row(*map(escape, row[: found.first]))
             console.print(table)
             for note in found.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)

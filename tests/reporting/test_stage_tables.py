@@ -99,6 +99,7 @@ def test_win_rates() -> None:
     ]
     (minimal,) = tables("alpaca-eval", a={"win_rates": {"x": win_rate(model="length_controlled_minimal", reasons=[])}})
     assert minimal.notes[0].startswith("Length-controlled without the gamed baselines") and len(minimal.notes) == 1
+    assert row(minimal, "x")[1] == "38.0 %"  # every instruction is predicted alike
 
 
 def test_labels_by_vote() -> None:
@@ -208,7 +209,7 @@ def test_several_runs_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_terminal_says_it_at_the_end(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "100")
     stages = {
         "alpaca": {"kind": "alpaca-eval", "status": "done", "win_rates": {"sft[b]": win_rate(reasons=[])}},
         "teacher": {"kind": "collect", "status": "done", **asked()},
@@ -218,5 +219,6 @@ def test_the_terminal_says_it_at_the_end(capsys: pytest.CaptureFixture[str], mon
     print_results({"run_dir": "runs/x", "title": "", "stages": stages, "results": {}, "notes": []})
     said = capsys.readouterr().out
     assert "AlpacaEval · alpaca" in said and "sft[b]" in said and "41.2 %" in said and "1,034,567" in said
+    assert "position bias" not in said
     assert "Labels · labels: 180 of 200 questions have a label." in said
     assert "Fitted · rm: Held-out accuracy 75.0%." in said and "by source" not in said

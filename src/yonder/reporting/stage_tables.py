@@ -20,10 +20,11 @@ _FIT = (  # key in the result, what a reader calls it, shown in per cent
     ("brier", "Brier score", False),
     ("false_positive_rate", "wrong ones liked", True),
 )
+_MINIMAL = "length_controlled_minimal"
 _LENGTH_CONTROL = {
     "length_controlled_v1": "Length-controlled as by AlpacaEval 2, with the gamed baselines (length_controlled_v1).",
-    "length_controlled_minimal": "Length-controlled without the gamed baselines (length_controlled_minimal): not "
-    "comparable with AlpacaEval 2's leaderboard.",
+    _MINIMAL: "Length-controlled without the gamed baselines (length_controlled_minimal): not comparable with "
+    "AlpacaEval 2's leaderboard, and without a standard error.",
 }
 
 
@@ -37,6 +38,7 @@ class StageTable:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     part: bool = False  # more of the table before it
+    first: int | None = None  # so many columns are shown where there is little room
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -89,15 +91,17 @@ def win_rates(stage: Found) -> StageTable:
          "judged", "not judged", "position bias", "characters", "the baseline's"),
         tuple((name, *_win_cells(row)) for name, row in found.items()),
         tuple(notes),
+        first=5,
     )  # fmt: skip
 
 
 def _win_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     outcomes = [row.get(key) for key in ("wins", "losses", "draws")]
     bias = number(row.get("position_bias"))
+    minimal = row.get("model") == _MINIMAL  # predicts the same of every instruction: its spread of 0 says nothing
     return (
         _with_error(row.get("win_rate"), row.get("standard_error")),
-        _with_error(row.get("length_controlled"), row.get("length_controlled_error")),
+        _with_error(row.get("length_controlled"), None if minimal else row.get("length_controlled_error")),
         _NONE if None in outcomes else ", ".join(map(_count, outcomes)),
         _count(row.get("n")),
         _count(row.get("unjudged")),
