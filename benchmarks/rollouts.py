@@ -16,12 +16,12 @@ from yonder.data.datasets import load_data
 from yonder.engines.checking import Rules
 from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
-from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_tokenizer, pick_device
 from yonder.models.policy import Policy
 from yonder.recipe.data import DataSettings, TaskSettings
+from yonder.transport import Limits, Transport
 
 TURNS = 3
 

@@ -16,7 +16,7 @@ import yonder
 ROOT = Path(yonder.__file__).parent
 LAYERS = [
     ("schema", "protocols", "errors", "signals", "storage", "recipe"),
-    ("core", "sandbox"),
+    ("core", "sandbox", "transport"),
     ("data", "rewards"),
     ("models",),
     ("judges",),

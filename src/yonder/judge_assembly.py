@@ -18,7 +18,6 @@ from yonder.judges.rating import LocalRater, RatingPrompt, read_rating_prompt
 from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
 from yonder.judges.sglang import SGLangBackEnd
-from yonder.judges.transport import Limits, Transport
 from yonder.judges.vllm import VLLMBackEnd
 from yonder.models.loading import Tokenizer, load_causal_lm, load_tokenizer, pick_devices, positions
 from yonder.recipe import parse_section
@@ -27,6 +26,7 @@ from yonder.recipe.rewards import JudgePromptSettings, JudgeSettings, RatingSett
 from yonder.rewards.judge import JudgeReward, JudgeRules, YesNoModel
 from yonder.rewards.preference import PreferenceJudge
 from yonder.rewards.rating import RatingReward
+from yonder.transport import Limits, Transport
 
 PREFERENCE = {"prompt": "preference", "yes": "A", "no": "B"}
 PROGRAM_PROMPTS = ("program", "program-fenced")  # shipped ones that show a program

@@ -19,7 +19,6 @@ from yonder.engines.checking import Rules
 from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError, RecipeError, RolloutError, StorageError, TrainingError
-from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
@@ -31,6 +30,7 @@ from yonder.schema import Prompt, Rollout
 from yonder.training.ahead import RolloutSource
 from yonder.training.checkpoint import load_state
 from yonder.training.distill import Distiller
+from yonder.transport import Limits, Transport
 
 PROMPTS = [Prompt(id=str(i), question=text, text=text) for i, text in enumerate(("How many?", "Two and two is"))]
 TEMPERATURE = 1.3

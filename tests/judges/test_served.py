@@ -21,11 +21,11 @@ from yonder.judge_assembly import load_judge, load_preference
 from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import ServedJudge, verdict_of, verdict_of_probabilities
-from yonder.judges.transport import Limits, Transport, Unanswered
 from yonder.models.loading import load_tokenizer
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeReward, Verdict
+from yonder.transport import Limits, Transport, Unanswered
 
 PAIRS = [(f"What is {i} + {i + 1}?", f"return {i} + {i + 1}") for i in range(6)]
 

@@ -15,13 +15,13 @@ from yonder.engines.checking import Rules
 from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import DataError, RolloutError, YonderError
-from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
 from yonder.schema import Prompt, Rollout
 from yonder.training.distributed import CPU, World, begun
 from yonder.training.divided import shard
+from yonder.transport import Limits, Transport
 
 PROMPTS = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(5)]
 LORA = Lora(rank=4)

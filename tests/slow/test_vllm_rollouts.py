@@ -22,7 +22,6 @@ from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.engines.weights import Outbox
 from yonder.errors import ModelError
-from yonder.judges.transport import Limits, Transport
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
@@ -30,6 +29,7 @@ from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.reporting.records import read_lines as read_log
 from yonder.schema import Rollout
+from yonder.transport import Limits, Transport
 
 pytestmark = pytest.mark.slow
 TOGETHER = """

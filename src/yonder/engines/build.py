@@ -11,7 +11,6 @@ from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.engines.vllm_inside import Room, VLLMInside, require_vllm
 from yonder.errors import ModelError
-from yonder.judges.transport import Limits, Transport, Unanswered
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
 from yonder.protocols import RolloutEngine
@@ -20,6 +19,7 @@ from yonder.recipe.stages import DistillStage
 from yonder.training.distributed import ALONE
 from yonder.training.learner import MOST_APART
 from yonder.training.sharing import SharedSampler
+from yonder.transport import Limits, Transport, Unanswered
 
 PATIENCE_S = 30.0  # with a server that is needed later
 BROKEN = 0.5  # nats a token beyond which importance weights correct nothing: the weights are not the policy's

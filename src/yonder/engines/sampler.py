@@ -19,13 +19,13 @@ from yonder.engines.checking import Rules, apart, completion_of, probes, vocabul
 from yonder.engines.vllm import Answer, Ask, VLLMServer, gone
 from yonder.engines.weights import Outbox
 from yonder.errors import ModelError, RolloutError
-from yonder.judges.transport import Unanswered
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
 from yonder.schema import Prompt, Rollout
 from yonder.training.distributed import ALONE, World
 from yonder.training.divided import gathered, is_divided, whole
+from yonder.transport import Unanswered
 
 log = logging.getLogger("yonder")
 TRIES = 4  # rounds of questions of which a server answered some with other weights

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yonder.errors import ModelError, RolloutError
-from yonder.judges.transport import Refused, Transport, Unanswered
+from yonder.transport import Refused, Transport, Unanswered
 
 RESETS = 20  # tries to empty the prefix cache: blocks of requests that were just ended are freed a moment later
 

@@ -10,9 +10,9 @@ from typing import Any
 from yonder.errors import ModelError
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import verdict_of
-from yonder.judges.transport import Transport
 from yonder.judges.vllm import finite
 from yonder.rewards.judge import Verdict
+from yonder.transport import Transport
 
 
 class LlamaCppBackEnd:

@@ -8,9 +8,9 @@ from typing import Protocol
 from yonder.errors import ModelError
 from yonder.judges.cache import VerdictCache
 from yonder.judges.prompt import Asked
-from yonder.judges.transport import Refused, Transport, Unanswered
 from yonder.rewards.early import Early
 from yonder.rewards.judge import Verdict
+from yonder.transport import Refused, Transport, Unanswered
 
 UNDERFLOW = math.log(2.0**-149)  # of the smallest float32: a softmax never gives 0, what is smaller is rounded to it
 

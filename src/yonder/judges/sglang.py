@@ -5,9 +5,9 @@ from typing import Any
 
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import verdict_of_probabilities
-from yonder.judges.transport import Transport
 from yonder.judges.vllm import finite
 from yonder.rewards.judge import Verdict
+from yonder.transport import Transport
 
 
 class SGLangBackEnd:

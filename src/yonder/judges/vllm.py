@@ -12,8 +12,8 @@ from typing import Any
 from yonder.errors import ModelError
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import verdict_of, verdict_of_probabilities
-from yonder.judges.transport import Transport, Unanswered
 from yonder.rewards.judge import Verdict
+from yonder.transport import Transport, Unanswered
 
 
 class VLLMBackEnd:

@@ -3,7 +3,6 @@
 import os
 
 from yonder.errors import ModelError
-from yonder.judges.transport import Limits, Transport
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.recipe import Recipe
@@ -12,6 +11,7 @@ from yonder.recipe.teachers import TextTeacherSettings
 from yonder.teachers.prompt import read_teacher_prompt
 from yonder.teachers.server import Manner, TeacherServer, require_model
 from yonder.teachers.spending import Budget, Prices
+from yonder.transport import Limits, Transport
 
 NAME = "teacher server"
 GREETING_S = 30.0  # how long a server may take to say which models it has

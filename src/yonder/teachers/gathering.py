@@ -6,12 +6,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from yonder.errors import ServerError
-from yonder.judges.transport import Unanswered
 from yonder.signals import StopRequest
 from yonder.teachers.answers import AnswerLog, Ask, missing
 from yonder.teachers.server import TeacherServer
 from yonder.teachers.spending import Budget, estimate_said
 from yonder.training.progress import Progress
+from yonder.transport import Unanswered
 
 FIRST = 20  # answers after which the estimate is made again
 TICK_S = 0.5  # how often a request to stop is looked for

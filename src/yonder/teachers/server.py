@@ -6,9 +6,9 @@ from typing import Any
 
 from yonder.errors import ModelError
 from yonder.judges.prompt import CHARACTERS_A_TOKEN
-from yonder.judges.transport import Refused, Transport, Unanswered
 from yonder.schema import Prompt
 from yonder.teachers.prompt import QUESTION, plain_question
+from yonder.transport import Refused, Transport, Unanswered
 
 OLD_LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"  # newer models of OpenAI know the second alone
 OURS = {  # what servers would take from the model's files or from defaults of their own
