@@ -105,7 +105,8 @@ def small_stages(recipe: Recipe, teacher: str, judge: str, model: str, folder: P
     for stage in recipe.stages:
         if isinstance(stage, CollectStage):
             found += [f"{stage.name}.samples=4"]
-            found += [f"{stage.name}.teacher.server.urls=[{teacher}]"] if stage.teacher is not None else []
+            if stage.teacher is not None:  # one request at a time: every question's last answer is the wrong one
+                found += [f"{stage.name}.teacher.server.{key}" for key in (f"urls=[{teacher}]", "concurrency=1")]
         if isinstance(stage, FitJudgeStage):
             found += [f"{stage.name}.held_out=0.3"]  # of few questions
         if isinstance(stage, WarmupStage) and stage.policy is not None:
