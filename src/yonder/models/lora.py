@@ -55,7 +55,7 @@ def add_lora(model: PreTrainedModel, settings: Lora, seed: int, head: bool = Fal
                 lora_dropout=settings.dropout,
                 target_modules="all-linear" if names == "auto" else list(names),
                 task_type="SEQ_CLS" if head else "CAUSAL_LM",  # which layer on the trunk `all-linear` leaves alone
-                base_model_name_or_path=_anywhere(model.name_or_path) or None,
+                base_model_name_or_path=_anywhere(model.name_or_path),
             )
             peft.inject_adapter_in_model(config, model, adapter_name=ADAPTER)
         except ValueError as error:
@@ -87,9 +87,9 @@ def base_of(folder: Path) -> str | None:
     return name
 
 
-def _anywhere(name: str) -> str:
-    """A folder by its whole path; a name on the hub as it is."""
-    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
+def _anywhere(name: str | None) -> str | None:
+    """A folder by its whole path; a name on the hub as it is; None for a model made from nothing."""
+    return str(Path(name).resolve()) if name and Path(name).is_dir() else name or None
 
 
 class AdapterOff:
