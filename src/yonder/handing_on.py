@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from yonder.errors import StorageError
+from yonder.models.bases import base_of
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.references import learned_from
 from yonder.training.checkpoint import CheckpointStore
@@ -12,9 +13,11 @@ from yonder.training.parts import Trainable
 
 def handed_on(recipe: Recipe, name: str, store: CheckpointStore, result: Mapping[str, Any], policy: Trainable) -> str:
     """The chosen checkpoint's policy, relative to the stage's folder: an adapter merged in, unless the recipe wants it
-    alone and no later stage trains on it."""
+    alone, no later stage trains on it, and what it stands on can be loaded."""
     chosen, lora = checkpoint_of(store, result), recipe.policy.lora
-    if lora is None or (lora.save == "adapter" and not learned_from(recipe, name)):
+    if lora is None:
+        return chosen
+    if lora.save == "adapter" and not learned_from(recipe, name) and base_of(store.folder.parent / chosen):
         return chosen
     return str(store.merge(int(result["chosen_step"]), policy).relative_to(store.folder.parent))
 

@@ -22,8 +22,9 @@ from transformers import (
 )
 
 from yonder.errors import ModelError
+from yonder.models.bases import CONFIG_FILE, base_of
 from yonder.models.fresh import fresh_model
-from yonder.models.lora import base_of, fold_adapter
+from yonder.models.lora import fold_adapter
 from yonder.recipe.models import FreshModel, ModelReference
 
 Tokenizer = PreTrainedTokenizerBase
@@ -136,7 +137,7 @@ def load_causal_lm(
     else:
         options = _placement(device, dtype, quantize) if placed else {}
         source = locate(reference)
-        if placed and (Path(source) / "adapter_config.json").is_file():
+        if placed and (Path(source) / CONFIG_FILE).is_file():
             raise ModelError(f"{source} is an adapter, which is merged before weights are packed; name a merged folder")
         model = (
             _with_adapter(source, dtype)

@@ -1,7 +1,6 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) through `peft`: put in, saved and continued on their own, merged
 into plain weights for whoever loads them."""
 
-import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -69,22 +68,6 @@ def add_lora(model: PreTrainedModel, settings: Lora, seed: int, head: bool = Fal
             parameter.data = parameter.data.float()  # steps this small are lost in half precision
         elif head and not name.startswith(f"{model.base_model_prefix}."):
             parameter.requires_grad_(True)
-
-
-def base_of(folder: Path) -> str | None:
-    """The model that the adapter in a folder stands on; None where there is no adapter. Of one that another stage of
-    the same run made, the run may have been moved since: then it is where the run is now."""
-    try:
-        name = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
-        parts = Path(name).parts
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if "stages" in parts:
-        within = Path(*parts[len(parts) - 1 - parts[::-1].index("stages") :])
-        for run in folder.resolve().parents:
-            if (run / within).is_dir():
-                return str(run / within)
-    return name
 
 
 def _anywhere(name: str | None) -> str | None:
@@ -198,7 +181,7 @@ def read_adapter(model: nn.Module, folder: Path) -> dict[str, Tensor]:
 
 
 def fold_adapter(model: PreTrainedModel) -> None:
-    """Make an adapted model plain, in place: weights as `merged_weights` has them."""
+    """Make an adapted model plain, in place: weights as `merged_weights` has them, which no folder holds."""
     weights = merged_weights(model)
     if weights is None:
         return
@@ -207,6 +190,7 @@ def fold_adapter(model: PreTrainedModel) -> None:
     model.load_state_dict(weights)
     del model.peft_config
     cast(Any, model)._hf_peft_config_loaded = False
+    model.name_or_path = ""
 
 
 @contextmanager

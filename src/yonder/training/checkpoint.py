@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from yonder.errors import StorageError
+from yonder.models.bases import note_base
 from yonder.models.lora import (
     ADAPTER_FILE,
     adapter_parameters,
@@ -130,6 +131,11 @@ class CheckpointStore:
         self.adapter_alone = adapter_alone
         self.world = world
 
+    @property
+    def run(self) -> Path:
+        """The directory of the run: this is `stages/NAME/checkpoints` in it."""
+        return self.folder / "../../.."
+
     def path(self, step: int, part: int = 0) -> Path:
         """Where the checkpoint of a step stands; `part`: how much of the next one is done."""
         return self.folder / (f"step-{step:08d}" + (f".{part:08d}" if part else ""))
@@ -161,6 +167,8 @@ class CheckpointStore:
                     parts.rename(aside / PARTS)
                 for name, model in models.items():
                     save_policy(aside / name, model, alone[name], *weights[name])
+                    if alone[name]:
+                        note_base(aside / name, self.run)
                 _save(rest, aside / STATE)
             for left in [*self.folder.glob(".step-*.unfinished"), *self.folder.glob(f".step-*.{PARTS}")]:
                 shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
