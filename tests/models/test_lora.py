@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
@@ -88,6 +89,26 @@ def test_the_state_of_an_adapter_comes_back_exactly() -> None:
     assert not torch.equal(logits(first), logits(second))
     load_adapter_state(second, adapter_state(first))
     assert torch.equal(logits(first), logits(second))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_a_model_loaded_from_an_adapter_is_saved_as_a_plain_one(tmp_path: Path, family: str) -> None:
+    made = load_causal_lm(fresh(family), tokenizer(), "float32", CPU)
+    save_policy(tmp_path / "base", Policy(made, tokenizer()))
+    model = load_causal_lm(str(tmp_path / "base"), tokenizer(), "float32", CPU)
+    add_lora(model, Lora(rank=4), seed=0)
+    spread(model)
+    save_policy(tmp_path / "adapter", Policy(model, tokenizer()), adapter_alone=True)
+    for again in (False, True):
+        folded = load_causal_lm(str(tmp_path / "adapter"), tokenizer(), "float32", CPU)
+        if again:
+            add_lora(folded, Lora(rank=4), seed=0)
+        save_policy(tmp_path / "saved", Policy(folded, tokenizer()))
+        assert set(load_file(tmp_path / "saved/model.safetensors")) == set(
+            load_file(tmp_path / "base/model.safetensors")
+        )
+        loaded = load_causal_lm(str(tmp_path / "saved"), tokenizer(), "float32", CPU)
+        assert torch.allclose(logits(loaded), logits(model), atol=1e-4)
 
 
 def test_dropout_is_on_only_within_and_a_function_of_the_seed() -> None:

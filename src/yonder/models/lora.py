@@ -190,6 +190,7 @@ def fold_adapter(model: PreTrainedModel) -> None:
     model.load_state_dict(weights)
     del model.peft_config
     cast(Any, model)._hf_peft_config_loaded = False
+    cast(Any, model)._weight_conversions = None  # else the library saves it under the names that an adapter has
     model.name_or_path = ""
 
 

@@ -60,7 +60,7 @@ class PolicyLoraSettings(LoraSettings):
 
     save: Literal["merged", "adapter"] = "merged"
     """What a stage hands on: plain weights with the adapter merged in; or the adapter alone, in peft's format (merged
-    all the same where a later stage trains on it)."""
+    all the same where a later stage trains on it, or where it was itself trained on an adapter)."""
 
 
 class ParallelSettings(Section):
