@@ -142,5 +142,6 @@ def completions_per_step(stage: DistillStage, rows: Sequence[Mapping[str, float]
     planned = sum(stage.prompts.values())
     if not (stage.dynamic.refills and rows):
         return planned * stage.group_size / stage.epochs
-    drawn = sum(row[f"rollouts/{name}/groups_drawn"] for row in rows for name in stage.prompts)
+    named = [(f"rollouts/{name}/groups_drawn", count) for name, count in stage.prompts.items()]
+    drawn = sum(row.get(key, count) for row in rows for key, count in named)  # rows from before it had refills lack it
     return drawn / len(rows) * stage.group_size / stage.epochs

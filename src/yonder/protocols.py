@@ -21,6 +21,10 @@ class Reward(Protocol):
 class EarlyScorer(Protocol):
     """What can begin the scores of single rollouts in the background."""
 
+    def anew(self) -> None:
+        """Another batch is about to be written."""
+        ...
+
     def begin(self, rollouts: Sequence[Rollout]) -> None:
         """Begin; returns at once. `score` of the reward then takes what was begun."""
         ...

@@ -25,6 +25,7 @@ class Order:
         self.cache_stays = False
         self.old_version = False  # answers with the weights before
         self.forgets = False
+        self.fewer = 0  # completions than asked for
         self.off: float = 0.0  # added to log-probs
         self.dies_after: int | None = None  # steps
         self.built: list[dict[str, Any]] = []
@@ -119,7 +120,8 @@ class LLM:
         self.calls.append("answer")
         spans = [SimpleNamespace(version=self.version, start=0, end=1)]
         made = [
-            SimpleNamespace(index=i, weight_versions=spans, **self.write(prompt, settings)) for i in range(settings.n)
+            SimpleNamespace(index=i, weight_versions=spans, **self.write(prompt, settings))
+            for i in range(settings.n - ORDER.fewer)
         ]
         return [SimpleNamespace(request_id=name, outputs=made[::-1], finished=True)]
 

@@ -22,7 +22,7 @@ from yonder.engines.build import engine_room, rollout_sampler
 from yonder.engines.checking import Rules
 from yonder.engines.colocated import ColocatedSampler
 from yonder.engines.vllm_inside import Room, VLLMInside
-from yonder.errors import ModelError, RecipeError
+from yonder.errors import ModelError, RecipeError, RolloutError
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.lora import Lora
@@ -169,6 +169,7 @@ def test_an_engine_that_keeps_some_weights_is_found_out(policy: Policy, order: O
         ("cache_stays", True, "prefix cache"),
         ("old_version", True, r"answered with the weights \['default'\] instead of"),
         ("forgets", True, "answered 0 of 4 prompts"),
+        ("fewer", 1, "answered 0 completions instead of 1"),
         ("off", 0.2, "by 0.200 nats a token .at most 0.1."),
         ("off", float("nan"), "log-probs that are not numbers"),
     ],
@@ -194,7 +195,7 @@ def test_what_is_left_of_a_batch_that_failed_is_ended(policy: Policy, order: Ord
     live = sampler(policy)
     live.refresh(0)
     order.dies_after = 1
-    with pytest.raises(RuntimeError, match="the engine died"):
+    with pytest.raises(RolloutError, match=r"vLLM ended in this process .*the engine died"):
         live.sample(PROMPTS * 2, 1, TEMPERATURE, 0)
     engine = order.engines[0]
     assert len(engine.aborted) == 3
@@ -244,7 +245,7 @@ def test_a_missing_package_is_found_before_the_first_stage(tmp_path: Path, monke
         ({"engine": "vllm"}, "needs `urls` .* or `colocate: {}`"),
         ({"engine": "vllm", "colocate": {}, "urls": ["http://a:1"]}, "one of the two"),
         ({"colocate": {}}, "`engine: in-process` needs neither"),
-        ({"engine": "vllm", "colocate": {}, "seeds": True}, "`seeds` of `rollouts` is for servers"),
+        ({"engine": "vllm", "colocate": {}, "seeds": True}, "`seeds` of `rollouts`: for servers only"),
         ({"engine": "vllm", "colocate": {"gpu_memory_utilization": 1.5}}, "gpu_memory_utilization"),
     ],
 )

@@ -368,8 +368,9 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, object], senten
         "rewards": {"right": {"kind": "verifiable"}},
         "stages": [stage | settings],
     }
-    with pytest.raises(RecipeError, match=sentence):
+    with pytest.raises(RecipeError, match=sentence) as caught:
         parse_recipe(tree, "r.yaml")
+    assert "more)" not in str(caught.value)  # the list of stages is not too short besides
 
 
 def test_a_missing_key_is_one_sentence(tmp_path: Path, policy: Policy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from tests.training.tools import tiny_policy
+from yonder.errors import StorageError
 from yonder.models.policy import Policy
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
-from yonder.training.distributed import CPU, Saved, World, begun
-from yonder.training.divided import gathered, put_together, shard, taken_apart
+from yonder.training.distributed import ALONE, CPU, Saved, World, begun
+from yonder.training.divided import gathered, put_together, shard, taken_apart, write_parts
 from yonder.training.optimizer import build_optimizer, load_optimizer
 
 
@@ -86,3 +88,13 @@ def test_a_state_without_divided_tensors_is_left_as_it_is() -> None:
     assert found == state
     assert put_together(found, Path("x")) == state
     assert put_together([{"part of": "a.b"}], Path("x")) == [Saved(Path("x"), "a.b")]
+
+
+def test_a_disk_that_takes_no_folder_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StorageError, match=r"could not be made \(Read-only file system\); free disk space") as caught:
+        write_parts(ALONE, tmp_path / "parts", {})
+    assert "\n" not in str(caught.value)

@@ -331,6 +331,16 @@ def test_what_is_read_together_is_decided_by_places_not_by_time() -> None:
         assert not reward.asked._answers
         tell(written[7:16])
         assert reward.asked._answers
+        reward.score(written)
+        inner.calls.clear()
+        tell(written[:9])  # of a batch that ended otherwise
+        tell = scores.of("s")
+        assert tell is not None
+        for rollout in [*written[8:16], *written]:  # the second prompt is thrown away and written again
+            tell([rollout])
+        assert reward.score(written) == expected
+        assert sorted(read for read, _ in inner.calls) == sorted(read for read, _ in late.calls)
+        tell(written[:16])
     assert not reward.asked._answers
     assert [len(part) for part, _ in _calls(1)] == [16, 16, 8]
     assert [len(part) for part, _ in _calls(40)] == [1, 1, 1]

@@ -90,6 +90,15 @@ def test_grpo_total_by_hand() -> None:
     assert not any("value_loss" in name for name in metrics)
 
 
+def test_k1_as_a_loss_by_hand() -> None:
+    # rows: (ln 1.5 + ln 0.5) / 2 = -0.1438410, ln 0.5 = -0.6931472
+    # total: -0.625 + 0.1 * (0.75 * -0.1438410 + 0.25 * -0.6931472) = -0.625 - 0.0281168 = -0.6531168
+    settings = LossSettings(0.2, 0.1, 0.0, 0.2, 1.0, 1.0, 1000, kl_estimator="k1")
+    outputs = SequenceOutputs(RATIOS, torch.zeros(2, 2), None)
+    loss, _ = loss_of(batch_of(advantages=ADVANTAGES), outputs, TERMS, [1.0, 1.0], settings, [])
+    assert loss.item() == pytest.approx(-0.6531168, abs=1e-6)
+
+
 def test_a_term_is_divided_by_the_count_of_the_whole_batch() -> None:
     outputs = SequenceOutputs(RATIOS, torch.zeros(2, 2), None)
     settings = LossSettings(0.2, 0.0, 0.0, 0.2, 1.0, 1.0, 1000)

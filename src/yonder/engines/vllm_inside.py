@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from yonder.engines.vllm import Answer, Ask
-from yonder.errors import ModelError
+from yonder.errors import ModelError, RolloutError, YonderError
 from yonder.models.lora import plain
 from yonder.models.policy import Policy
 from yonder.training.distributed import ALONE, World
@@ -100,7 +100,7 @@ class VLLMInside:
     ) -> list[list[Answer]]:
         """As many completions of each prompt as asked for, drawn from `seed`; `answered` is told of each prompt at its
         last token. Raises ModelError for prompts without an answer, log-probs that are not numbers and weights other
-        than `version`."""
+        than `version`, RolloutError where the engine fails."""
         engine, found = self.llm.llm_engine, dict[int, list[Answer]]()
         names = {f"yonder-{self._asked + i}": i for i in range(len(asks))}
         self._asked += len(asks)
@@ -115,6 +115,10 @@ class VLLMInside:
                         found[i] = self._answers(output, asks[i])
                         if answered is not None:
                             answered(i, found[i])
+            except YonderError:
+                raise
+            except Exception as error:
+                raise RolloutError(f"vLLM ended in this process ({_first(error)})") from error
             finally:
                 engine.abort_request([name for name, i in names.items() if i not in found])
         if len(found) < len(asks):
@@ -138,6 +142,9 @@ class VLLMInside:
         versions = {span.version for one in made for span in one.weight_versions or ()}
         if versions - {self.version}:
             raise ModelError(f"vLLM answered with the weights {sorted(versions)} instead of {self.version}")
+        wanted = 1 if ask.temperature is None else ask.samples
+        if len(made) != wanted:
+            raise ModelError(f"vLLM answered {len(made)} completions instead of {wanted}")
         found = [_answer(one, ask.longest) for one in made]
         return found * (ask.samples // len(found))  # greedy ones are the same
 

@@ -56,24 +56,30 @@ class Growing:
     def __init__(self, reward: GroupedReward) -> None:
         self._reward = reward
         self._lock = threading.Lock()
-        self._chunks: dict[int, list[Rollout]] = {}
+        self._chunks: dict[int, dict[int, list[Rollout]]] = {}  # chunk -> group -> its rollouts
+
+    def anew(self) -> None:
+        """Forget chunks that never became whole: the groups of the next batch are numbered from 0 again."""
+        with self._lock:
+            self._chunks.clear()
 
     def begin(self, rollouts: Sequence[Rollout]) -> None:
         """Ask for those that are whole with these. What is not is asked for with the score."""
         with self._lock:
             for rollout in rollouts:
                 number = rollout.group // self._reward.prompts
-                chunk = self._chunks.setdefault(number, [])
-                if sum(other.group == rollout.group for other in chunk) == self._reward.samples:
-                    chunk.clear()  # the last of an iteration before, which was never whole
-                chunk.append(rollout)
-                if len(chunk) == self._reward.prompts * self._reward.samples:
-                    self._reward.asked.begin([tuple(sorted(self._chunks.pop(number), key=_place))])
+                chunk = self._chunks.setdefault(number, {})
+                group = chunk.setdefault(rollout.group, [])
+                if len(group) == self._reward.samples:
+                    group.clear()  # thrown away by who wrote it, and written again
+                group.append(rollout)
+                if sum(map(len, chunk.values())) == self._reward.prompts * self._reward.samples:
+                    whole = [one for found in self._chunks.pop(number).values() for one in found]
+                    self._reward.asked.begin([tuple(sorted(whole, key=_place))])
 
     def drop(self) -> None:
         """Give up what was begun and not taken; what is being read is waited for."""
-        with self._lock:
-            self._chunks.clear()
+        self.anew()
         self._reward.asked.drop(wait=True)
 
 

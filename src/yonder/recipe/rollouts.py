@@ -77,6 +77,6 @@ class RolloutSettings(Section):
             wrong = sorted(name for name in own if getattr(self, name) != type(self).model_fields[name].default)
             if wrong:
                 raise ValueError(
-                    f"{', '.join(f'`{name}`' for name in wrong)} of `rollouts` is for servers; leave it out"
+                    f"{', '.join(f'`{name}`' for name in wrong)} of `rollouts`: for servers only; leave that out"
                 )
         return self

@@ -22,7 +22,7 @@ _FEW = 8  # keys of a section that are listed
 def sentence(error: ValidationError, tree: dict[str, Any], section: type[BaseModel]) -> str:
     """The first mistake in the values `tree` of a section as `key: what is wrong; how to mend it`; an unknown key
     before any other."""
-    found = error.errors(include_url=False)
+    found = [one for one in error.errors(include_url=False) if not _follows(one, error)]
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     key = _key(list(first["loc"]), tree)
     same = [one for one in found if _key(list(one["loc"]), tree) == key and one["type"] != "extra_forbidden"]
@@ -45,6 +45,13 @@ def sentence(error: ValidationError, tree: dict[str, Any], section: type[BaseMod
     if all(wanted) and any(one["type"] in _KINDS for one in same):
         return f"{key}: write {' or '.join(dict.fromkeys(wanted))}{shown}{more}"
     return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}{_choice(first)}{more}"
+
+
+def _follows(one: Any, error: ValidationError) -> bool:
+    """Whether it is no mistake of its own: a list is too short when the only item in it is wrong."""
+    place = one["loc"]
+    inner = (other["loc"] for other in error.errors(include_url=False))
+    return one["type"] == "too_short" and any(loc[: len(place)] == place and len(loc) > len(place) for loc in inner)
 
 
 def _wanted(error: Any) -> str:

@@ -113,6 +113,9 @@ class JudgeRolloutReward:
         """Itself, over a server; of a judge in this process see `judges.grouped`."""
         return [self] if "served" in kinds and isinstance(self.judge.model, EarlyYesNoModel) else []
 
+    def anew(self) -> None:
+        """Each rollout stands for itself: nothing is left of another batch."""
+
     def begin(self, rollouts: Sequence[Rollout]) -> None:
         """Ask for the verdicts of these."""
         model, rules = self.judge.model, self.judge.rules

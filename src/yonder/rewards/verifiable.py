@@ -81,6 +81,9 @@ class VerifiableReward:
         """Itself, where its answers are programs: the sandbox's processes run them."""
         return [self] if "programs" in kinds and self.task.format == "program" else []
 
+    def anew(self) -> None:
+        """Each rollout stands for itself: nothing is left of another batch."""
+
     def begin(self, rollouts: Sequence[Rollout]) -> None:
         """Run the programs of these."""
         self._programs.begin([rollout.response for rollout in rollouts if self._label(rollout) is not None])

@@ -155,8 +155,13 @@ def write_parts(world: World, folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _new(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} could not be made ({error.strerror}); free disk space or change output_dir"
+        ) from error
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:

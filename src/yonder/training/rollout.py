@@ -54,8 +54,11 @@ class EarlyScores:
             self._scorers.setdefault(term.stream, {}).update({id(scorer): scorer for scorer in scorers})
 
     def of(self, stream: str) -> Finished | None:
-        """What a sampler tells of the stream's finished rollouts; None where no reward is waiting for them."""
+        """What a sampler tells of the finished rollouts of one batch of the stream; None where no reward is waiting for
+        them."""
         scorers = list(self._scorers.get(stream, {}).values())
+        for scorer in scorers:
+            scorer.anew()
 
         def finished(rollouts: Sequence[Rollout]) -> None:
             with self._lock:
