@@ -110,3 +110,9 @@ def test_reward_gates_threshold_and_unscored() -> None:
     assert found[3].reason
     assert found[1].details["probability"] == 0.4
     assert model.asked == [("q", "good"), ("q", "bad"), ("q", "edge"), ("q", "other")]
+
+
+def test_an_adapter_is_no_classifier(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "x"}')
+    with pytest.raises(ModelError, match="is an adapter, and a classifier begins with whole weights; name a merged"):
+        load_classifier(str(tmp_path), tokenizer(), "float32", CPU)

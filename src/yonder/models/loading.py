@@ -171,9 +171,14 @@ def load_classifier(
                 ) from error
         model = model.to(getattr(torch, dtype))
     else:
+        source = locate(reference)
+        if (Path(source) / CONFIG_FILE).is_file():
+            raise ModelError(
+                f"{source} is an adapter, and a classifier begins with whole weights; name a merged folder"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _from_pretrained(AutoModelForSequenceClassification, locate(reference), dtype, num_labels=2)
+            model = _from_pretrained(AutoModelForSequenceClassification, source, dtype, num_labels=2)
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     # the model is read at its last token that is not this one, which must therefore not be the end token
     model.config.pad_token_id = pad if pad != end else int(end == 0)
