@@ -11,6 +11,7 @@ from tests.reporting.fixture import HOSTILE, build_run
 from tests.reporting.test_stage_tables import build
 from yonder.reporting.page import write_report
 
+PATIENCE_MS = 120_000  # a loaded machine draws a page slowly
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 FLAGS = [
     "--no-sandbox",
@@ -60,6 +61,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reader(browser: Any, report: Path) -> Iterator[Reader]:
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
+    context.set_default_timeout(PATIENCE_MS)
     found = Reader(context.new_page())
     found.page.goto(report.as_uri())
     yield found
@@ -150,6 +152,7 @@ def test_theme_is_switched_and_remembered(reader: Reader) -> None:
 def test_narrow_and_without_a_script(browser: Any, report: Path) -> None:
     for width, script in ((380, True), (380, False)):
         context = browser.new_context(viewport={"width": width, "height": 800}, java_script_enabled=script)
+        context.set_default_timeout(PATIENCE_MS)
         found = Reader(context.new_page())
         found.page.goto(report.as_uri())
         assert "33.1" in found.text("#results table.results >> nth=0")
@@ -164,6 +167,7 @@ def test_what_stages_found_is_read_by_rows_and_columns(browser: Any, tmp_path: P
     page = write_report([build(tmp_path / "one")])
     for width in (1200, 380):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE_MS)
         found = Reader(context.new_page())
         found.page.goto(page.as_uri())
         table = found.page.get_by_role("table", name="AlpacaEval · alpaca")
