@@ -221,6 +221,10 @@ def test_two_processes_end_where_their_server_does_and_go_on(
     assert running.returncode == 0, said[-3000:]
     rows = read_lines(metrics)
     assert [row["step"] for row in rows] == list(range(1, 9))
-    assert max(row["rollouts/staleness_steps"] for row in rows) == 1
-    assert rows[0]["rollouts/staleness_steps"] == 0
-    assert rows[0]["policy/rollout_gap_nats"] < AGREE < 1e-3 < min(row["policy/rollout_gap_nats"] for row in rows[1:])
+    fresh = [row for row in rows if row["rollouts/staleness_steps"] == 0]
+    stale = [row for row in rows if row["rollouts/staleness_steps"] == 1]
+    assert fresh[0] == rows[0]
+    assert len(stale) in (6, 7)  # where the server failed at rollouts begun ahead they are written anew, by newer weights
+    assert len(fresh) + len(stale) == 8
+    assert max(row["policy/rollout_gap_nats"] for row in fresh) < AGREE
+    assert min(row["policy/rollout_gap_nats"] for row in stale) > 1e-3
