@@ -18,6 +18,7 @@ from yonder import load_recipe, run
 
 COMMON: dict[str, Any] = {"epochs": 2, "steps": 100, "group_size": 8, "kl.beta": 0.003}
 WITHOUT_KL = ("dr-grpo", "dapo")  # as published; no reference is loaded
+TAUGHT = "grpo, reverse KL in the judge's place"
 VARIANTS: dict[str, dict[str, Any]] = {
     "ppo": {"algorithm": "ppo", "ppo.value_coef": 0.1},
     "ppo, head warm-up": {
@@ -29,6 +30,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grpo, dual clip": {"algorithm": "grpo", "dual_clip": 3},
     "grpo, cut left out": {"algorithm": "grpo", "truncated": "mask"},
     "grpo, kl adaptive": {"algorithm": "grpo", "kl.target": 0.05},
+    "grpo, kl in the reward": {"algorithm": "grpo", "kl.place": "reward"},
+    "grpo, one step off": {"algorithm": "grpo", "one_step_off": "true", "importance_cap": 2.0},
+    "grpo, importance cap": {"algorithm": "grpo", "importance_cap": 2.0},
+    "grpo, dynamic sampling": {"algorithm": "grpo", "dynamic.refills": 2, "dynamic.tolerance": 0.05},
+    TAUGHT: {"algorithm": "grpo"},
+    "ppo, bootstrap": {"algorithm": "ppo", "ppo.value_coef": 0.1, "truncated": "bootstrap"},
+    "ppo, one value output": {"algorithm": "ppo", "ppo.value_coef": 0.1, "ppo.value_per_term": "false"},
     "dr-grpo": {"algorithm": "dr-grpo"},
     "dapo": {"algorithm": "dapo", "overlong.margin": 6},
     "gspo": {"algorithm": "gspo"},
@@ -51,6 +59,8 @@ def one(folder: Path, name: str, seed: int) -> dict[str, Any]:
         "evaluation.checkpoints=[distill]",
     ]
     overrides += [f"distill.{key}={value}" for key, value in knobs.items()]
+    if name == TAUGHT:
+        overrides += taught(folder, seed)
     begun = time.perf_counter()
     summary = run(load_recipe("demo", overrides), ["evaluation"])  # the warm-up is shared by the variants of a seed
     rows = (folder / f"runs/seed-{seed}/stages/distill/metrics.jsonl").read_text().splitlines()
@@ -66,6 +76,17 @@ def one(folder: Path, name: str, seed: int) -> dict[str, Any]:
         "train_s": sum(value for row in metrics for key, value in row.items() if key.startswith("time/")),
         "wall_s": time.perf_counter() - begun,
     }
+
+
+def taught(folder: Path, seed: int) -> list[str]:
+    """The terms with a teacher in the judge's place: a student of the same shape, after SFT on what the judge was
+    fitted on."""
+    controls = folder / f"runs/teacher-{seed}"
+    stage = "sft_on_judge_labels"
+    run(load_recipe("demo-controls", [f"output_dir={controls}", f"seed={seed}", "threads=1"]), [stage])
+    model = max((controls / f"stages/{stage}/checkpoints").glob("step-*")) / "policy"
+    terms = "{reward: correct, data: labeled, weight: 0.3}, {reward: teacher, data: unlabeled, weight: 0.7}"
+    return [f"rewards.teacher={{kind: teacher, model: {model}}}", f"distill.terms=[{terms}]"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
