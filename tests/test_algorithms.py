@@ -113,6 +113,7 @@ def test_a_recipe_written_out_says_every_number_and_reads_the_same(tmp_path: Pat
         ({"normalise": "group"}, "with `ppo` use none or batch"),
         ({"algorithm": "grpo", "truncated": "bootstrap"}, "`truncated: bootstrap` needs the value head of ppo"),
         ({"algorithm": "cispo", "dual_clip": 3.0}, "`dual_clip` does nothing in cispo"),
+        ({"dynamic": {"tolerance": 0.1}}, "`dynamic.tolerance` does nothing without `refills`"),
         ({"dynamic": {"refills": 1}, "group_size": 1}, "`dynamic` looks for differences within a group"),
         ({"one_step_off": True}, "`one_step_off` needs `importance_cap`"),
         (

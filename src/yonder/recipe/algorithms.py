@@ -159,6 +159,9 @@ class AlgorithmSettings(Section):
             raise ValueError(
                 f"`kl.place` and `kl.estimator` do nothing in {name}, which has no KL; set `kl.beta`, or leave them out"
             )
+        idle = DynamicSettings(refills=self.dynamic.refills)
+        if not idle.refills and self.dynamic != idle:
+            raise ValueError("`dynamic.tolerance` does nothing without `refills`; set it, or leave `tolerance` out")
         if self.dynamic.refills and self.group_size < 2:
             raise ValueError("`dynamic` looks for differences within a group; set `group_size` to 2 or more")
         return self
