@@ -184,7 +184,7 @@ class Workshop:
             scorer = LocalClassifier(network, tokenizer, as_reward.correct_label, longest, as_reward.batch_tokens)
             if stage.loss == "bradley-terry":
                 pairs = Pairs(stage.margin, stage.pairs, derived_seed(self.recipe.seed, stage.name, "pairs"))
-                return ranking_trainee(Classifier(network, tokenizer), scorer, pairs)
+                return ranking_trainee(Classifier(network, tokenizer), scorer, pairs, stage.centre)
             return classifier_trainee(Classifier(network, tokenizer), scorer)
         as_reward = JudgeSettings(model=stage.model)
         causal = load_causal_lm(model, tokenizer, settings.dtype, device)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from yonder.core.ranking import bradley_terry_loss, pair_figures, ranked_pairs
+from yonder.core.ranking import bradley_terry_loss, centring_penalty, pair_figures, ranked_pairs
 
 
 def test_the_loss_of_a_pair_by_hand() -> None:
@@ -17,6 +17,12 @@ def test_the_loss_of_a_pair_by_hand() -> None:
     assert better.grad is not None
     assert better.grad.tolist() == pytest.approx([-0.268941, -0.5, -0.880797], abs=1e-6)
     assert math.isfinite(float(bradley_terry_loss(torch.tensor(-900.0), torch.tensor(900.0))))
+
+
+def test_the_centring_penalty_by_hand() -> None:
+    # 2.5 + 1.5 = 4: 16; 3 - 3 = 0: 0 however far apart they are; -1 + 0.5 = -0.5: 0.25
+    found = centring_penalty(torch.tensor([2.5, 3.0, -1.0]), torch.tensor([1.5, -3.0, 0.5]))
+    assert found.tolist() == [16.0, 0.0, 0.25]
 
 
 @pytest.mark.parametrize(

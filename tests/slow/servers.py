@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 HOME = Path(__file__).parents[2] / ".servers"
-PATIENCE_S = 240
+PATIENCE_S = 480
 
 
 class Server:

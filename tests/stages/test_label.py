@@ -152,6 +152,17 @@ def test_noise_replaces_an_exact_share_of_the_votes(tmp_path: Path, noise: float
     assert result["noise"]["labels"] == 6 * count
 
 
+def test_the_same_noise_in_two_stages_replaces_the_same_votes(tmp_path: Path) -> None:
+    first = {"name": "first", "kind": "label", "teacher": ["teacher"], "noise": 0.3}
+    recipe = recipe_of(tmp_path, "labels.noise=0.3", stages=[TEACHER, STUDENT, first, LABELS])
+    planted(recipe, "teacher", {i: ["right", "right", "right", 7001] for i in range(10)})
+    planted(recipe, "student", {i: ["right", 7001] for i in range(10)})
+    run(recipe)
+    found = [read_lines(tmp_path / f"run/stages/{name}/questions.jsonl") for name in ("first", "labels")]
+    chosen = [{row["prompt_id"] for row in rows if row["planted"]} for rows in found]
+    assert chosen[0] == chosen[1] and len(chosen[0]) == 3
+
+
 def test_a_judge_grades_and_its_noise_turns_single_grades(tmp_path: Path) -> None:
     judge = {"judge": {"kind": "judge", "model": "yonder:judge", "prompt": "text", "mass_floor": 0.0}}
     overrides = ["labels.by=judge", "labels.judge=judge", "labels.target=0.4"]

@@ -51,13 +51,14 @@ def response(question: str, text: str, correct: bool, grade: float | None = None
 
 def test_the_loss_is_that_of_the_logit_difference_and_micro_batches_add_up() -> None:
     model = scorer()
-    loss = RankingLoss(Classifier(model.model, model.tokenizer), model)
+    loss = RankingLoss(Classifier(model.model, model.tokenizer), model, centre=0.5)
     pairs = [([5, 6, 7, 8], [9, 10]), ([11, 12], [5, 6, 13, 14, 15]), ([7, 7, 7], [8, 8, 8])]
     examples = [Example((*better, *worse), target=len(better)) for better, worse in pairs]
     expected = 0.0
     for better, worse in pairs:
         a, b = (classifier_logits(model.model, [ids], torch.device("cpu"))[0].tolist() for ids in (better, worse))
         expected += math.log1p(math.exp(-((a[1] - a[0]) - (b[1] - b[0])))) / 3
+        expected += 0.5 * (a[1] - a[0] + b[1] - b[0]) ** 2 / 3
     assert loss(examples, examples).item() == pytest.approx(expected, abs=1e-5)
     parts = loss(examples[:1], examples).item() + loss(examples[1:], examples).item()
     assert parts == pytest.approx(expected, abs=1e-5)
@@ -173,6 +174,7 @@ def test_a_fit_on_pairs_that_was_killed_ends_as_one_that_was_not(tmp_path: Path)
         ({"output": "yes-no"}, "`loss: bradley-terry` is for `output: classifier`"),
         ({"balance": "undersample"}, "`balance` says nothing of pairs"),
         ({"loss": "cross-entropy", "margin": 0.2}, "`margin` is for `loss: bradley-terry`"),
+        ({"loss": "cross-entropy", "centre": 0.2}, "`centre` is for `loss: bradley-terry`"),
     ],
 )
 def test_mistakes_in_a_fit_on_pairs(tmp_path: Path, changes: dict[str, Any], words: str) -> None:

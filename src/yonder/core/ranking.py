@@ -12,6 +12,12 @@ def bradley_terry_loss(better: Tensor, worse: Tensor) -> Tensor:
     return -torch.nn.functional.logsigmoid(better - worse)
 
 
+def centring_penalty(better: Tensor, worse: Tensor) -> Tensor:
+    """(s_better + s_worse)^2 of each pair, (B,) (Eisenstein et al. 2023, section 2): a difference says nothing of the
+    level, and a score far from 0 is 0 or 1 after a sigmoid, whatever the other one is."""
+    return (better + worse) ** 2
+
+
 def ranked_pairs(
     grades: Sequence[float | None], correct: Sequence[bool | None], margin: float
 ) -> list[tuple[int, int]]:

@@ -30,6 +30,9 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
     wrong."""
     pairs: int = Field(default=8, gt=0)
     """bradley-terry: most pairs of a question in an epoch, drawn anew in each [ours]."""
+    centre: float = Field(default=0.01, ge=0)
+    """bradley-terry: weight of (s_better + s_worse)^2 in the loss (Eisenstein et al. 2023); it keeps scores near 0,
+    where sigmoid(s), the reward, still tells one from another. 0: no."""
     responses: tuple[str, ...] = ()
     """Names of collect or label stages."""
     data: tuple[str, ...] = ()
@@ -66,6 +69,8 @@ class FitJudgeStage(StageBase, JudgePromptSettings):
             raise ValueError("`balance` says nothing of pairs, which have a response of each side; leave it out")
         if self.loss != "bradley-terry" and self.margin:
             raise ValueError("`margin` is for `loss: bradley-terry`; set that, or leave it out")
+        if self.loss != "bradley-terry" and self.centre != FitJudgeStage.model_fields["centre"].default:
+            raise ValueError("`centre` is for `loss: bradley-terry`; set that, or leave it out")
         return self
 
     @field_validator("negatives", mode="before")

@@ -42,7 +42,7 @@ def run_label(stage: LabelStage, context: StageContext) -> Result:
     interrupted; what follows from them is computed anew."""
     by = labeled_by(context.recipe, stage)
     rows = read_rows(stage, context, by)
-    seed = derived_seed(context.recipe.seed, stage.name, "noise")
+    seed = derived_seed(context.recipe.seed, "label noise")  # one for all stages: they corrupt the same votes
     tolerance = responses_task(stage.teacher, context).tolerance
     labels = votes_of(rows, tolerance, stage.floor) if by == "vote" else dict[Key, Label]()
     planted = with_noise(labels, rows, tolerance, stage.noise, seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from yonder.core.ranking import bradley_terry_loss, pair_figures, ranked_pairs
+from yonder.core.ranking import bradley_terry_loss, centring_penalty, pair_figures, ranked_pairs
 from yonder.models.classifier import Classifier, LocalClassifier, classifier_logits, classifier_tokens
 from yonder.schema import Response
 from yonder.training.fit import HELD_OUT, LIKELIHOOD, Trainee, probability_figures, softplus
@@ -25,11 +25,11 @@ class Pairs:
     seed: int
 
 
-def ranking_trainee(classifier: Classifier, scorer: LocalClassifier, pairs: Pairs) -> Trainee:
+def ranking_trainee(classifier: Classifier, scorer: LocalClassifier, pairs: Pairs, centre: float) -> Trainee:
     """A classifier whose logit difference ranks responses; it is used as any other classifier."""
     return Trainee(
         classifier,
-        RankingLoss(classifier, scorer),
+        RankingLoss(classifier, scorer, centre),
         lambda responses: pair_examples(responses, scorer, pairs)(0),
         lambda responses, sliced=False: ranking_quality(scorer, responses, pairs, sliced),
         lambda responses: pair_examples(responses, scorer, pairs),
@@ -37,18 +37,21 @@ def ranking_trainee(classifier: Classifier, scorer: LocalClassifier, pairs: Pair
 
 
 class RankingLoss:
-    """The mean Bradley-Terry loss of the batch's pairs; s is the logit of "correct" less the other's."""
+    """The mean Bradley-Terry loss of the batch's pairs and `centre` times their distance from 0; s is the logit of
+    "correct" less the other's."""
 
-    def __init__(self, classifier: Classifier, scorer: LocalClassifier) -> None:
+    def __init__(self, classifier: Classifier, scorer: LocalClassifier, centre: float) -> None:
         self.classifier = classifier
         self.scorer = scorer
+        self.centre = centre
 
     def __call__(self, part: list[Example], batch: list[Example]) -> Tensor:
         """The micro-batch's share of the batch's loss. An example is both texts, the better up to `target`."""
         texts = [list(e.ids[: e.target]) for e in part] + [list(e.ids[e.target :]) for e in part]
         logits = classifier_logits(self.classifier.model, texts, self.classifier.device)
         better, worse = self.scorer.gap(logits).chunk(2)
-        return bradley_terry_loss(better, worse).sum() / len(batch)
+        losses = bradley_terry_loss(better, worse) + self.centre * centring_penalty(better, worse)
+        return losses.sum() / len(batch)
 
 
 def pair_examples(
