@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from yonder.core.labels import NO_RESPONSE, Label, counted, drawn, histogram, label_of_votes, other_answer
+from yonder.core.labels import NO_RESPONSE, Label, agree, counted, drawn, histogram, label_of_votes, other_answer
 from yonder.core.statistics import clustered_share, wilson
-from yonder.core.votes import Vote, same
+from yonder.core.votes import Vote
 from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses, retold
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
@@ -162,7 +162,7 @@ def with_noise(
         label = labels[key]
         assert label.answer is not None  # drawn from those that have one
         sides = [[row.read["answer"] for row in those if row.teacher is teacher] for teacher in (True, False)]
-        differ = any(a is not None and not same(a, label.answer, tolerance) for a in sides[0])
+        differ = any(a is not None and not agree(a, label.answer, tolerance) for a in sides[0])
         answer = other_answer(label.answer, sides[0] if differ else sides[1], tolerance, those[0].options)
         found[key] = replace(label, vote=replace(label.vote, answer=answer), planted=True)
     return found
