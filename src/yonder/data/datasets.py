@@ -16,6 +16,7 @@ from yonder.data.sources import read_records
 from yonder.data.tasks import build_prompt, label_of
 from yonder.errors import DataError
 from yonder.recipe.data import DataSettings, TaskSettings
+from yonder.rewards.answers import LETTERS
 from yonder.schema import Prompt
 
 DEVELOPMENT = ".development"
@@ -153,6 +154,14 @@ def _usable(name: str, settings: DataSettings, task: TaskSettings, records: list
     kept = [record for record in records if record.options or task.format != "choice"]
     if not kept:
         raise DataError(f"data.{name}: `format: choice` needs options; map them with `columns: {{options: NAME}}`")
+    if task.format == "choice":
+        readable = [record for record in kept if len(record.options) <= len(LETTERS)]
+        if len(readable) < len(kept):
+            many = f"have more than {len(LETTERS)} options, whose letters are not read"
+            if not readable:
+                raise DataError(f"data.{name}: all {len(kept)} questions {many}; shorten the lists")
+            warn_once(f"data.{name}: left out {len(kept) - len(readable)} of {len(kept)} questions, which {many}")
+        kept = records = readable
     if settings.labeled and task.format != "open":
         kept = [record for record in kept if label_of(record, task) is not None or _has_solution(record, task)]
     if not kept:
