@@ -16,10 +16,10 @@ from yonder.data.sources import read_records
 from yonder.data.tasks import build_prompt, label_of
 from yonder.errors import DataError
 from yonder.recipe.data import DataSettings, TaskSettings
-from yonder.rewards.answers import LETTERS
 from yonder.schema import Prompt
 
 DEVELOPMENT = ".development"
+MOST_OPTIONS = 10  # the verifier reads the letters A to J
 
 log = logging.getLogger(__name__)
 
@@ -155,9 +155,9 @@ def _usable(name: str, settings: DataSettings, task: TaskSettings, records: list
     if not kept:
         raise DataError(f"data.{name}: `format: choice` needs options; map them with `columns: {{options: NAME}}`")
     if task.format == "choice":
-        readable = [record for record in kept if len(record.options) <= len(LETTERS)]
+        readable = [record for record in kept if len(record.options) <= MOST_OPTIONS]
         if len(readable) < len(kept):
-            many = f"have more than {len(LETTERS)} options, whose letters are not read"
+            many = f"have more than {MOST_OPTIONS} options, whose letters are not read"
             if not readable:
                 raise DataError(f"data.{name}: all {len(kept)} questions {many}; shorten the lists")
             warn_once(f"data.{name}: left out {len(kept) - len(readable)} of {len(kept)} questions, which {many}")
