@@ -8,10 +8,10 @@ from typing import Any
 from yonder.core.labels import NO_RESPONSE, Label, agree, counted, drawn, histogram, label_of_votes, other_answer
 from yonder.core.statistics import clustered_share, wilson
 from yonder.core.votes import Vote
-from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses, retold
+from yonder.data.responses import append_lines, as_rollout, is_unread, read_lines, read_responses, retold
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
-from yonder.recipe.references import labeled_by
+from yonder.recipe.references import labeled_by, votes_for_itself
 from yonder.rewards.verifiable import VerifiableReward, written
 from yonder.schema import Interval, Prompt, Response, Rollout, Score
 from yonder.stages.context import Result, StageContext, announce, responses_task
@@ -57,6 +57,8 @@ def run_label(stage: LabelStage, context: StageContext) -> Result:
         result["noise"] |= {"questions": sum(label.planted for label in planted.values())} if by == "vote" else {}
     result["sentence"] = sentence(result)
     context.progress.say(f"{stage.name}: {result['sentence']}")
+    if by == "vote" and (own := votes_for_itself(context.recipe, stage)):
+        context.progress.say(f"{stage.name}: the policy itself answered in `{own[0]}`: these votes are no teacher's")
     return result
 
 
@@ -220,7 +222,7 @@ def question_rows(
         if row.teacher:
             asked[row.key] += 1
             graded[row.key] += response.correct is not None
-            good[row.key] += bool(response.correct) and response.finished
+            good[row.key] += bool(response.correct) and response.finished and not is_unread(response)
     found: list[dict[str, Any]] = []
     for key in good:
         label = labels.get(key) or Label(Vote(None, 0, 0.0, 0.0, False, 0), "" if graded[key] else NO_RESPONSE)
