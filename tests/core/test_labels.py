@@ -8,12 +8,14 @@ from yonder.core.labels import (
     NO_RESPONSE,
     TIE,
     Label,
+    agree,
     drawn,
     histogram,
     label_of_votes,
     other_answer,
 )
 from yonder.core.votes import Answer
+from yonder.rewards.verifiable import equal
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,8 @@ from yonder.core.votes import Answer
         ([], 0.0, None, NO_RESPONSE, 0.0),
         ([3.0, 3.004, 4.0], 0.5, 3.0, "", 2 / 3),  # equal within the tolerance
         (["A", "B", "B"], 0.5, "B", "", 2 / 3),
+        ([2.5e6, 2.5e6 + 1, 2.5e6], 0.5, 2.5e6, "", 2 / 3),  # large and near is not equal
+        ([0.1 + 0.2, 0.3, 4.0], 0.5, 0.1 + 0.2, "", 2 / 3),
     ],
 )
 def test_a_vote_is_a_label_or_says_why_not(
@@ -40,6 +44,7 @@ def test_a_wrong_vote_is_the_second_most_frequent_answer_or_one_that_nobody_gave
     assert other_answer(3.0, [3.0, 5.0, 4.0, 4.0, 3.0, None], 0.01, 0) == 4.0
     assert other_answer(3.0, [3.001, 5.0, 4.0], 0.01, 0) == 5.0  # 3.001 is the label; of equals the first
     assert other_answer(3.0, [3.0], 0.01, 0) == 4.0
+    assert other_answer(2.5e6, [2.5e6 + 1, 4.0], 0.01, 0) == 2.5e6 + 1
     assert other_answer(3.0, [], 5.0, 0) == 13.0  # further away than the tolerance
     assert other_answer("B", ["B", "D"], 0.01, 4) == "D"
     assert other_answer("D", ["D", None], 0.01, 4) == "A"
@@ -61,3 +66,10 @@ def test_a_histogram_of_shares() -> None:
 
 def test_a_label_that_was_dropped_has_no_answer() -> None:
     assert Label(label_of_votes([1.0], 0.0, 0.0).vote, TIE).answer is None
+
+
+def test_what_is_one_vote_is_equal_to_the_verifier() -> None:
+    numbers = [0.0, 0.3, 0.1 + 0.2, 0.305, 1e4, 1e4 + 0.5, 1e9, 1e9 + 500, 1e9 + 1e-6, -1e9]
+    assert agree(0.3, 0.1 + 0.2, 0.0) and agree(0.3, 0.305, 0.01)
+    for tolerance in (0.0, 0.01):
+        assert all(equal(a, b, tolerance) for a in numbers for b in numbers if agree(a, b, tolerance))

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from yonder.data.datasets import load_data, resampled, with_solutions
+from yonder.data.datasets import MOST_OPTIONS, load_data, resampled, with_solutions
 from yonder.errors import DataError
 from yonder.recipe.data import DataSettings, TaskSettings
+from yonder.rewards.answers import LETTERS
 from yonder.schema import Prompt
 
 TASK = TaskSettings()
@@ -180,3 +181,16 @@ def test_resampled_is_a_pure_function_of_seed_epoch_and_id() -> None:
     plain = TaskSettings(format="text")
     words = load_data("a", recipe(a={"source": "svamp", "limit": 5}), plain, 0)
     assert resampled(words, plain, seed=0, epoch=1) == words
+
+
+def test_options_beyond_the_letters_that_are_read_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(LETTERS) == MOST_OPTIONS
+    rows = [{"question": f"q{n}?", "options": [f"t{i}" for i in range(n)], "answer": "B"} for n in (4, 10, 11)]
+    choice = TaskSettings(format="choice")
+    found = load_data("some", recipe(some={"source": write(tmp_path, rows)}), choice, 0)
+    assert [len(prompt.options) for prompt in found] == [4, 10]
+    assert "data.some: left out 1 of 3 questions, which have more than 10 options" in caplog.text
+    with pytest.raises(DataError, match="all 1 questions have more than 10 options"):
+        load_data("many", recipe(many={"source": write(tmp_path, rows[2:], "many.jsonl")}), choice, 0)

@@ -190,6 +190,15 @@ TRAPS: list[tuple[str, str | None]] = [  # what models write around MMLU-Pro's q
     ("C is wrong. D is right.", "D"),
     ("<think>The answer is A.</think>\nE", "E"),
     ("Answer：C", "C"),
+    ("The answer is A\n\nConfidence: 90 %", "A"),  # no article: its line ends
+    ("Answer: A\nExplanation: it fits.", "A"),
+    ("The answer is C\n\n* Oslo is wrong.", "C"),
+    ("Answer C\n\nIs that plain?", "C"),
+    ("The answer is a\tsecond one.", None),
+    ("The answer is “D”.", "D"),
+    ("The answer is ‘E’.", "E"),
+    ("The answer is «F».", "F"),
+    ("The answer, then, is C.", "C"),
     ("The correct letter is F", "F"),
     ("I can't decide between A and B.", None),
     ("The answer is none.", None),
@@ -206,6 +215,7 @@ def test_letters_among_others(text: str, letter: str | None):
 def test_letters_within_the_text_of_the_option():
     assert final_letter("The answer is (C) Plan A.", ("Rome", "Oslo", "Plan A")) == "C"
     assert final_letter("The answer is C. Plan A", ("Rome", "Oslo", "Plan A")) == "C"
+    assert final_letter("So, the answer is (C) - Plan A", ("Rome", "Oslo", "Plan A")) == "C"
     assert final_letter("The answer is (C) or A.", ("Rome", "Oslo", "Plan A")) is None
 
 

@@ -15,13 +15,15 @@ from yonder.data.responses import append_responses, is_unread, read_lines, read_
 from yonder.errors import RecipeError, Stopped
 from yonder.pipeline import Runner, run
 from yonder.recipe import Recipe, load_recipe
+from yonder.recipe.answers import LabelStage
 from yonder.recipe.data import TaskSettings
+from yonder.recipe.references import votes_for_itself
 from yonder.recipe.rewards import VerifiableSettings
 from yonder.rewards.verifiable import VerifiableReward, written
 from yonder.schema import Response
 from yonder.signals import StopRequest
 from yonder.stages import label
-from yonder.stages.label import Row, by_vote, votes_of
+from yonder.stages.label import Row, by_vote, question_rows, votes_of
 from yonder.storage import write_json
 
 TEACHER = {"name": "teacher", "kind": "collect", "data": "train", "samples": 4}
@@ -106,6 +108,7 @@ def test_votes_ties_floor_and_the_students_part(tmp_path: Path) -> None:
     assert result["accuracy"]["teacher"]["wrong_called_good"] == 3
     assert result["accuracy"]["teacher"]["right_called_bad"] == 1
     assert result["accuracy"]["others"]["value"] == pytest.approx(4 / 6)
+    assert "labels: the policy itself answered in `teacher`: these votes are no teacher's" in heard.said
     assert any("4 of 7 questions have a label (dropped: 1 tie, 1 no answer, 1 no response)" in s for s in heard.said)
 
 
@@ -124,6 +127,7 @@ def test_a_cut_response_does_not_vote_and_one_out_of_form_stays_marked() -> None
     assert [r.correct for r in found] == [True, False, False, True]
     assert [is_unread(r) for r in found] == [False, False, False, True]
     assert found[3].detail == "unread: no formula; answered 3, label 3"
+    assert question_rows(rows, found, labels)[0]["good"] == 1  # what is out of form is no solution
 
 
 def test_a_higher_floor_drops_what_is_below_and_unverified_responses_measure_nothing(tmp_path: Path) -> None:
@@ -211,6 +215,27 @@ def test_a_stopped_stage_goes_on_with_the_next_chunk(tmp_path: Path, monkeypatch
     planted(whole, "student", STUDENTS)
     run(whole)
     assert labels_of(tmp_path / "whole") == labels_of(tmp_path)
+
+
+SERVED = {"backend": "vllm", "model": "m", "server": {"urls": ["http://127.0.0.1:1"]}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "own"),
+    [
+        ({}, True),
+        ({"policy": "stage:sft"}, True),  # which the student's training goes on from
+        ({"policy": "stage:made"}, False),
+        ({"policy": {"layers": 1}}, False),
+        ({"teacher": SERVED}, False),
+    ],
+)
+def test_a_policy_that_votes_for_itself_is_seen(tmp_path: Path, answers: dict[str, Any], own: bool) -> None:
+    sft = {"name": "sft", "kind": "warmup", "data": "train"}
+    more = [sft | {"name": "made"}, sft | {"name": "on", "policy": "stage:sft"}]
+    recipe = recipe_of(tmp_path, stages=[sft, *more, TEACHER | answers, STUDENT, LABELS])
+    found = recipe.stage("labels")
+    assert isinstance(found, LabelStage) and votes_for_itself(recipe, found) == (("teacher",) if own else ())
 
 
 def test_a_judge_can_be_measured_against_votes_which_is_said(tmp_path: Path) -> None:

@@ -190,3 +190,11 @@ def test_a_program_runs_below_the_prefix() -> None:
     exec(found.response, space)
     assert found.response.startswith(HEADER + '    """Tom has')
     assert space["solution"]() == 7  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [("1/3", "0.3333333333"), ("12,345,678,901.5", "12345678901.5"), ("72.", "72"), ("2500000.25", "2500000.25")],
+)
+def test_a_number_keeps_its_value(said: str, written: str) -> None:
+    assert read(f"The answer is {said}", format="text").response == f"Therefore, the answer is: {written}"

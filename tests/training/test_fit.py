@@ -18,7 +18,7 @@ from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeRules, Verdict
 from yonder.schema import Response
-from yonder.training.fit import balanced, calibration, judge_quality
+from yonder.training.fit import balanced, calibration, judge_quality, split_by_question
 from yonder.training.sft_losses import LanguageLoss
 from yonder.training.supervised import Example, Supervised
 
@@ -37,6 +37,14 @@ def test_balanced_has_all_of_the_rarer_label_and_draws_the_rest_anew() -> None:
         assert [examples.index(e) for e in found] == sorted(examples.index(e) for e in found)
     assert balanced(examples, seed=0, epoch=2) == epochs[2]
     assert len({e for found in epochs for e in found}) > 8  # over epochs nearly all are seen
+
+
+def test_a_question_under_two_ids_is_on_one_side() -> None:
+    responses = [Response(f"{i}-{copy}", f"question {i}?", "r", True, "s") for i in range(200) for copy in "ab"]
+    training, held_out = split_by_question(responses, 0.2, 7)
+    assert 20 <= len({r.question for r in held_out}) <= 60 and len(training) + len(held_out) == 400
+    assert not {r.question for r in training} & {r.question for r in held_out}
+    assert split_by_question(responses[::-1], 0.2, 7)[1] == held_out[::-1]
 
 
 def test_calibration_by_hand() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from yonder.core.votes import Answer, Vote, majority, same
 
 NO_RESPONSE, NO_ANSWER, TIE, LOW_SHARE = "no response", "no answer", "tie", "low share"
+ROUNDING = 4e-16  # of the larger number: answers that are one here are equal to the verifier too, also large ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Label:
 def label_of_votes(answers: Sequence[Answer | None], tolerance: float, floor: float) -> Label:
     """The vote as a label ([R]'s majority voting). A tie, no answer at all, and a share below `floor` give none;
     answers that could not be read count in the share's denominator."""
-    vote = majority(answers, tolerance)
+    vote = majority(answers, tolerance, ROUNDING)
     if vote.answer is None:
         return Label(vote, NO_ANSWER if answers else NO_RESPONSE)
     if vote.ties:
@@ -35,10 +36,15 @@ def label_of_votes(answers: Sequence[Answer | None], tolerance: float, floor: fl
     return Label(vote, LOW_SHARE if vote.share < floor else "")
 
 
+def agree(a: Answer, b: Answer, tolerance: float) -> bool:
+    """Whether two answers are one vote."""
+    return same(a, b, tolerance, ROUNDING)
+
+
 def other_answer(label: Answer, answers: Sequence[Answer | None], tolerance: float, options: int) -> Answer:
     """A wrong vote for a question: what was answered most often besides the label (first given wins a tie). Where all
     agree: the next of `options` letters, or a number one greater."""
-    others = Counter(answer for answer in answers if answer is not None and not same(answer, label, tolerance))
+    others = Counter(answer for answer in answers if answer is not None and not agree(answer, label, tolerance))
     if others:
         return others.most_common(1)[0][0]
     if isinstance(label, str):

@@ -21,14 +21,14 @@ class Vote:
     missing: int  # None, NaN and infinite answers: they vote for nothing
 
 
-def same(a: Answer, b: Answer, tolerance: float) -> bool:
-    """Equal strings, or numbers with |a - b| <= max(tolerance, 1e-6 * max(|a|, |b|)); a string is never a number."""
+def same(a: Answer, b: Answer, tolerance: float, relative: float = RELATIVE) -> bool:
+    """Equal strings, or numbers with |a - b| <= max(tolerance, relative * max(|a|, |b|)); a string is no number."""
     if isinstance(a, str) or isinstance(b, str):
         return a == b and isinstance(a, str) == isinstance(b, str)
-    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=tolerance)
+    return math.isclose(a, b, rel_tol=relative, abs_tol=tolerance)
 
 
-def majority(answers: Sequence[Answer | None], tolerance: float) -> Vote:
+def majority(answers: Sequence[Answer | None], tolerance: float, relative: float = RELATIVE) -> Vote:
     """The answer most often given, after equal answers are merged ([R]; self-consistency, Wang et al. 2022, section 2).
 
     Merging: distinct answers are taken from the most to the least frequent (then by first appearance); each joins the
@@ -44,7 +44,7 @@ def majority(answers: Sequence[Answer | None], tolerance: float) -> Vote:
     counts = Counter(given)
     members: dict[Answer, list[Answer]] = {}
     for answer in sorted(counts, key=lambda a: (-counts[a], first[a])):
-        near = [leader for leader in members if same(leader, answer, tolerance)]
+        near = [leader for leader in members if same(leader, answer, tolerance, relative)]
         leader = min(near, key=lambda a: _distance(a, answer), default=answer)
         members.setdefault(leader, []).append(answer)
     totals = {leader: sum(counts[a] for a in group) for leader, group in members.items()}

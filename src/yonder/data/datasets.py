@@ -19,6 +19,7 @@ from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.schema import Prompt
 
 DEVELOPMENT = ".development"
+MOST_OPTIONS = 10  # the verifier reads the letters A to J
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,14 @@ def _usable(name: str, settings: DataSettings, task: TaskSettings, records: list
     kept = [record for record in records if record.options or task.format != "choice"]
     if not kept:
         raise DataError(f"data.{name}: `format: choice` needs options; map them with `columns: {{options: NAME}}`")
+    if task.format == "choice":
+        readable = [record for record in kept if len(record.options) <= MOST_OPTIONS]
+        if len(readable) < len(kept):
+            many = f"have more than {MOST_OPTIONS} options, whose letters are not read"
+            if not readable:
+                raise DataError(f"data.{name}: all {len(kept)} questions {many}; shorten the lists")
+            warn_once(f"data.{name}: left out {len(kept) - len(readable)} of {len(kept)} questions, which {many}")
+        kept = records = readable
     if settings.labeled and task.format != "open":
         kept = [record for record in kept if label_of(record, task) is not None or _has_solution(record, task)]
     if not kept:

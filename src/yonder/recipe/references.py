@@ -69,6 +69,19 @@ def labeled_by(recipe: Sections, stage: LabelStage) -> Literal["vote", "judge"]:
     return "judge" if answered_task(recipe, stage.teacher).format == "open" else "vote"
 
 
+def votes_for_itself(recipe: Sections, stage: LabelStage) -> tuple[str, ...]:
+    """Names of the stages whose answers vote and are the policy's own: of policy.model, or of a stage that a later one
+    trains on."""
+    trained = [other.policy for other in recipe.stages if isinstance(other, WarmupStage | DistillStage)]
+    own = [recipe.policy.model, *(model for model in trained if str(model).startswith("stage:"))]
+    answered = {other.name: other for other in recipe.stages if isinstance(other, CollectStage)}
+    return tuple(
+        name
+        for name in stage.teacher
+        if (one := answered[name]).teacher is None and (one.policy is None or one.policy in own)
+    )
+
+
 def answered_task(recipe: Sections, names: Sequence[str]) -> TaskSettings:
     """The task format of the data set that the first of these collect or label stages answered."""
     stages = {stage.name: stage for stage in recipe.stages}

@@ -125,7 +125,7 @@ _SURELY = (
     r"(?:\s+(?:therefore|thus|then|hence|clearly|indeed|probably|definitely|actually|simply|still|"
     r"(?:most\s+)?likely)\b,?)*"
 )
-_IS = rf"(?:[\s*_]*(?:\b(?:is|would be|should be|must be)\b{_SURELY}|[:=：]))"
+_IS = rf"(?:(?:,\s*(?:then|therefore|thus|hence),)?[\s*_]*(?:\b(?:is|would be|should be|must be)\b{_SURELY}|[:=：]))"
 _OPEN = r"[\s:：*_\"'`(\[<>{$]*"
 _LETTER = (
     rf"{_OPEN}(?:(?:the\s+)?(?:option|choice|letter)\b{_IS}?{_OPEN})?"
@@ -158,16 +158,18 @@ _CUT = re.compile(
 )
 _ALSO = re.compile(r"(?:^|[\s,/&(\[])(?P<letter>[A-J])(?=[)\],./\s]|$)")
 _ALSO_SMALL = re.compile(r"(?:[,/&]|\bor\b|\band\b)\s*[(\[]?(?P<letter>[a-j])(?=[)\],./\s]|$)")
-_ARTICLE = re.compile(
-    r"\s+(?!(?:because|since|as|is|and|or|not|but|which|rather|instead|due|given|while|whereas|so|if|when|based)\b)[a-z]",
+_ARTICLE = re.compile(  # this and the next two on the letter's own line: "Answer: A" may stand above anything
+    r"[^\S\n]+(?!(?:because|since|as|is|and|or|not|but|which|rather|instead|due|given|while|whereas|so|if|when|based)\b)[a-z]",
     re.IGNORECASE,
 )
-_OPERATOR = re.compile(r"\s*[\^+=/×*<>]\s*[\w(]|\(")
-_JUDGED = re.compile(r"\s+(?:is|was|are|would|could|can|may|might|does|has|seems)\b", re.IGNORECASE)
+_OPERATOR = re.compile(r"[^\S\n]*[\^+=/×*<>]\s*[\w(]|\(")
+_JUDGED = re.compile(r"[^\S\n]+(?:is|was|are|would|could|can|may|might|does|has|seems)\b", re.IGNORECASE)
 _IS_RIGHT = re.compile(_RIGHT, re.IGNORECASE)
 _LABEL_BEFORE = re.compile(r"(?<!\w)([a-j])[)\].:,*]*\s*[\"'*(]*$")
 _FONT = re.compile(r"\\(?:text\w*|math(?:rm|bf|sf|it|tt)|bf|rm)\s*\{([^{}]*)\}")
 _CLOSING = ")]>}*_ .:,\"'`(\n$"
+_DASHES = "-–—"
+_QUOTES = str.maketrans(dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’", "'"))
 
 
 def read_letter(label: str, options: Sequence[str] = ()) -> str | None:
@@ -217,8 +219,8 @@ def final_letter(text: str, options: Sequence[str] = ()) -> str | None:
 
 
 def _plain(text: str) -> str:
-    r"""Without LaTeX around letters: \text{C}, \(C\), (C)\ ."""
-    return re.sub(r"(?:\\[()\[\],!; ]|[ \t])+", " ", _FONT.sub(r"\1", _FONT.sub(r"\1", text)))
+    r"""Without LaTeX around letters: \text{C}, \(C\), (C)\ . Quotes of all kinds become plain ones."""
+    return re.sub(r"(?:\\[()\[\],!; ]|[ \t])+", " ", _FONT.sub(r"\1", _FONT.sub(r"\1", text))).translate(_QUOTES)
 
 
 def _letters(options: Sequence[str]) -> str:
@@ -274,8 +276,8 @@ def _lists_more(match: re.Match[str], letter: str, text: str, own: Sequence[str]
     if not match.groupdict().get("letter"):
         return False
     rest = text[match.end() : match.end() + _REACH]
-    option = own[LETTERS.index(letter)].lstrip(_CLOSING) if own else ""
-    stripped = text[match.end() :][: _REACH + len(option)].lstrip(_CLOSING)
+    option = own[LETTERS.index(letter)].lstrip(_CLOSING + _DASHES) if own else ""
+    stripped = text[match.end() :][: _REACH + len(option)].lstrip(_CLOSING + _DASHES)
     if option and stripped.casefold().startswith(option.casefold()):
         rest = stripped[len(option) :]
     elif match["close"] == "." and not re.match(r"\s*[(\[]?[A-J][)\].,]", rest):

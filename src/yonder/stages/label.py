@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from yonder.core.labels import NO_RESPONSE, Label, counted, drawn, histogram, label_of_votes, other_answer
+from yonder.core.labels import NO_RESPONSE, Label, agree, counted, drawn, histogram, label_of_votes, other_answer
 from yonder.core.statistics import clustered_share, wilson
-from yonder.core.votes import Vote, same
-from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses, retold
+from yonder.core.votes import Vote
+from yonder.data.responses import append_lines, as_rollout, is_unread, read_lines, read_responses, retold
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
-from yonder.recipe.references import labeled_by
+from yonder.recipe.references import labeled_by, votes_for_itself
 from yonder.rewards.verifiable import VerifiableReward, written
 from yonder.schema import Interval, Prompt, Response, Rollout, Score
 from yonder.stages.context import Result, StageContext, announce, responses_task
@@ -57,6 +57,8 @@ def run_label(stage: LabelStage, context: StageContext) -> Result:
         result["noise"] |= {"questions": sum(label.planted for label in planted.values())} if by == "vote" else {}
     result["sentence"] = sentence(result)
     context.progress.say(f"{stage.name}: {result['sentence']}")
+    if by == "vote" and (own := votes_for_itself(context.recipe, stage)):
+        context.progress.say(f"{stage.name}: the policy itself answered in `{own[0]}`: these votes are no teacher's")
     return result
 
 
@@ -162,7 +164,7 @@ def with_noise(
         label = labels[key]
         assert label.answer is not None  # drawn from those that have one
         sides = [[row.read["answer"] for row in those if row.teacher is teacher] for teacher in (True, False)]
-        differ = any(a is not None and not same(a, label.answer, tolerance) for a in sides[0])
+        differ = any(a is not None and not agree(a, label.answer, tolerance) for a in sides[0])
         answer = other_answer(label.answer, sides[0] if differ else sides[1], tolerance, those[0].options)
         found[key] = replace(label, vote=replace(label.vote, answer=answer), planted=True)
     return found
@@ -220,7 +222,7 @@ def question_rows(
         if row.teacher:
             asked[row.key] += 1
             graded[row.key] += response.correct is not None
-            good[row.key] += bool(response.correct) and response.finished
+            good[row.key] += bool(response.correct) and response.finished and not is_unread(response)
     found: list[dict[str, Any]] = []
     for key in good:
         label = labels.get(key) or Label(Vote(None, 0, 0.0, 0.0, False, 0), "" if graded[key] else NO_RESPONSE)

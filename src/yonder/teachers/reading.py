@@ -137,5 +137,8 @@ def _reasoning(text: str, answer: str, prompt: Prompt) -> str:
 
 
 def _written(number: float) -> str:
-    """A number in figures."""
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else f"{number:.10g}"
+    """A number in figures: ten, and more where a large one needs them."""
+    if number.is_integer() and abs(number) < 1e15:
+        return str(int(number))
+    short = f"{number:.10g}"
+    return short if abs(float(short) - number) < 1e-6 else repr(number)
