@@ -159,3 +159,24 @@ def test_a_recipe_of_reward_distillation_runs_through_every_stage(name: str, tmp
     told = json.loads((tmp_path / "run" / "report.json").read_text())["stage_tables"]
     titles = ["What the teacher was asked", "Labels · labels", "Fitted · reward_model"]
     assert {*titles, *(["AlpacaEval · table"] if name == "alpaca-rewards" else [])} <= {one["title"] for one in told}
+
+
+def test_the_demo_of_reward_distillation_with_few_questions(tmp_path: Path) -> None:
+    """Its teacher learns as shipped; of the rest a little of everything, through the check and its attacks."""
+    shipped = load_recipe("rewards-demo")
+    counts = {"asked": 80, "voted": 80, "voted_few": 60, "everything_said": 60, "new": 20, "held_out": 100}
+    overrides = [f"output_dir={tmp_path / 'run'}", "threads=1", "reward_model.epochs=1", "check.attack_questions=5"]
+    overrides += [f"data.{name}.options.count={count}" for name, count in counts.items()]
+    overrides += [f"{stage.name}.epochs=4" for stage in shipped.stages if isinstance(stage, WarmupStage)][1:]
+    overrides += [f"{stage.name}.steps=2" for stage in shipped.stages if isinstance(stage, DistillStage)]
+    recipe = load_recipe("rewards-demo", [*overrides, "check_direct.attack_questions=5"])
+    summary = run(recipe)
+    assert {stage["status"] for stage in summary["stages"].values()} == {"done"}
+    labeled = summary["stages"]["labels"]
+    assert labeled["accuracy"]["votes"]["low"] > 0.8  # 96 % of 1,000
+    assert labeled["accuracy"]["others"]["value"] > 0.8
+    assert {"teacher_answers", "student_answers"} <= summary["stages"]["reward_model"]["by_source"].keys()
+    accuracy = {name: row["held_out"]["accuracy"] for name, row in summary["results"].items()}
+    (table,) = [stage for stage in shipped.stages if isinstance(stage, EvaluateStage)]
+    assert tuple(accuracy) == table.checkpoints
+    assert accuracy["teacher"] > 0.9 > accuracy["sft"]
