@@ -17,7 +17,7 @@ from yonder.recipe import Recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
-from yonder.recipe.references import data_of, label_stages, models_of, rewards_of
+from yonder.recipe.references import data_of, label_stages, models_of, preferring, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
@@ -48,8 +48,10 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
                 if ":" in term.reward:
                     load_function(term.reward)
     for stage in stages:
+        if (judge := preferring(stage)) is not None:
+            read_preference_prompt(judge.prompt)
+            pick_devices(judge.device)
         if isinstance(stage, AlpacaEvalStage):
-            read_preference_prompt(stage.judge.prompt)
             read_inputs(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_reward(recipe.rewards[name])

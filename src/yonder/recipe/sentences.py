@@ -155,7 +155,7 @@ def _key(location: Sequence[str | int], tree: dict[str, Any]) -> str:
             part = node.get("name", part) if isinstance(node, dict) else part
         elif (
             (isinstance(node, dict) and part == node.get("kind"))
-            or part in ("str", "FreshModel")
+            or part in ("str", "FreshModel", "PreferenceSettings")
             or str(part).startswith(("function-", "literal[", "tuple["))
         ):
             continue
