@@ -48,11 +48,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
                 if ":" in term.reward:
                     load_function(term.reward)
     for stage in stages:
-        if (judge := preferring(stage)) is not None:
-            read_preference_prompt(judge.prompt)
-            pick_devices(judge.device)
-        if isinstance(stage, AlpacaEvalStage):
-            read_inputs(stage)
+        _check_comparisons(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_reward(recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
@@ -61,6 +57,15 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             load_tokenizer(model, tokenizer)
         except ModelError as error:
             raise ModelError(f"{key}: {error}") from error
+
+
+def _check_comparisons(stage: StageSettings) -> None:
+    """The prompt file and devices of a judge that prefers, and what AlpacaEval compares with."""
+    if (judge := preferring(stage)) is not None:
+        read_preference_prompt(judge.prompt)
+        pick_devices(judge.device)
+    if isinstance(stage, AlpacaEvalStage):
+        read_inputs(stage)
 
 
 def _check_reward(settings: RewardSettings) -> None:
