@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.judges.faulty import serving
 from tests.stages.test_label import LABELS, STUDENT, TEACHER, labels_of, planted, recipe_of
 from tests.test_pipeline import Heard
 from yonder.data.responses import read_lines
@@ -154,6 +155,24 @@ def test_a_reward_model_is_fitted_on_comparisons_of_open_responses(tmp_path: Pat
     assert stages["fit"]["training"] + stages["fit"]["held_out"] == 18  # three texts a question
     assert 0 <= stages["fit"]["held_out_figures"]["pair_accuracy"] <= 1
     assert models_of(recipe, recipe.stage("labels")) == (("stages.labels.judge.model", "yonder:judge"),)
+
+
+def test_a_served_judge_is_asked_in_both_orders_and_for_nothing_twice(tmp_path: Path) -> None:
+    with serving() as server:
+        judge = JUDGE | {"backend": "sglang", "server": {"urls": [server.url], "deadline_s": 20}}
+        stages = [TEACHER, PAIRWISE | {"responses": [], "judge": judge}]
+        recipe = recipe_of(tmp_path, stages=stages)
+        planted(recipe, "teacher", {i: ["right", 7001, 7002] for i in range(4)})
+        result = run(recipe)["stages"]["labels"]
+        assert (result["comparisons"]["pairs"], result["comparisons"]["unscored"]) == (12, 0)
+        asked = [str(item) for body in server.asked for item in body["items"]]
+        probes = len(asked) - 24
+        assert probes >= 0 and len(set(asked)) >= 24
+        before = labels_of(tmp_path)
+        again = recipe_of(tmp_path, "labels.target=0.6", stages=stages)
+        assert run(again)["stages"]["labels"]["status"] == "done"
+        assert sum(len(body["items"]) for body in server.asked) == len(asked) + probes
+    assert [one.grade for one in labels_of(tmp_path)] == [one.grade for one in before]
 
 
 def test_settings_of_comparisons_are_no_part_of_other_labels(tmp_path: Path) -> None:
