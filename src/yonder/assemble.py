@@ -11,10 +11,9 @@ from yonder.data.datasets import load_data, resampled
 from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
-from yonder.judge_assembly import build_rating, build_yes_no, judge_prompt, judge_rules
+from yonder.judge_assembly import build_rating, build_yes_no, judge_prompt, judge_rules, verdict_sentence
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
-from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
@@ -264,13 +263,8 @@ class Workshop:
 
     def judges(self) -> dict[str, str]:
         """How each judge that was built reads its verdict, a sentence each."""
-        found: dict[str, str] = {}
-        for name, (_, judge) in self._judges.items():
-            if isinstance(judge.model, LocalJudge | Replicas):
-                found[name] = judge.model.prompt.sentence()
-            if isinstance(judge.model, ServedJudge):
-                found[name] = f"{judge.model.found}; {judge.model.prompt.sentence()}"
-        return found
+        said = {name: verdict_sentence(judge.model) for name, (_, judge) in self._judges.items()}
+        return {name: sentence for name, sentence in said.items() if sentence}
 
     def judge_usage(self) -> dict[str, Any]:
         """What served judges were asked and what it cost."""

@@ -20,8 +20,9 @@ from yonder.judges.rating import read_rating_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
+from yonder.recipe.answers import LabelStage
 from yonder.recipe.models import ModelReference
-from yonder.recipe.references import rewards_of
+from yonder.recipe.references import preferring, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings
 from yonder.recipe.stages import StageSettings
 from yonder.reporting.redaction import redact
@@ -116,8 +117,11 @@ def outside_files(recipe: Recipe, stage: StageSettings) -> dict[str, Any]:
         found |= _folder(f"rewards.{name}.model", getattr(settings, "model", None))
     if (message := asked_of(recipe, stage)) is not None:
         found["teacher.prompt"] = message
+    if (judge := preferring(stage)) is not None:
+        found["judge.prompt"] = "".join(read_preference_prompt(judge.prompt))
+    if isinstance(stage, LabelStage) and judge is not None:
+        found |= _folder("judge.model", judge.model)
     if isinstance(stage, AlpacaEvalStage):
-        found["judge.prompt"] = "".join(read_preference_prompt(stage.judge.prompt))
         for path in (stage.baseline, stage.gamed):
             found |= {} if path is None else {path: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
     for key in ("policy", "reference", "model"):

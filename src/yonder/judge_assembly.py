@@ -149,6 +149,13 @@ def build_rating(settings: RatingSettings, model: ModelReference, program: bool)
     return RatingReward(LocalRater(network, prompt, limit, settings.batch_tokens), rules, settings.scale)
 
 
+def verdict_sentence(model: YesNoModel) -> str:
+    """How a judge's back end reads its verdict; nothing of one that is no back end of ours."""
+    if isinstance(model, ServedJudge):
+        return f"{model.found}; {model.prompt.sentence()}"
+    return model.prompt.sentence() if isinstance(model, LocalJudge | Replicas) else ""
+
+
 def load_judge(settings: JudgeSettings | Mapping[str, Any]) -> JudgeReward:
     """A judge from settings or a plain mapping of them: `load_judge({"model": "Qwen/Qwen3-8B"}).score([(question,
     response)])`.

@@ -33,7 +33,7 @@ from yonder.recipe.loading import apply_override, parse_recipe
 from yonder.recipe.models import LoraSettings, ModelReference
 from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
-from yonder.recipe.references import rewards_of
+from yonder.recipe.references import preferring, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, TeacherSettings
 from yonder.recipe.rollouts import ColocateSettings
 from yonder.recipe.stage_base import BASE
@@ -237,8 +237,9 @@ class Planner:
         refit = stage.refit if isinstance(stage, DistillStage) else None
         if not isinstance(stage, DistillStage | CheckJudgeStage | LabelStage):
             return
-        for name in rewards_of(self.recipe, stage):
-            settings = self.recipe.rewards[name]
+        used = [(name, self.recipe.rewards[name]) for name in rewards_of(self.recipe, stage)]
+        used += [] if (prefers := preferring(stage)) is None else [(f"{stage.name}.judge", prefers)]
+        for name, settings in used:
             if not isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
                 continue
             if isinstance(settings, JudgeSettings) and settings.server is not None:

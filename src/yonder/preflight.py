@@ -17,7 +17,7 @@ from yonder.recipe import Recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
-from yonder.recipe.references import data_of, label_stages, models_of, rewards_of
+from yonder.recipe.references import data_of, label_stages, models_of, preferring, rewards_of
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
@@ -48,9 +48,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
                 if ":" in term.reward:
                     load_function(term.reward)
     for stage in stages:
-        if isinstance(stage, AlpacaEvalStage):
-            read_preference_prompt(stage.judge.prompt)
-            read_inputs(stage)
+        _check_comparisons(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_reward(recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
@@ -59,6 +57,15 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             load_tokenizer(model, tokenizer)
         except ModelError as error:
             raise ModelError(f"{key}: {error}") from error
+
+
+def _check_comparisons(stage: StageSettings) -> None:
+    """The prompt file and devices of a judge that prefers, and what AlpacaEval compares with."""
+    if (judge := preferring(stage)) is not None:
+        read_preference_prompt(judge.prompt)
+        pick_devices(judge.device)
+    if isinstance(stage, AlpacaEvalStage):
+        read_inputs(stage)
 
 
 def _check_reward(settings: RewardSettings) -> None:

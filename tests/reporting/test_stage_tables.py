@@ -126,6 +126,20 @@ def test_labels_that_nothing_measured_are_not_zero() -> None:
     assert not any(word in names for word in ("noise", "mean share", "entropy", "of the others", "votes"))
 
 
+def test_labels_by_comparison() -> None:
+    counts = {"pairs": 1480, "unscored": 12, "reasons": ["down"], "ties": 3, "equal": 40, "truncated": 0}
+    (table,) = tables("label", labels=graded() | {"comparisons": counts | {"position_bias": 0.083}})
+    assert row(table, "pairs compared, in both orders")[0] == "1,480"
+    assert row(table, "pairs without a verdict")[0] == "12" and row(table, "ties")[0] == "3"
+    assert row(table, "pairs cut to fit the judge")[0] == "0"
+    assert row(table, "responses with the text of another")[0] == "40"
+    assert row(table, "position bias") == ("+0.08", "", "")
+    (table,) = tables("label", labels=graded() | {"comparisons": counts | {"position_bias": None}})
+    assert row(table, "position bias") == ("–", "", "")
+    (table,) = tables("label", labels=graded())
+    assert not any("pair" in cells[0] or "bias" in cells[0] for cells in table.rows)
+
+
 def test_a_fit_with_its_slices() -> None:
     whole, source, length = tables("fit-judge", rm=fit())
     # 30 of 40 by hand: Wilson (0.75 + 0.04802 -+ 1.96 * sqrt(0.75 * 0.25 / 40 + 0.0006003)) / 1.09604

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from yonder.core.votes import Answer, Vote, majority, same
 
 NO_RESPONSE, NO_ANSWER, TIE, LOW_SHARE = "no response", "no answer", "tie", "low share"
+NO_PAIR = "no scored pair"  # of a teacher response with another one
 ROUNDING = 4e-16  # of the larger number: answers that are one here are equal to the verifier too, also large ones
 
 

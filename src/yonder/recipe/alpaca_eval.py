@@ -5,20 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from yonder.recipe.data import TaskSettings
-from yonder.recipe.rewards import JudgeSettings
+from yonder.recipe.rewards import PreferenceSettings
 from yonder.recipe.stage_base import StageBase
-
-
-class PreferenceSettings(JudgeSettings):
-    """A judge that prefers one of two responses, from the log-probs of two one-token labels, in both orders. Keys as of
-    a reward of kind judge; tau, delta and guards decide nothing here."""
-
-    prompt: str = "preference"
-    """Judge prompt: `preference` (shipped) or a text file with {question}, {first} and {second}."""
-    yes: str = "A"
-    """The label of the response that stands first (m in weighted_alpaca_eval)."""
-    no: str = "B"
-    """The label of the response that stands second (M)."""
 
 
 class AlpacaEvalStage(StageBase):

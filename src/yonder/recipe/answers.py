@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from yonder.recipe.models import ModelReference
+from yonder.recipe.rewards import PreferenceSettings
 from yonder.recipe.stage_base import StageBase
 from yonder.recipe.teachers import NO_NUMBER, TextTeacherSettings
 
@@ -52,18 +53,22 @@ class LabelStage(StageBase):
     """Names of the collect stages whose answers vote."""
     responses: tuple[str, ...] = ()
     """Names of collect stages that are labeled besides, the student's; they never vote."""
-    by: Literal["auto", "vote", "judge"] = "auto"
-    """vote: the answer that the teacher gives most often; judge: the scores of `judge`; auto [R]: the vote, and a judge
-    for `format: open`."""
+    by: Literal["auto", "vote", "judge", "pairwise"] = "auto"
+    """vote: the answer that the teacher gives most often; judge: the scores of `judge`; pairwise: how often `judge`
+    prefers a response to others of its question; auto [R]: the vote, and a judge for `format: open`."""
     floor: float = Field(default=0.5, ge=0, le=1)
     """Least share of the vote, unreadable answers in the denominator; a question below it has no label [ours]."""
-    judge: str | None = None
-    """Name of the reward that grades responses."""
+    judge: PreferenceSettings | str | None = None
+    """Name of the reward that grades responses. `by: pairwise`: keys of a judge that prefers, as in an alpaca-eval
+    stage."""
+    pairs: int = Field(default=8, gt=0)
+    """`by: pairwise`: most pairs of a question that are compared, each in both orders; drawn so that every response is
+    in about as many [ours]."""
     target: float = Field(default=0.5, ge=0, le=1)
     """Least grade of a good response [ours]."""
     noise: float = Field(default=0.0, ge=0, lt=1)
     """For experiments: share of the labels that are made wrong. Of votes: questions get another answer instead; of
-    a judge: responses get 1 - grade."""
+    a judge, pairwise too: responses get 1 - grade."""
 
     @model_validator(mode="after")
     def _votes_are_the_teachers(self) -> "LabelStage":
@@ -75,3 +80,18 @@ class LabelStage(StageBase):
         if self.by == "vote" and self.judge is not None:
             raise ValueError("`judge` says nothing with `by: vote`; leave it out, or write `by: judge`")
         return self
+
+    @model_validator(mode="after")
+    def _who_prefers(self) -> "LabelStage":
+        prefers = isinstance(self.judge, PreferenceSettings)
+        if self.by == "pairwise" and not prefers:
+            raise ValueError("`by: pairwise` needs a judge that prefers, by its keys; write `judge: {model: ...}`")
+        if self.by != "pairwise" and prefers:
+            raise ValueError("`judge` has keys of a judge that prefers; write `by: pairwise`, or the name of a reward")
+        if self.by != "pairwise" and self.pairs != LabelStage.model_fields["pairs"].default:
+            raise ValueError("`pairs` is for `by: pairwise`; set that, or leave it out")
+        return self
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the labels, as plain values."""
+        return self.model_dump(mode="json", exclude=set() if self.by == "pairwise" else {"pairs"})

@@ -24,6 +24,7 @@ from yonder.recipe.references import (
 from yonder.recipe.rewards import (
     ClassifierSettings,
     JudgeSettings,
+    PreferenceSettings,
     ShuffledSettings,
     TeacherSettings,
 )
@@ -236,7 +237,7 @@ def _check_label(recipe: Sections, stage: StageSettings, key: str) -> None:
     by = labeled_by(recipe, stage)
     if by == "vote" and answered_task(recipe, stage.teacher).format == "open":
         raise ValueError(f"{key}.by: answers to `format: open` cannot be counted; write `by: judge` and name a `judge`")
-    if by == "vote":
+    if by == "vote" or isinstance(stage.judge, PreferenceSettings):
         return
     if stage.judge is None:
         raise ValueError(f"{key}: answers to `format: open` are labeled by a judge; name a reward in `judge`")

@@ -9,6 +9,7 @@ from yonder.recipe.data import TaskSettings
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.rewards import (
     EnsembleSettings,
+    PreferenceSettings,
     ShuffledSettings,
 )
 from yonder.recipe.sections import Sections
@@ -62,7 +63,7 @@ def label_teachers(recipe: Sections, name: str) -> tuple[str, ...]:
     return stage.teacher if isinstance(stage, LabelStage) else ()
 
 
-def labeled_by(recipe: Sections, stage: LabelStage) -> Literal["vote", "judge"]:
+def labeled_by(recipe: Sections, stage: LabelStage) -> Literal["vote", "judge", "pairwise"]:
     """How a label stage labels: `auto` looks at the task of what its first stage answered."""
     if stage.by != "auto":
         return stage.by
@@ -103,8 +104,9 @@ def models_of(recipe: Sections, stage: StageSettings) -> tuple[tuple[str, str], 
         models.append((f"{key}.reference", stage.reference))
     if isinstance(stage, FitJudgeStage):
         models.append((f"{key}.model", stage.model))
-    if isinstance(stage, AlpacaEvalStage) and stage.judge.backend not in BY_NAME:
-        models.append((f"{key}.judge.model", stage.judge.model))
+    judge = preferring(stage)
+    if judge is not None and judge.backend not in BY_NAME:
+        models.append((f"{key}.judge.model", judge.model))
     for name in rewards_of(recipe, stage):
         settings = recipe.rewards.get(name)
         model = getattr(settings, "model", None)
@@ -134,11 +136,17 @@ def rewards_of(recipe: Sections, stage: StageSettings) -> tuple[str, ...]:
         names = [term.reward for term in stage.terms] + list(stage.monitor.probe)
     if isinstance(stage, CheckJudgeStage):
         names = [stage.reward]
-    if isinstance(stage, LabelStage) and stage.judge is not None and labeled_by(recipe, stage) == "judge":
+    if isinstance(stage, LabelStage) and isinstance(stage.judge, str) and labeled_by(recipe, stage) == "judge":
         names = [stage.judge]
     for name in names:  # grows while members are found
         names += [member for member in members_of(recipe.rewards.get(name)) if member not in names]
     return tuple(dict.fromkeys(name for name in names if ":" not in name))
+
+
+def preferring(stage: StageSettings) -> PreferenceSettings | None:
+    """The judge that prefers one of two responses in this stage, if there is one."""
+    judge = stage.judge if isinstance(stage, AlpacaEvalStage | LabelStage) else None
+    return judge if isinstance(judge, PreferenceSettings) else None
 
 
 def members_of(settings: object) -> tuple[str, ...]:

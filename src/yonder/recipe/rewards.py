@@ -116,6 +116,18 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
         return self
 
 
+class PreferenceSettings(JudgeSettings):
+    """A judge that prefers one of two responses, from the log-probs of two one-token labels, in both orders. Keys as of
+    a reward of kind judge; tau, delta and guards decide nothing here."""
+
+    prompt: str = "preference"
+    """Judge prompt: `preference` (shipped) or a text file with {question}, {first} and {second}."""
+    yes: str = "A"
+    """The label of the response that stands first (m in weighted_alpaca_eval)."""
+    no: str = "B"
+    """The label of the response that stands second (M)."""
+
+
 class ClassifierSettings(TrustSettings):
     """A reranker ([J], [ReFT]) or reward model ([R]): P(correct) of a 2-label sequence classifier, read at the last
     token."""

@@ -48,10 +48,13 @@ def sentence(error: ValidationError, tree: dict[str, Any], section: type[BaseMod
 
 
 def _follows(one: Any, error: ValidationError) -> bool:
-    """Whether it is no mistake of its own: a list is too short when the only item in it is wrong."""
+    """Whether it is no mistake of its own: a list is too short when the only item in it is wrong, and a section that is
+    wrong is no text, where one could stand instead."""
     place = one["loc"]
-    inner = (other["loc"] for other in error.errors(include_url=False))
-    return one["type"] == "too_short" and any(loc[: len(place)] == place and len(loc) > len(place) for loc in inner)
+    others = [other["loc"] for other in error.errors(include_url=False) if other["loc"] != place]
+    if one["type"] == "string_type" and place[-1] == "str" and isinstance(one["input"], dict):
+        return any(loc[: len(place) - 1] == place[:-1] for loc in others)
+    return one["type"] == "too_short" and any(loc[: len(place)] == place for loc in others)
 
 
 def _wanted(error: Any) -> str:
@@ -155,7 +158,7 @@ def _key(location: Sequence[str | int], tree: dict[str, Any]) -> str:
             part = node.get("name", part) if isinstance(node, dict) else part
         elif (
             (isinstance(node, dict) and part == node.get("kind"))
-            or part in ("str", "FreshModel")
+            or part in ("str", "FreshModel", "PreferenceSettings")
             or str(part).startswith(("function-", "literal[", "tuple["))
         ):
             continue

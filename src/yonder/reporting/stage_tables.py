@@ -150,8 +150,20 @@ def labels(stage: Found) -> StageTable:
              ("share", "mean share of the vote", True), ("entropy", "mean entropy of the answers, nats", False),
              ("missing", "teacher answers that could not be read", False))  # fmt: skip
     rows += [row for key, label, share in named if (row := _row(label, result.get(key), share))]
+    rows += _comparisons(mapping(result.get("comparisons")))
     rows += _noise(mapping(result.get("noise")))
     return StageTable(f"Labels · {stage.name}", _sentence(result), _FIGURES, tuple([*rows, *_accuracy(result)]))
+
+
+def _comparisons(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Of labels by comparison in pairs; no row where nothing was compared."""
+    named = (("pairs", "pairs compared, in both orders"), ("unscored", "pairs without a verdict"), ("ties", "ties"),
+             ("truncated", "pairs cut to fit the judge"), ("equal", "responses with the text of another"))  # fmt: skip
+    rows = [(label, _count(found[key]), "", "") for key, label in named if key in found]
+    bias = number(found.get("position_bias"))
+    if rows:
+        rows.append(("position bias", _NONE if bias is None else f"{bias:+.2f}", "", ""))
+    return rows
 
 
 def _noise(noise: Mapping[str, Any]) -> list[tuple[str, ...]]:

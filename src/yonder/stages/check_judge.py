@@ -38,7 +38,8 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     for name in stage.responses:
         source = recipe.stage(name)
         if isinstance(source, LabelStage):
-            said = "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{source.judge}`"
+            judge = source.judge if isinstance(source.judge, str) else f"{source.name}.judge"
+            said = "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{judge}`"
             context.progress.say(f"{stage.name}: what is right is known from {said} alone (stage `{name}`)")
     write_json(context.folder / "judge_check.json", check.to_json())
     for sentence in check_sentences(check):

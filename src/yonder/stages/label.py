@@ -1,11 +1,22 @@
-"""The stage `label`: labels without anyone's answers, by the vote of a teacher or by a judge."""
+"""The stage `label`: labels without anyone's answers, by the vote of a teacher or by a judge; `stages.pairwise` has the
+comparisons of one that prefers."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from yonder.core.labels import NO_RESPONSE, Label, agree, counted, drawn, histogram, label_of_votes, other_answer
+from yonder.core.labels import (
+    NO_PAIR,
+    NO_RESPONSE,
+    Label,
+    agree,
+    counted,
+    drawn,
+    histogram,
+    label_of_votes,
+    other_answer,
+)
 from yonder.core.statistics import clustered_share, wilson
 from yonder.core.votes import Vote
 from yonder.data.responses import append_lines, as_rollout, is_unread, read_lines, read_responses, retold
@@ -15,6 +26,7 @@ from yonder.recipe.references import labeled_by, votes_for_itself
 from yonder.rewards.verifiable import VerifiableReward, written
 from yonder.schema import Interval, Prompt, Response, Rollout, Score
 from yonder.stages.context import Result, StageContext, announce, responses_task
+from yonder.stages.pairwise import compared, comparison_sentence
 from yonder.storage import write_whole
 from yonder.training.rollout import derived_seed
 
@@ -41,17 +53,17 @@ def run_label(stage: LabelStage, context: StageContext) -> Result:
     """Read every answer, or have it judged; then write labels. Finished chunks are kept when the stage is
     interrupted; what follows from them is computed anew."""
     by = labeled_by(context.recipe, stage)
-    rows = read_rows(stage, context, by)
+    rows, comparisons = read_rows(stage, context, by)
     seed = derived_seed(context.recipe.seed, "label noise")  # one for all stages: they corrupt the same votes
     tolerance = responses_task(stage.teacher, context).tolerance
     labels = votes_of(rows, tolerance, stage.floor) if by == "vote" else dict[Key, Label]()
     planted = with_noise(labels, rows, tolerance, stage.noise, seed)
     verifier = context.shop.verifier(responses_task(stage.teacher, context))
     labeled = by_vote(rows, planted, verifier) if by == "vote" else by_judge(rows, stage.target, stage.noise, seed)
-    questions = question_rows(rows, labeled, planted)
+    questions = question_rows(rows, labeled, planted, NO_PAIR if by == "pairwise" else NO_RESPONSE)
     for name, lines in (("questions", questions), ("responses", [response.to_json() for response in labeled])):
         write_whole(context.folder / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    result = figures(rows, labeled, questions, planted) | {"by": by}
+    result = figures(rows, labeled, questions, planted) | {"by": by} | comparisons
     if stage.noise:
         result["noise"] = {"share": stage.noise, "labels": changed(by, rows, labeled, labels, stage.target, verifier)}
         result["noise"] |= {"questions": sum(label.planted for label in planted.values())} if by == "vote" else {}
@@ -62,11 +74,29 @@ def run_label(stage: LabelStage, context: StageContext) -> Result:
     return result
 
 
-def read_rows(stage: LabelStage, context: StageContext, by: str) -> list[Row]:
-    """Every response of the stages that are read, with what was read of it; chunk for chunk into `read.jsonl`."""
-    path = context.folder / "read.jsonl"
+def read_rows(stage: LabelStage, context: StageContext, by: str) -> tuple[list[Row], Result]:
+    """Every response of the stages that are read, with what was read of it; chunk for chunk into `read.jsonl`. Besides,
+    figures of the comparisons, where it was compared."""
     found = [(name, r) for name in (*stage.teacher, *stage.responses) for r in _responses(name, context)]
     rollouts = _rollouts(found, context)
+    comparisons: Result = {}
+    if by == "pairwise":
+        known, comparisons["comparisons"] = compared(stage, context, [response for _, response in found])
+    else:
+        known = _each_read(stage, context, by, found, rollouts)
+    rows = [
+        Row(response, name in stage.teacher, read, len(rollout.prompt.options))
+        for (name, response), rollout, read in zip(found, rollouts, known, strict=True)
+    ]
+    return rows, comparisons
+
+
+def _each_read(
+    stage: LabelStage, context: StageContext, by: str, found: Sequence[tuple[str, Response]],
+    rollouts: Sequence[Rollout],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What is read of each response alone."""
+    path = context.folder / "read.jsonl"
     known = read_lines(path)
     if by == "judge":
         say_judges(stage, context)
@@ -82,16 +112,13 @@ def read_rows(stage: LabelStage, context: StageContext, by: str) -> list[Row]:
         if len(known) < len(found):
             context.stop.check(f"{stage.name}: saved after {len(known)} responses")
     context.progress.finish()
-    return [
-        Row(response, name in stage.teacher, read, len(rollout.prompt.options))
-        for (name, response), rollout, read in zip(found, rollouts, known, strict=True)
-    ]
+    return known
 
 
 def say_judges(stage: LabelStage, context: StageContext) -> None:
     """How the judge reads its verdict, and whether anything has measured it."""
     recipe = context.recipe
-    if stage.judge is None:
+    if not isinstance(stage.judge, str):
         return
     context.shop.reward(stage.judge, responses_task(stage.teacher, context))
     announce(context)
@@ -125,7 +152,7 @@ def _read(
 ) -> list[dict[str, Any]]:
     """What is read of the responses of one stage, by the task format in which they were written."""
     task = responses_task([name], context)
-    if by == "judge" and stage.judge is not None:
+    if by == "judge" and isinstance(stage.judge, str):
         reward = context.shop.reward(stage.judge, task)
         return [{"grade": grade(score), "detail": score.reason} for score in reward.score(rollouts)]
     found = context.shop.verifier(task).read(rollouts)
@@ -212,9 +239,10 @@ def changed(
 
 
 def question_rows(
-    rows: Sequence[Row], labeled: Sequence[Response], labels: Mapping[Key, Label]
+    rows: Sequence[Row], labeled: Sequence[Response], labels: Mapping[Key, Label], ungraded: str = NO_RESPONSE
 ) -> list[dict[str, Any]]:
-    """One line a question, in the order of first response."""
+    """One line a question, in the order of first response. `ungraded`: why a question has no label whose teacher
+    responses have none."""
     good: dict[Key, int] = {row.key: 0 for row in rows}
     graded = dict.fromkeys(good, 0)
     asked = dict.fromkeys(good, 0)
@@ -225,7 +253,8 @@ def question_rows(
             good[row.key] += bool(response.correct) and response.finished and not is_unread(response)
     found: list[dict[str, Any]] = []
     for key in good:
-        label = labels.get(key) or Label(Vote(None, 0, 0.0, 0.0, False, 0), "" if graded[key] else NO_RESPONSE)
+        why = "" if graded[key] else ungraded if asked[key] else NO_RESPONSE
+        label = labels.get(key) or Label(Vote(None, 0, 0.0, 0.0, False, 0), why)
         vote = label.vote
         row = {"prompt_id": key[0], "question": key[1], "kept": not label.why, "why": label.why, "good": good[key]}
         row |= {"responses": asked[key]}
@@ -314,4 +343,4 @@ def sentence(result: Mapping[str, Any]) -> str:
         found = result["accuracy"].get(name)
         if found is not None:
             said += f"; {words} {found['value']:.1%} [{found['low']:.1%}, {found['high']:.1%}] right"
-    return said
+    return said + comparison_sentence(result.get("comparisons"))
