@@ -1,7 +1,6 @@
 """The local judge that rates: P of every rating from 1 to `scale` after its prompt, from one forward or two."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from yonder.errors import ModelError
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt, LabelTokens, read_template, too_long
 from yonder.models.loading import CausalLM, Tokenizer
+from yonder.rewards.rating import Ratings
 
 SCALE = "{scale}"
 
@@ -18,14 +18,6 @@ SCALE = "{scale}"
 def read_rating_prompt(name: str, scale: int) -> str:
     """A shipped template or a file with {question}, {response} and perhaps {scale}, the best rating."""
     return read_template(name, ("{question}", "{response}"), (SCALE,)).replace(SCALE, str(scale))
-
-
-class Ratings(NamedTuple):
-    """What a judge says of one response."""
-
-    probabilities: tuple[float, ...] = ()  # of the ratings 1, 2, ...; over the whole vocabulary
-    truncated: bool = False
-    reason: str = ""  # why there are none
 
 
 class RatingPrompt(JudgePrompt):
