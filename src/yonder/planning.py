@@ -241,7 +241,7 @@ class Planner:
             settings = self.recipe.rewards[name]
             if not isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
                 continue
-            if isinstance(settings, JudgeSettings) and settings.server is not None:
+            if isinstance(settings, JudgeSettings | RatingSettings) and settings.server is not None:
                 continue
             shape, _ = self.model(settings.model, isinstance(settings, ClassifierSettings))
             numbers = Numbers(BYTES[settings.dtype], BYTES[settings.dtype], getattr(settings, "quantize", "none"))

@@ -13,7 +13,7 @@ from yonder.rewards.judge import Verdict
 from yonder.transport import Refused, Transport, Unanswered
 
 UNDERFLOW = math.log(2.0**-149)  # of the smallest float32: a softmax never gives 0, what is smaller is rounded to it
-NO_NUMBER = "the judge server gave a number that is not finite"
+NO_NUMBERS = "the judge server gave numbers that are no probabilities"
 
 
 class ServedPrompt(Protocol):
@@ -153,7 +153,7 @@ class Served(Generic[A]):
             return [self._kind(reason=str(error), truncated=prompt.truncated) for prompt in prompts]
         checked = [
             answer.cut(prompt.truncated) if answer.sound or answer.reason
-            else self._kind(reason=NO_NUMBER, truncated=prompt.truncated)
+            else self._kind(reason=NO_NUMBERS, truncated=prompt.truncated)
             for answer, prompt in zip(answers, prompts, strict=True)
         ]  # fmt: skip
         if self.cache:
