@@ -11,10 +11,11 @@ from yonder.data.datasets import load_data, resampled
 from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
-from yonder.judge_assembly import build_rating, build_yes_no, judge_prompt, judge_rules, verdict_sentence
+from yonder.judge_assembly import build_rater, build_yes_no, judge_prompt, judge_rules, rating_rules, verdict_sentence
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
 from yonder.judges.served import ServedJudge
+from yonder.judges.served_rating import ServedRater
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
@@ -87,7 +88,7 @@ class Workshop:
         self.groups = 0  # rollouts of a prompt that judges in this process read together; 0: all that there are
         self._whole: set[str] = set()
         self._rewards: dict[tuple[str, str], Reward] = {}
-        self._judges: dict[str, tuple[JudgeSettings, JudgeReward]] = {}
+        self._judges: dict[str, tuple[JudgeSettings | RatingSettings, JudgeReward | RatingReward]] = {}
         self._classifiers: dict[str, ClassifierReward] = {}
         self._teachers: dict[str, Teacher] = {}
 
@@ -270,7 +271,7 @@ class Workshop:
         """What served judges were asked and what it cost."""
         found: dict[str, Any] = {}
         for name, (settings, judge) in self._judges.items():
-            if isinstance(judge.model, ServedJudge) and settings.server is not None:
+            if isinstance(judge.model, ServedJudge | ServedRater) and settings.server is not None:
                 usage = judge.model.back_end.transport.usage
                 found[name] = usage.to_json()
                 if settings.server.price_per_million is not None:
@@ -289,24 +290,42 @@ class Workshop:
         if isinstance(settings, TeacherSettings):
             raise ModelError(f"`{name}` is a teacher, which gives no score; use it as a term of a distill stage")
         if isinstance(settings, RatingSettings):
-            return build_rating(settings, self.resolve(settings.model), task.format == "program")
+            return self._rating(name, settings, rating_rules(settings, task.format == "program"))
         if isinstance(settings, JudgeSettings):
-            rules = judge_rules(settings, task.format == "program")
-            if name in self._judges:  # for a data set of another task format: the same model, read by other rules
-                return JudgeRolloutReward(JudgeReward(self._judges[name][1].model, rules))
-            cache = self.recipe.output_dir / "judge_cache.sqlite"
-            judge = JudgeReward(build_yes_no(settings, self.resolve(settings.model), cache), rules)
-            self._judges[name] = (settings, judge)
-            return JudgeRolloutReward(judge)
+            return self._judging(name, settings, judge_rules(settings, task.format == "program"))
         if name not in self._classifiers:
             self._classifiers[name] = build_classifier(settings, self.resolve(settings.model))
         return self._classifiers[name]
 
+    def _judging(self, name: str, settings: JudgeSettings, rules: JudgeRules) -> Reward:
+        """For a data set of another task format: the same model, read by other rules."""
+        known = self._judges.get(name, (settings, None))[1]
+        if isinstance(known, JudgeReward):
+            return JudgeRolloutReward(JudgeReward(known.model, rules))
+        judge = JudgeReward(build_yes_no(settings, self.resolve(settings.model), self._cache), rules)
+        self._judges[name] = (settings, judge)
+        return JudgeRolloutReward(judge)
+
+    def _rating(self, name: str, settings: RatingSettings, rules: JudgeRules) -> Reward:
+        """The same of one that rates."""
+        known = self._judges.get(name, (settings, None))[1]
+        if isinstance(known, RatingReward):
+            return RatingReward(known.model, rules, settings.scale)
+        reward = RatingReward(build_rater(settings, self.resolve(settings.model), self._cache), rules, settings.scale)
+        self._judges[name] = (settings, reward)
+        return reward
+
+    @property
+    def _cache(self) -> Path:
+        return self.recipe.output_dir / "judge_cache.sqlite"
+
 
 def reads_here(reward: Reward) -> bool:
     """Whether it is a judge or a classifier in this process."""
+    if isinstance(reward, RatingReward):
+        return not isinstance(reward.model, ServedRater)
     judge = isinstance(reward, JudgeRolloutReward) and not isinstance(reward.judge.model, ServedJudge)
-    return judge or isinstance(reward, ClassifierReward | RatingReward)
+    return judge or isinstance(reward, ClassifierReward)
 
 
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:

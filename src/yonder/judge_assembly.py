@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 
 from yonder.errors import ModelError
-from yonder.judges.cache import VerdictCache
-from yonder.judges.llama_cpp import LlamaCppBackEnd
+from yonder.judges.cache import RatingsCache, VerdictCache
+from yonder.judges.llama_cpp import LlamaCppBackEnd, LlamaCppReader
 from yonder.judges.local import LocalJudge
 from yonder.judges.openai import ChatBackEnd, VotesBackEnd
 from yonder.judges.preference import PreferencePrompt, WrittenPreference, read_preference_prompt
@@ -17,15 +17,23 @@ from yonder.judges.prompt import JudgePrompt, WrittenPrompt, read_judge_prompt
 from yonder.judges.rating import LocalRater, RatingPrompt, read_rating_prompt
 from yonder.judges.replicas import Replicas
 from yonder.judges.served import ServedJudge
-from yonder.judges.sglang import SGLangBackEnd
-from yonder.judges.vllm import VLLMBackEnd
+from yonder.judges.served_rating import (
+    ChatRatings,
+    SampledRatings,
+    ServedRater,
+    TokenRatings,
+    TokenReader,
+    WrittenRating,
+)
+from yonder.judges.sglang import SGLangBackEnd, SGLangReader
+from yonder.judges.vllm import VLLMBackEnd, VLLMReader
 from yonder.models.loading import Tokenizer, load_causal_lm, load_tokenizer, pick_devices, positions
 from yonder.recipe import parse_section
 from yonder.recipe.models import ModelReference
 from yonder.recipe.rewards import JudgePromptSettings, JudgeSettings, RatingSettings, ServerSettings
 from yonder.rewards.judge import JudgeReward, JudgeRules, YesNoModel
 from yonder.rewards.preference import PreferenceJudge
-from yonder.rewards.rating import RatingReward
+from yonder.rewards.rating import RatesResponses
 from yonder.transport import Limits, Transport
 
 PREFERENCE = {"prompt": "preference", "yes": "A", "no": "B"}
@@ -104,12 +112,7 @@ def build_served(
     settings: JudgeSettings, server: ServerSettings, model: str, cache: Path | None, prompts: Prompts = ONE_RESPONSE
 ) -> ServedJudge:
     """A judge on a server, probed."""
-    key = None if server.key_env is None else os.environ.get(server.key_env)
-    if server.key_env is not None and not key:
-        raise ModelError(f"the environment variable {server.key_env} (server.key_env) is not set; export the API key")
-    limits = Limits(server.concurrency, server.requests_per_minute, server.timeout_s, server.deadline_s)
-    transport = Transport(server.urls, limits, key)
-    name, words = server.model or model, (settings.yes, settings.no)
+    transport, name, words = transport_of(server), server.model or model, (settings.yes, settings.no)
     verdicts = VerdictCache(cache) if cache is not None and server.cache else None
     if settings.backend in ("openai", "votes"):
         written = prompts.written(settings)
@@ -131,14 +134,55 @@ def build_served(
     return ServedJudge(prompt, vllm, settings.max_tokens, verdicts, model)
 
 
-def build_rating(settings: RatingSettings, model: ModelReference, program: bool) -> RatingReward:
-    """A judge that rates, in this process."""
-    tokenizer = load_tokenizer(model)
+def transport_of(server: ServerSettings) -> Transport:
+    """The way to these servers; ModelError where the API key is not there."""
+    key = None if server.key_env is None else os.environ.get(server.key_env)
+    if server.key_env is not None and not key:
+        raise ModelError(f"the environment variable {server.key_env} (server.key_env) is not set; export the API key")
+    limits = Limits(server.concurrency, server.requests_per_minute, server.timeout_s, server.deadline_s)
+    return Transport(server.urls, limits, key)
+
+
+def build_rater(settings: RatingSettings, model: ModelReference, cache: Path | None = None) -> RatesResponses:
+    """The back end of a judge that rates. `cache`: file for the ratings of a served one."""
     template = read_rating_prompt(settings.prompt, settings.scale)
+    if settings.server is not None:
+        return build_served_rater(settings, settings.server, str(model), template, cache)
+    tokenizer = load_tokenizer(model)
     prompt = RatingPrompt(tokenizer, template, settings.chat, settings.scale)
     network = load_causal_lm(model, tokenizer, settings.dtype, pick_devices(settings.device)[0], settings.quantize)
     limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
-    rules = JudgeRules(
+    return LocalRater(network, prompt, limit, settings.batch_tokens)
+
+
+def build_served_rater(
+    settings: RatingSettings, server: ServerSettings, model: str, template: str, cache: Path | None
+) -> ServedRater:
+    """A judge on a server that rates, probed."""
+    transport, name, scale, top = transport_of(server), server.model or model, settings.scale, server.top_logprobs
+    kept = RatingsCache(cache) if cache is not None and server.cache else None
+    if settings.backend in ("openai", "votes"):
+        chat = (
+            SampledRatings(transport, name, scale, server.votes)
+            if settings.backend == "votes"
+            else ChatRatings(transport, name, scale, top)
+        )
+        return ServedRater(WrittenRating(template, scale), chat, settings.max_tokens, kept, model)
+    prompt = RatingPrompt(load_tokenizer(model), template, settings.chat, scale)
+    reader: TokenReader
+    if settings.backend == "llama-cpp":
+        begin = str(prompt.tokenizer.bos_token or "")
+        reader = LlamaCppReader(transport, name, prompt.read, prompt.texts, top, begin)
+    elif settings.backend == "sglang":
+        reader = SGLangReader(transport, name, prompt.read, server.batch)
+    else:
+        reader = VLLMReader(transport, name, prompt.read, server.batch, top)
+    return ServedRater(prompt, TokenRatings(reader, prompt), settings.max_tokens, kept, model)
+
+
+def rating_rules(settings: RatingSettings, program: bool) -> JudgeRules:
+    """What turns these ratings into rewards."""
+    return JudgeRules(
         delta=settings.delta,
         mass_floor=settings.mass_floor,
         program=program,
@@ -146,12 +190,11 @@ def build_rating(settings: RatingSettings, model: ModelReference, program: bool)
         show_reference=settings.show_reference,
         guards=settings.guards,
     )
-    return RatingReward(LocalRater(network, prompt, limit, settings.batch_tokens), rules, settings.scale)
 
 
 def verdict_sentence(model: YesNoModel) -> str:
     """How a judge's back end reads its verdict; nothing of one that is no back end of ours."""
-    if isinstance(model, ServedJudge):
+    if isinstance(model, ServedJudge | ServedRater):
         return f"{model.found}; {model.prompt.sentence()}"
     return model.prompt.sentence() if isinstance(model, LocalJudge | Replicas) else ""
 

@@ -22,7 +22,7 @@ from yonder.preflight import check_inputs, check_rollout_servers, check_teacher
 from yonder.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.references import data_behind, data_of, rewards_of, stage_inputs
-from yonder.recipe.rewards import CONSENT
+from yonder.recipe.rewards import decisive
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
@@ -185,10 +185,7 @@ class Runner:
             "task": recipe.task.model_dump(mode="json"),
             "sandbox": recipe.sandbox.model_dump(mode="json"),
             **self._data_parts(stage),
-            "rewards": {
-                name: recipe.rewards[name].model_dump(mode="json", exclude=CONSENT)
-                for name in rewards_of(recipe, stage)
-            },
+            "rewards": {name: decisive(recipe.rewards[name]) for name in rewards_of(recipe, stage)},
             "files": outside_files(recipe, stage),
             "results of": {name: self.made_from[name].hash for name in stage_inputs(recipe, stage)},
         }

@@ -242,7 +242,7 @@ class Planner:
         for name, settings in used:
             if not isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
                 continue
-            if isinstance(settings, JudgeSettings) and settings.server is not None:
+            if isinstance(settings, JudgeSettings | RatingSettings) and settings.server is not None:
                 continue
             shape, _ = self.model(settings.model, isinstance(settings, ClassifierSettings))
             numbers = Numbers(BYTES[settings.dtype], BYTES[settings.dtype], getattr(settings, "quantize", "none"))

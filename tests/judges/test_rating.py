@@ -16,11 +16,11 @@ from tests.test_errors import tree
 from yonder.core.judging import rating_mean, split_rating
 from yonder.errors import RecipeError
 from yonder.evaluation.judge_check.check import CheckPlan, check_judge
-from yonder.judges.rating import LocalRater, RatingPrompt, Ratings, read_rating_prompt
+from yonder.judges.rating import LocalRater, RatingPrompt, read_rating_prompt
 from yonder.pipeline import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeRules
-from yonder.rewards.rating import RatingReward
+from yonder.rewards.rating import RatingReward, Ratings
 from yonder.schema import Completion, JudgeScore, Response, Rollout
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "tokenizers"

@@ -5,6 +5,7 @@ Its weights are spread so that verdicts on different pairs differ by nats, most 
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -33,8 +34,9 @@ def pairs(count: int = 500) -> list[tuple[str, str]]:
     return found[:count]
 
 
-def save_judge(folder: Path, head: float = 0.25) -> Path:
-    """Write the judge's folder. `head`: standard deviation of the output matrix; the larger, the surer the model."""
+def save_judge(folder: Path, head: float = 0.25, tens: bool = True) -> Path:
+    """Write the judge's folder. `head`: standard deviation of the output matrix; the larger, the surer the model;
+    `tens`: whether the tokenizer has tokens of two digits."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     raw.decoder = decoders.ByteLevel()
@@ -45,7 +47,8 @@ def save_judge(folder: Path, head: float = 0.25) -> Path:
         show_progress=False,
     )
     words = ["Answer: Yes", "Answer: No", "Yes", "No"] * 200
-    raw.train_from_iterator([*(text for pair in pairs() for text in pair), *words], trainer)
+    texts = [*(text for pair in pairs() for text in pair), *words]
+    raw.train_from_iterator(texts if tens else [re.sub(r"\d\d+", lambda n: n[0][0], text) for text in texts], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
     tokenizer.chat_template = CHAT
     config = LlamaConfig(

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,16 @@ import pytest
 
 from tests.slow import servers
 from tests.slow.judge_model import VOCABULARY, pairs, save_judge
-from yonder.judge_assembly import build_yes_no, load_preference
+from yonder.core.judging import rating_mean
+from yonder.judge_assembly import build_rater, build_yes_no, load_preference, rating_rules
 from yonder.judges.openai import VotesBackEnd, fold
+from yonder.judges.rating import RatingPrompt
 from yonder.judges.served import ServedJudge
-from yonder.judges.vllm import VLLMBackEnd
-from yonder.recipe.rewards import JudgeSettings
+from yonder.judges.served_rating import ServedRater, TokenRatings
+from yonder.judges.vllm import VLLMBackEnd, VLLMReader
+from yonder.recipe.rewards import JudgeSettings, RatingSettings
 from yonder.rewards.judge import Verdict, YesNoModel
+from yonder.rewards.rating import RatingReward, Ratings
 
 pytestmark = pytest.mark.slow
 
@@ -112,6 +116,61 @@ def test_a_served_judge_prefers_as_the_local_one(backend: str, model: Path, requ
     values = [one.value for one in ours]
     assert all(value is not None for value in values) and len(set(values)) > 10
     assert [one.value for one in theirs] == pytest.approx(values, abs=0.01)
+
+
+def rater(model: Path, server: servers.Server | None = None, **settings: Any) -> RatingReward:
+    given: dict[str, Any] = {"kind": "rating", "model": str(model), "mass_floor": 0.0, "scale": 10, "chat": "off"}
+    if server is not None:
+        given["server"] = {"urls": [server.url], "model": "judge", "top_logprobs": VOCABULARY, "deadline_s": 200}
+    checked = RatingSettings.model_validate(given | settings)
+    return RatingReward(build_rater(checked, str(model)), rating_rules(checked, False), checked.scale)
+
+
+def rewards_apart(ours: RatingReward, theirs: RatingReward, count: int = 60) -> float:
+    """The largest difference of the rewards; each rating's probability is near the local one, too."""
+    given: tuple[Sequence[Ratings], ...] = (ours.model.ratings(pairs()[:count]), theirs.model.ratings(pairs()[:count]))
+    for here, there in zip(*given, strict=True):
+        assert there.reason == "" and there.probabilities == pytest.approx(here.probabilities, rel=0.02, abs=1e-6)
+    means = [[rating_mean(one.probabilities)[0] for one in side] for side in given]
+    assert max(means[0]) - min(means[0]) > 1
+    apart = max(abs(a - b) for a, b in zip(*means, strict=True)) / (ours.scale - 1)
+    print(f"largest difference of a rating's reward: {apart:.1e}")
+    return apart
+
+
+@pytest.mark.parametrize("backend", ["vllm", "vllm top", "llama-cpp"])
+def test_a_served_rating_is_the_local_one(backend: str, model: Path, request: pytest.FixtureRequest) -> None:
+    name, _, way = backend.partition(" ")
+    theirs = rater(model, request.getfixturevalue(name.replace("-", "_")), backend=name)
+    assert isinstance(theirs.model, ServedRater) and isinstance(theirs.model.back_end, TokenRatings)
+    reader = theirs.model.back_end.reader
+    if isinstance(reader, VLLMReader):
+        assert reader.by_id
+        reader.by_id = not way
+    assert rewards_apart(rater(model), theirs) < 1e-3
+
+
+def test_a_chat_api_gives_the_local_ratings(model: Path, vllm: servers.Server) -> None:
+    theirs = rater(model, vllm, backend="openai", scale=5, chat="auto")
+    ours, sent = rater(model, scale=5, chat="on"), theirs.model.ratings(pairs()[:20])
+    for here, there in zip(ours.model.ratings(pairs()[:20]), sent, strict=True):  # by text: with or without a space
+        assert all(b >= a * 0.98 for a, b in zip(here.probabilities, there.probabilities, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["vllm", "llama-cpp"])
+def test_a_ten_of_two_tokens_takes_a_second_request(backend: str, tmp_path: Path) -> None:
+    apart = save_judge(tmp_path / "apart", tens=False)
+    make = servers.vllm if backend == "vllm" else servers.llama_cpp
+    server = make(apart, tmp_path / "log")
+    server.start()
+    try:
+        theirs = rater(apart, server, backend=backend)
+        assert isinstance(theirs.model, ServedRater) and isinstance(theirs.model.prompt, RatingPrompt)
+        assert theirs.model.prompt.goes_on is not None
+        assert rewards_apart(rater(apart), theirs) < 1e-3
+        assert all(one.probabilities[9] > 0 for one in theirs.model.ratings(pairs()[:20]))
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("backend", ["vllm", "llama-cpp"])

@@ -224,7 +224,10 @@ def test_two_processes_end_where_their_server_does_and_go_on(
     fresh = [row for row in rows if row["rollouts/staleness_steps"] == 0]
     stale = [row for row in rows if row["rollouts/staleness_steps"] == 1]
     assert fresh[0] == rows[0]
-    assert len(stale) in (6, 7)  # where the server failed at rollouts begun ahead they are written anew, by newer weights
+    assert len(stale) in (
+        6,
+        7,
+    )  # where the server failed at rollouts begun ahead they are written anew, by newer weights
     assert len(fresh) + len(stale) == 8
     assert max(row["policy/rollout_gap_nats"] for row in fresh) < AGREE
     assert min(row["policy/rollout_gap_nats"] for row in stale) > 1e-3

@@ -3,7 +3,6 @@
 llama-server takes token ids (`/completion`); the server of llama-cpp-python takes text (`/v1/completions`).
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,16 +14,20 @@ from yonder.rewards.judge import Verdict
 from yonder.transport import Transport
 
 
-class LlamaCppBackEnd:
-    """A `BackEnd` that finds out which of the two servers it talks to. One prompt a request."""
+class LlamaCppReader:
+    """The next token's largest log-probs, from whichever of the two servers it finds. One prompt a request."""
 
     batch = 1
 
-    def __init__(self, transport: Transport, model: str, labels: LabelTokens, top: int, begin: str = "") -> None:
-        """`begin`: how the tokenizer's BOS token is written; empty: it has none."""
+    def __init__(
+        self, transport: Transport, model: str, tokens: Sequence[int], texts: Sequence[str], top: int, begin: str = ""
+    ) -> None:
+        """`tokens` and their `texts`: those that are looked for; `begin`: how the tokenizer's BOS token is written;
+        empty: it has none."""
         self.transport = transport
         self.model = model
-        self.labels = labels
+        self.tokens = tuple(tokens)
+        self.texts = tuple(texts)
         self.top = top
         self.identity = f"llama.cpp {model} top {top}"
         self.native = True
@@ -33,7 +36,7 @@ class LlamaCppBackEnd:
 
     def probe(self) -> str:
         """llama-server's own route first, as it takes token ids."""
-        prompt = Asked((self.labels.yes_ids[0], self.labels.no_ids[0]), "Yes", False)
+        prompt = Asked((self.tokens[0], self.tokens[-1]), "Yes", False)
         try:
             self._native(prompt)
         except ModelError:
@@ -43,11 +46,20 @@ class LlamaCppBackEnd:
         kind = "llama-server: token ids" if self.native else "llama-cpp-python: text"
         return f"{kind}, the {self.top} largest log-probs"
 
-    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
-        """One verdict a prompt."""
-        return [self._native(prompt) if self.native else self._by_text(prompt) for prompt in prompts]
+    def logprobs(self, prompts: Sequence[Asked]) -> list[dict[int, float]]:
+        """By token, of each prompt; those of `tokens` that are among the largest."""
+        return [self._one(prompt)[0] for prompt in prompts]
 
-    def _native(self, prompt: Asked) -> Verdict:
+    def _one(self, prompt: Asked) -> tuple[dict[int, float], float | None]:
+        """Those, and the smallest of all that came."""
+        if self.native:
+            by_id = self._native(prompt)
+            return {i: by_id[i] for i in self.tokens if i in by_id}, min(by_id.values(), default=None)
+        by_text = self._by_text(prompt)
+        found = {i: by_text[text] for i, text in zip(self.tokens, self.texts, strict=True) if text in by_text}
+        return found, min(by_text.values(), default=None)
+
+    def _native(self, prompt: Asked) -> dict[int, float]:
         body = {
             "prompt": list(prompt.ids),
             "n_predict": 1,
@@ -57,12 +69,9 @@ class LlamaCppBackEnd:
             "cache_prompt": True,
         }
 
-        def read(answer: Any) -> Verdict:
+        def read(answer: Any) -> dict[int, float]:
             row = answer["completion_probabilities"][0]
-            top = {int(entry["id"]): finite(entry["logprob"]) for entry in row["top_logprobs"]}
-            yes = [top[i] for i in self.labels.yes_ids if i in top]
-            no = [top[i] for i in self.labels.no_ids if i in top]
-            return verdict_of(yes, no, min(top.values(), default=None))
+            return {int(entry["id"]): finite(entry["logprob"]) for entry in row["top_logprobs"]}
 
         return self.transport.post("/completion", body, read)
 
@@ -77,7 +86,7 @@ class LlamaCppBackEnd:
 
         return self.transport.post("/v1/completions", body, read) > 1
 
-    def _by_text(self, prompt: Asked) -> Verdict:
+    def _by_text(self, prompt: Asked) -> dict[str, float]:
         body = {
             "model": self.model,
             "prompt": prompt.text.removeprefix(self.begin) if self.adds_begin else prompt.text,
@@ -87,10 +96,25 @@ class LlamaCppBackEnd:
             "logprobs": self.top,
         }
 
-        def read(answer: Any) -> Verdict:
-            top = {name: finite(value) for name, value in answer["choices"][0]["logprobs"]["top_logprobs"][0].items()}
-            yes = [top[text] for text in self.labels.yes_texts if text in top]
-            no = [top[text] for text in self.labels.no_texts if text in top]
-            return verdict_of(yes, no, min(top.values(), default=-math.inf))
+        def read(answer: Any) -> dict[str, float]:
+            top = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+            return {name: finite(value) for name, value in top.items()}
 
         return self.transport.post("/v1/completions", body, read)
+
+
+class LlamaCppBackEnd(LlamaCppReader):
+    """A `BackEnd` for Yes and No."""
+
+    def __init__(self, transport: Transport, model: str, labels: LabelTokens, top: int, begin: str = "") -> None:
+        tokens, texts = (*labels.yes_ids, *labels.no_ids), (*labels.yes_texts, *labels.no_texts)
+        super().__init__(transport, model, tokens, texts, top, begin)
+        self.labels = labels
+
+    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
+        """One verdict a prompt."""
+        return [self._verdict(*self._one(prompt)) for prompt in prompts]
+
+    def _verdict(self, found: dict[int, float], least: float | None) -> Verdict:
+        yes, no = ([found[i] for i in side if i in found] for side in (self.labels.yes_ids, self.labels.no_ids))
+        return verdict_of(yes, no, least)

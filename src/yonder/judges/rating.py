@@ -1,7 +1,7 @@
 """The local judge that rates: P of every rating from 1 to `scale` after its prompt, from one forward or two."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -9,8 +9,9 @@ from torch import Tensor
 from yonder.core.judging import split_rating
 from yonder.errors import ModelError
 from yonder.judges.local import LocalJudge
-from yonder.judges.prompt import JudgePrompt, LabelTokens, read_template, too_long
+from yonder.judges.prompt import Asked, JudgePrompt, LabelTokens, read_template, too_long
 from yonder.models.loading import CausalLM, Tokenizer
+from yonder.rewards.rating import Ratings
 
 SCALE = "{scale}"
 
@@ -18,14 +19,6 @@ SCALE = "{scale}"
 def read_rating_prompt(name: str, scale: int) -> str:
     """A shipped template or a file with {question}, {response} and perhaps {scale}, the best rating."""
     return read_template(name, ("{question}", "{response}"), (SCALE,)).replace(SCALE, str(scale))
-
-
-class Ratings(NamedTuple):
-    """What a judge says of one response."""
-
-    probabilities: tuple[float, ...] = ()  # of the ratings 1, 2, ...; over the whole vocabulary
-    truncated: bool = False
-    reason: str = ""  # why there are none
 
 
 class RatingPrompt(JudgePrompt):
@@ -41,10 +34,37 @@ class RatingPrompt(JudgePrompt):
         super().__init__(tokenizer, template, chat, ("1", str(scale)))
         self.identity = f"{self.rendered}|{self.lead}|{self.first}|{self.goes_on}"
 
+    @property
+    def read(self) -> tuple[int, ...]:
+        """Every token whose probability decides a rating."""
+        return self.first if self.goes_on is None else (*self.first, self.goes_on)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """How these are written."""
+        return tuple(cast(str, self.tokenizer.decode([token])) for token in self.read)
+
+    @property
+    def room(self) -> int:
+        """Tokens that stand behind the prompt where they are read."""
+        return len(self.lead) + (self.goes_on is not None)
+
+    def asked(self, question: str, response: str, limit: int) -> Asked:
+        """The prompt with what all ratings begin with, for servers."""
+        found = super().asked(question, response, limit - self.room)
+        if found.reason:
+            return found._replace(reason=too_long(limit))
+        return found._replace(ids=(*found.ids, *self.lead), text=found.text + (self._space if self.lead else ""))
+
+    def behind_one(self, asked: Asked) -> Asked:
+        """The same with a 1 behind it, of which the next token may make a 10."""
+        text = asked.text + ("" if self.lead else self._space) + "1"
+        return asked._replace(ids=(*asked.ids, self.first[0]), text=text)
+
     def _labels(self, tail: str, labels: tuple[str, str], every_spelling: bool) -> LabelTokens:
         """Resolves the ratings; there are no other labels."""
-        space = "" if self.chat or tail[-1:].isspace() else " "
-        written = [self._after(tail, f"{space}{rating}") for rating in range(1, self.scale + 1)]
+        self._space = "" if self.chat or tail[-1:].isspace() else " "
+        written = [self._after(tail, f"{self._space}{rating}") for rating in range(1, self.scale + 1)]
         shared = 0
         while all(len(ids) > shared + 1 and ids[shared] == written[0][shared] for ids in written):
             shared += 1
@@ -79,14 +99,14 @@ class LocalRater(LocalJudge):
 
     def ratings(self, pairs: Sequence[tuple[str, str]]) -> list[Ratings]:
         """The ratings of each pair, in order. A 10 of two tokens takes a second forward, behind the 1."""
-        room = self.max_tokens - len(self.prompt.lead) - (self.prompt.goes_on is not None)
+        room = self.max_tokens - self.prompt.room
         encoded = [self.prompt.tokens(question, response, room) for question, response in pairs]
         asked = [i for i, (ids, _) in enumerate(encoded) if ids]
         sequences = [[*encoded[i][0], *self.prompt.lead] for i in asked]
         found = self._probabilities(sequences, self.prompt.first)
         if self.prompt.goes_on is not None:
             behind = self._probabilities([[*ids, self.prompt.first[0]] for ids in sequences], (self.prompt.goes_on,))
-            found = [_with_ten(first, more[0]) for first, more in zip(found, behind, strict=True)]
+            found = [with_ten(first, more[0]) for first, more in zip(found, behind, strict=True)]
         out = [Ratings(truncated=True, reason=too_long(self.max_tokens)) for _ in pairs]
         for i, probabilities in zip(asked, found, strict=True):
             out[i] = Ratings(tuple(probabilities), encoded[i][1])
@@ -107,6 +127,7 @@ class LocalRater(LocalJudge):
         return (logits[:, list(tokens)] - logits.logsumexp(-1, keepdim=True)).exp()
 
 
-def _with_ten(first: list[float], goes_on: float) -> list[float]:
+def with_ten(first: list[float], goes_on: float) -> list[float]:
+    """Probabilities of "1", "2", ..., "9" with that of 10, P("0" | "1") being `goes_on`."""
     one, ten = split_rating(first[0], goes_on)
     return [one, *first[1:], ten]

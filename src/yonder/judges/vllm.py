@@ -16,49 +16,30 @@ from yonder.rewards.judge import Verdict
 from yonder.transport import Transport, Unanswered
 
 
-class VLLMBackEnd:
-    """A `BackEnd` over `/v1/completions` and `/generative_scoring`."""
+class VLLMReader:
+    """The next token's log-probs after prompts: of `tokens`, where the server honours `logprob_token_ids`, else the
+    largest."""
 
-    def __init__(self, transport: Transport, model: str, labels: LabelTokens, batch: int, top: int) -> None:
+    def __init__(self, transport: Transport, model: str, tokens: Sequence[int], batch: int, top: int) -> None:
         self.transport = transport
         self.model = model
-        self.labels = labels
+        self.tokens = list(tokens)
         self.batch = batch
         self.top = top
         self.identity = f"vllm {model} top {top}"
         self.by_id = False
-        self.scoring = False
 
     def probe(self) -> str:
-        """Which of the three ways this server offers."""
-        names = [self.labels.yes_ids[0], self.labels.no_ids[0]]
-        tops = self._top_logprobs([names], {"logprob_token_ids": self._label_ids()})
-        self.by_id = set(tops[0]) >= set(self._label_ids()) and len(tops[0]) <= len(self._label_ids()) + 1
-        try:
-            self._exact(Asked(tuple(names), "", False))
-            self.scoring = True
-        except (Unanswered, ModelError):
-            self.scoring = False
-        if self.by_id:
-            return "vLLM returns the labels' log-probs"
-        rest = "/generative_scoring for the rest" if self.scoring else "a bound for the rest"
-        return f"vLLM returns the {self.top} largest log-probs; {rest}"
+        """Which of the two ways this server offers."""
+        (top,) = self._top_logprobs([self.tokens[:2]], {"logprob_token_ids": self.tokens})
+        self.by_id = set(top) >= set(self.tokens) and len(top) <= len(self.tokens) + 1
+        which = "labels'" if self.by_id else f"{self.top} largest"
+        return f"vLLM returns the {which} log-probs"
 
-    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
-        """One verdict a prompt."""
-        more: dict[str, Any] = {"logprob_token_ids": self._label_ids()} if self.by_id else {}
-        verdicts = [self._verdict(top) for top in self._top_logprobs([list(p.ids) for p in prompts], more)]
-        if not self.scoring:
-            return verdicts
-        return [
-            self._exact(prompt) if verdict.missing_yes or verdict.missing_no or verdict.reason else verdict
-            for prompt, verdict in zip(prompts, verdicts, strict=True)
-        ]
-
-    def _verdict(self, top: dict[int, float]) -> Verdict:
-        yes = [top[i] for i in self.labels.yes_ids if i in top]
-        no = [top[i] for i in self.labels.no_ids if i in top]
-        return verdict_of(yes, no, min(top.values(), default=None))
+    def logprobs(self, prompts: Sequence[Asked]) -> list[dict[int, float]]:
+        """Of one request, by token."""
+        more: dict[str, Any] = {"logprob_token_ids": self.tokens} if self.by_id else {}
+        return self._top_logprobs([list(prompt.ids) for prompt in prompts], more)
 
     def _top_logprobs(self, prompts: list[list[int]], more: dict[str, Any]) -> list[dict[int, float]]:
         body: dict[str, Any] = {
@@ -83,6 +64,42 @@ class VLLMBackEnd:
 
         return self.transport.post("/v1/completions", body | more, read)
 
+
+class VLLMBackEnd(VLLMReader):
+    """A `BackEnd` over `/v1/completions` and `/generative_scoring`."""
+
+    def __init__(self, transport: Transport, model: str, labels: LabelTokens, batch: int, top: int) -> None:
+        super().__init__(transport, model, [*labels.yes_ids, *labels.no_ids], batch, top)
+        self.labels = labels
+        self.scoring = False
+
+    def probe(self) -> str:
+        """Which of the three ways this server offers."""
+        found = super().probe()
+        try:
+            self._exact(Asked((self.labels.yes_ids[0], self.labels.no_ids[0]), "", False))
+            self.scoring = True
+        except (Unanswered, ModelError):
+            self.scoring = False
+        if self.by_id:
+            return found
+        return f"{found}; {'/generative_scoring' if self.scoring else 'a bound'} for the rest"
+
+    def ask(self, prompts: Sequence[Asked]) -> list[Verdict]:
+        """One verdict a prompt."""
+        verdicts = [self._verdict(top) for top in self.logprobs(prompts)]
+        if not self.scoring:
+            return verdicts
+        return [
+            self._exact(prompt) if verdict.missing_yes or verdict.missing_no or verdict.reason else verdict
+            for prompt, verdict in zip(prompts, verdicts, strict=True)
+        ]
+
+    def _verdict(self, top: dict[int, float]) -> Verdict:
+        yes = [top[i] for i in self.labels.yes_ids if i in top]
+        no = [top[i] for i in self.labels.no_ids if i in top]
+        return verdict_of(yes, no, min(top.values(), default=None))
+
     def _exact(self, prompt: Asked) -> Verdict:
         """From the scoring route: P(first label) over the whole vocabulary, label after label."""
         yes, no = ([self._probability(prompt, i) for i in side] for side in (self.labels.yes_ids, self.labels.no_ids))
@@ -98,9 +115,6 @@ class VLLMBackEnd:
             "add_special_tokens": False,
         }
         return self.transport.post("/generative_scoring", body, lambda answer: finite(answer["data"][0]["score"]))
-
-    def _label_ids(self) -> list[int]:
-        return [*self.labels.yes_ids, *self.labels.no_ids]
 
 
 def finite(value: Any) -> float:

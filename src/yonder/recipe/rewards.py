@@ -1,6 +1,6 @@
 """Recipe sections about rewards."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,9 @@ class JudgePromptSettings(Section):
     """program only: leave the docstring and comments in the program that the judge reads."""
 
 
+BackEndName = Literal["local", "vllm", "sglang", "llama-cpp", "openai", "votes"]
+
+
 class ServerSettings(ServerAccess):
     """Where a served judge listens and how much may be asked of it."""
 
@@ -57,9 +60,10 @@ class ServerSettings(ServerAccess):
     batch: int = Field(default=32, gt=0)
     """Prompts a request, where the server takes several (vllm, sglang)."""
     top_logprobs: int = Field(default=20, gt=0)
-    """Log-probs asked for; a label beyond them is bounded by the smallest, and flagged."""
+    """Log-probs asked for; a label beyond them is bounded by the smallest, and flagged; a rating beyond them lacks in
+    the mass."""
     votes: int = Field(default=8, gt=0)
-    """backend votes only: sampled answers a verdict."""
+    """backend votes only: sampled answers a verdict or rating."""
     cache: bool = True
     """Keep verdicts in `judge_cache.sqlite` of the run directory, so that nothing is paid for twice."""
 
@@ -71,7 +75,7 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
     model: ModelReference
     """The judge: a causal language model. For a served one its tokenizer (vllm, sglang, llama-cpp) or just its name
     (openai, votes)."""
-    backend: Literal["local", "vllm", "sglang", "llama-cpp", "openai", "votes"] = "local"
+    backend: BackEndName = "local"
     """Where it runs: in this process; on a server of that kind; behind an OpenAI-compatible chat API with log-probs;
     behind one without (sampled votes)."""
     server: ServerSettings | None = None
@@ -105,14 +109,11 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
 
     @model_validator(mode="after")
     def _reachable(self) -> "JudgeSettings":
-        if (self.server is None) != (self.backend == "local"):
-            raise ValueError("give `server` (with `urls`) for a served `backend`, and none for `backend: local`")
+        _check_served(self.backend, self.server, self.model)
         if self.backend != "local" and (self.share_prefix or self.quantize != "none"):
             raise ValueError("`share_prefix` and `quantize` are for `backend: local`; a server has settings of its own")
         if not isinstance(self.device, str) and not self.device:
             raise ValueError("`device` is an empty list; name a device or leave it out")
-        if self.backend != "local" and not isinstance(self.model, str):
-            raise ValueError("a served judge is named: `model` is its tokenizer or its name, not a fresh model")
         return self
 
 
@@ -126,6 +127,14 @@ class PreferenceSettings(JudgeSettings):
     """The label of the response that stands first (m in weighted_alpaca_eval)."""
     no: str = "B"
     """The label of the response that stands second (M)."""
+
+
+def _check_served(backend: str, server: ServerSettings | None, model: ModelReference) -> None:
+    """A judge on a server has one, and a name."""
+    if (server is None) != (backend == "local"):
+        raise ValueError("give `server` (with `urls`) for a served `backend`, and none for `backend: local`")
+    if backend != "local" and not isinstance(model, str):
+        raise ValueError("a served judge is named: `model` is its tokenizer or its name, not a fresh model")
 
 
 class ClassifierSettings(TrustSettings):
@@ -150,20 +159,25 @@ class ClassifierSettings(TrustSettings):
 
 
 class RatingSettings(TrustSettings):
-    """A judge in this process that rates from 1 to `scale`: the mean of the ratings, weighted by the probabilities of
-    their tokens, as (mean - 1) / (scale - 1)."""
+    """A judge that rates from 1 to `scale`: the mean of the ratings, weighted by the probabilities of their tokens, as
+    (mean - 1) / (scale - 1)."""
 
     kind: Literal["rating"]
     model: ModelReference
-    """The judge: a causal language model."""
+    """The judge: a causal language model. For a served one its tokenizer (vllm, sglang, llama-cpp) or just its name
+    (openai, votes)."""
+    backend: BackEndName = "local"
+    """Where it runs, as of a judge; votes: the mean of sampled ratings."""
+    server: ServerSettings | None = None
+    """Of a served judge."""
     prompt: str = "rating"
     """Judge prompt: `rating` (shipped) or a text file with {question} and {response}, and {scale} for the best
     rating."""
     scale: int = Field(default=10, ge=2, le=10)
-    """The best rating. 10 is two tokens in tokenizers that keep digits apart (Qwen): then a second forward finds how
-    much of the 1 is a 10."""
+    """The best rating. 10 is two tokens in tokenizers that keep digits apart (Qwen): then a second forward, or
+    request, finds how much of the 1 is a 10."""
     chat: Literal["auto", "on", "off"] = "auto"
-    """Use the judge's chat template: auto = if its tokenizer has one."""
+    """Use the judge's chat template: auto = if its tokenizer has one. A chat API (openai, votes) always does."""
     show_reference: bool = False
     """Show the judge the data's `reference` after the question, where it has one."""
     keep_docstring: bool = False
@@ -171,19 +185,55 @@ class RatingSettings(TrustSettings):
     delta: float = Field(default=0.0, ge=0, le=1)
     """Scores below this become 0."""
     mass_floor: float = Field(default=0.1, ge=0, le=1)
-    """Below this sum of the ratings' probabilities a verdict is noise: the rollout is unscored."""
+    """Below this sum of the ratings' probabilities, as far as they are seen, a verdict is noise: the rollout is
+    unscored."""
     dtype: Dtype = "float32"
-    """Type of the judge's weights."""
+    """backend local only: type of the judge's weights."""
     quantize: Literal["none", "4bit", "8bit"] = "none"
-    """Weights in 4 (nf4) or 8 bits, through bitsandbytes."""
+    """backend local only: weights in 4 (nf4) or 8 bits, through bitsandbytes."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda:1`; `spread`: layers over all GPUs (needs accelerate)."""
+    """backend local only: `auto`, `cpu`, `cuda:1`; `spread`: layers over all GPUs (needs accelerate)."""
     max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
     batch_tokens: int = Field(default=16384, gt=0)
-    """Token budget of one forward, padding included."""
+    """backend local only: token budget of one forward, padding included."""
     guards: tuple[Literal["empty", "cut", "unparsable"], ...] = ("empty", "cut")
     """Completions that score 0 without asking the judge: empty, cut at the length limit, no Python program. Counted."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "RatingSettings":
+        _check_served(self.backend, self.server, self.model)
+        idle = [] if self.backend == "local" else _changed(self, LOCAL_ALONE)
+        idle += _changed(self, ("chat",)) if self.backend in ("openai", "votes") else []
+        idle += [
+            f"server.{key}"
+            for key, kinds in OF_BACK_ENDS.items()
+            if self.server is not None and self.backend not in kinds and _changed(self.server, (key,))
+        ]
+        if idle:
+            raise ValueError(f"`{idle[0]}` does nothing with `backend: {self.backend}`; leave it out")
+        return self
+
+
+LOCAL_ALONE = ("dtype", "quantize", "device", "batch_tokens")
+OF_BACK_ENDS = {
+    "batch": ("vllm", "sglang"),
+    "top_logprobs": ("vllm", "llama-cpp", "openai"),
+    "votes": ("votes",),
+}
+
+
+def _changed(section: Section, keys: tuple[str, ...]) -> list[str]:
+    """Which of these keys have another value than their default."""
+    return [key for key in keys if getattr(section, key) != type(section).model_fields[key].default]
+
+
+def decisive(settings: "RewardSettings") -> dict[str, Any]:
+    """The settings that decide a reward's scores, as plain values."""
+    found = settings.model_dump(mode="json", exclude=CONSENT)
+    if isinstance(settings, RatingSettings) and settings.server is None:
+        del found["backend"], found["server"]
+    return found
 
 
 class ShuffledSettings(Section):

@@ -21,6 +21,15 @@ class Verdict(NamedTuple):
     missing_no: bool = False
     reason: str = ""  # why there is no verdict
 
+    @property
+    def sound(self) -> bool:
+        """Whether the gap is a number."""
+        return math.isfinite(self.logit_gap)
+
+    def cut(self, truncated: bool) -> "Verdict":
+        """The same of a response that was cut, or was not."""
+        return self._replace(truncated=truncated)
+
 
 class YesNoModel(Protocol):
     """A judge back end."""
@@ -31,11 +40,11 @@ class YesNoModel(Protocol):
 
 
 @runtime_checkable
-class EarlyYesNoModel(YesNoModel, Protocol):
+class BeginsEarly(Protocol):
     """A judge back end that waits for others and can do so in the background."""
 
     def begin(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Ask for these, unless that was done; returns at once. `verdicts` takes the answers."""
+        """Ask for these, unless that was done; returns at once. Who asks for them then takes the answers."""
         ...
 
     def drop(self) -> None:
@@ -99,33 +108,42 @@ class JudgeReward:
         return JudgeScore(value, reason, facts | {"probability": probability}, *verdict[:-1])
 
 
-class JudgeRolloutReward:
-    """A `Reward` over a `JudgeReward`."""
+class EarlyJudging:
+    """What rewards over judges begin early: the questions to a server."""
 
-    def __init__(self, judge: JudgeReward) -> None:
-        self.judge = judge
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        """Score a batch of rollouts."""
-        return self.judge.score_rollouts(rollouts)
+    def __init__(self, model: object, rules: JudgeRules) -> None:
+        self._model = model
+        self._rules = rules
 
     def early(self, kinds: Collection[str]) -> Sequence[EarlyScorer]:
         """Itself, over a server; of a judge in this process see `judges.grouped`."""
-        return [self] if "served" in kinds and isinstance(self.judge.model, EarlyYesNoModel) else []
+        return [self] if "served" in kinds and isinstance(self._model, BeginsEarly) else []
 
     def anew(self) -> None:
         """Each rollout stands for itself: nothing is left of another batch."""
 
     def begin(self, rollouts: Sequence[Rollout]) -> None:
-        """Ask for the verdicts of these."""
-        model, rules = self.judge.model, self.judge.rules
-        if isinstance(model, EarlyYesNoModel):
-            model.begin([shown_pair(rollout, rules) for rollout in rollouts if guarded(rollout, rules) is None])
+        """Ask about these."""
+        if isinstance(self._model, BeginsEarly):
+            asked = [rollout for rollout in rollouts if guarded(rollout, self._rules) is None]
+            self._model.begin([shown_pair(rollout, self._rules) for rollout in asked])
 
     def drop(self) -> None:
-        """Give up verdicts that were asked for and not taken."""
-        if isinstance(self.judge.model, EarlyYesNoModel):
-            self.judge.model.drop()
+        """Give up answers that were asked for and not taken."""
+        if isinstance(self._model, BeginsEarly):
+            self._model.drop()
+
+
+class JudgeRolloutReward(EarlyJudging):
+    """A `Reward` over a `JudgeReward`."""
+
+    def __init__(self, judge: JudgeReward) -> None:
+        super().__init__(judge.model, judge.rules)
+        self.judge = judge
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """Score a batch of rollouts."""
+        return self.judge.score_rollouts(rollouts)
 
 
 def shown_pair(given: Rollout | Response, rules: JudgeRules) -> tuple[str, str]:

@@ -2,47 +2,48 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from yonder.core.judging import rating_mean
-from yonder.rewards.judge import JudgeRules, guarded, shown_pair
+from yonder.rewards.judge import EarlyJudging, JudgeRules, guarded, shown_pair
 from yonder.schema import JudgeScore, Rollout, Score
+
+MOST_MASS = 1.01  # what rounding, and a server's half precision, may add to 1
+
+
+class Ratings(NamedTuple):
+    """What a judge says of one response."""
+
+    probabilities: tuple[float, ...] = ()  # of the ratings 1, 2, ...; over the whole vocabulary
+    truncated: bool = False
+    reason: str = ""  # why there are none
+
+    @property
+    def sound(self) -> bool:
+        """Whether these are probabilities, up to rounding."""
+        return all(p >= 0 for p in self.probabilities) and math.fsum(self.probabilities) < MOST_MASS
+
+    def cut(self, truncated: bool) -> "Ratings":
+        """The same of a response that was cut, or was not."""
+        return self._replace(truncated=truncated)
 
 
 class RatesResponses(Protocol):
     """A judge back end that rates."""
 
-    def ratings(self, pairs: Sequence[tuple[str, str]]) -> Sequence["RatingsLike"]:
+    def ratings(self, pairs: Sequence[tuple[str, str]]) -> Sequence[Ratings]:
         """The ratings of each (question, response), in order."""
         ...
 
 
-class RatingsLike(Protocol):
-    """What it returns for one pair."""
-
-    @property
-    def probabilities(self) -> tuple[float, ...]:
-        """Of the ratings 1, 2, ..., over the whole vocabulary."""
-        ...
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the response was cut."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """Why there are none."""
-        ...
-
-
-class RatingReward:
+class RatingReward(EarlyJudging):
     """(mean rating - 1) / (scale - 1), and 0 below delta, the mean weighted by the probabilities of the ratings.
 
     Guards, mass floor and what the judge is shown are those of `rules`. Equal pairs are rated once.
     """
 
     def __init__(self, model: RatesResponses, rules: JudgeRules, scale: int) -> None:
+        super().__init__(model, rules)
         self.model = model
         self.rules = rules
         self.scale = scale
@@ -58,7 +59,7 @@ class RatingReward:
             for pair, gate in zip(pairs, gates, strict=True)
         ]
 
-    def _score(self, given: RatingsLike) -> JudgeScore:
+    def _score(self, given: Ratings) -> JudgeScore:
         mean, mass = rating_mean(given.probabilities)
         why = given.reason
         if not why and not math.isfinite(mass):
