@@ -8,7 +8,7 @@ from typing import Any
 from yonder.core.labels import NO_RESPONSE, Label, counted, drawn, histogram, label_of_votes, other_answer
 from yonder.core.statistics import clustered_share, wilson
 from yonder.core.votes import Vote, same
-from yonder.data.responses import append_lines, as_rollout, read_lines, read_responses, retold
+from yonder.data.responses import append_lines, as_rollout, left_responses, read_lines, retold
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.references import labeled_by
@@ -99,7 +99,7 @@ def say_judges(stage: LabelStage, context: StageContext) -> None:
 
 
 def _responses(name: str, context: StageContext) -> list[Response]:
-    return [replace(r, source=name) for r in read_responses(context.folders[name] / "responses.jsonl")]
+    return [replace(r, source=name) for r in left_responses(context.folders[name])]
 
 
 def _rollouts(found: Sequence[tuple[str, Response]], context: StageContext) -> list[Rollout]:
