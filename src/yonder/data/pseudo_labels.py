@@ -110,7 +110,7 @@ def solved(
         what = "teacher response" if settings.solutions == "all" else "good teacher response"
         raise DataError(
             f"data.{name}: stage `{labels.stage}` has no {what} to any of its {len(prompts)} questions in the form of "
-            "its task; collect more samples, or give both the same `task`"
+            "its task; collect more samples, or give both the same `source` and `task`"
         )
     return found
 
