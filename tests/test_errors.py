@@ -182,6 +182,37 @@ SENTENCES += [  # knobs that would do nothing, and limits that leave no room
         ["policy: `max_total_tokens` (300) leaves no room", "raise it, or lower `max_prompt_tokens`"],
     ),
 ]
+RANKED = "rewards.ranked={kind: classifier, model: 'stage:%s', allow_unmeasured: true}"
+RL_RANKED = "rl.terms.0.reward=ranked"
+RANKER = f"stages.0={FITTED.replace('name: fit', 'name: warmup')}, output: classifier}}"
+SENTENCES += [  # temperatures, and stages that hand on something else
+    (
+        [f"stages=[{COLLECTED}, temperatures: [0.5, -1]}}]"],
+        ["stages.some: `temperatures` has -1; write numbers above 0"],
+    ),
+    ([f"stages=[{COLLECTED}, temperatures: [0]}}]"], ["stages.some: `temperatures` has 0", "or name a `teacher`"]),
+    ([f"stages=[{COLLECTED}, temperatures: [.inf]}}]"], ["stages.some: `temperatures` has inf"]),
+    (
+        [f"stages=[{COLLECTED}, temperatures: [1, 1.0]}}]"],
+        ["stages.some: `temperatures` has 1 twice", "raise `samples`"],
+    ),
+    (
+        [f"stages.1={FITTED.replace('data: [train]', 'responses: [warmup]')}}}"],
+        ["stages.fit: stage `warmup` collects no responses; name one of kind collect or label"],
+    ),
+    (
+        ["stages.1={name: check, kind: check-judge, reward: correct, responses: [warmup]}"],
+        ["stages.check: stage `warmup` collects no responses; name one of kind collect or label"],
+    ),
+    (
+        [RANKED % "warmup", RL_RANKED],
+        ["rewards.ranked.model: stage `warmup` hands on no classifier", "fit-judge stage with `output: classifier`"],
+    ),
+    (
+        [RANKER, "rl.policy=stage:warmup"],
+        ["stages.rl.policy: stage `warmup` hands on a classifier, which writes nothing; name another"],
+    ),
+]
 SENTENCES += [  # hints
     (["policy.lora={r: 8}"], ["unknown key `policy.lora.r`; there is: alpha, dropout, rank, save, target_modules"]),
     (["rl.lr=1e-3"], ["unknown key `stages.rl.lr`; did you mean `optimizer.lr`?"]),

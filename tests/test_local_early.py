@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.test_algorithms import recipe_of, stage_of
 from yonder import run
 from yonder.assemble import Workshop
 from yonder.errors import RecipeError
 from yonder.judges.grouped import GroupedReward
+from yonder.models.loading import load_classifier, load_tokenizer
 from yonder.recipe import Recipe
 from yonder.rewards.ensemble import EnsembleReward
 
@@ -26,15 +28,19 @@ REWARDS: dict[str, Any] = {
         "mass_floor": 0,
         "guards": ["empty"],
     },
-    "reranker": {"kind": "classifier", "model": "yonder:judge", "allow_unmeasured": True, "delta": 0},
+    "reranker": {"kind": "classifier", "model": "", "allow_unmeasured": True, "delta": 0},
     "both": {"kind": "ensemble", "rewards": ["judge", "reranker"], "allow_unmeasured": True},
 }
 
 
 def local(folder: Path, *kinds: str) -> Recipe:
     terms = [{"reward": name, "data": "train", "weight": 0.5} for name in ("reranker", "both")]
+    tokenizer = load_tokenizer("yonder:judge")
+    for part in (tokenizer, load_classifier("yonder:judge", tokenizer, "float32", torch.device("cpu"))):
+        part.save_pretrained(folder / "reranker")
+    rewards = REWARDS | {"reranker": REWARDS["reranker"] | {"model": str(folder / "reranker")}}
     return recipe_of(
-        {"rewards": REWARDS, "output_dir": str(folder)}, terms=terms, score_early=kinds, algorithm="grpo", steps=2,
+        {"rewards": rewards, "output_dir": str(folder)}, terms=terms, score_early=kinds, algorithm="grpo", steps=2,
         prompts={"train": 9},
     )  # fmt: skip
 

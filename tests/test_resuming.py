@@ -267,6 +267,9 @@ def test_a_damaged_line_of_collected_rows_is_one_sentence(
     path.write_text(path.read_text().replace("{", "", 1))
     with pytest.raises(StorageError, match=rf"rows.jsonl, line 1: {words} .*; delete the line"):
         read(path)
+    path.write_bytes(b"\xff\n" + path.read_bytes())
+    with pytest.raises(StorageError, match=rf"rows.jsonl, line 1: {words} .*; delete the line"):
+        read(path)
 
 
 # ----- what was generated and judged, and not yet in a checkpoint

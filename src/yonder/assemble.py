@@ -331,7 +331,7 @@ def reads_here(reward: Reward) -> bool:
 def build_classifier(settings: ClassifierSettings, model: ModelReference) -> ClassifierReward:
     """A local reranker or reward model."""
     tokenizer = load_tokenizer(model)
-    network = load_classifier(model, tokenizer, settings.dtype, pick_device(settings.device))
+    network = load_classifier(model, tokenizer, settings.dtype, pick_device(settings.device), fitted=True)
     limit = min(settings.max_tokens, positions(network) or settings.max_tokens)
     back_end = LocalClassifier(network, tokenizer, settings.correct_label, limit, settings.batch_tokens)
     return ClassifierReward(back_end, settings.delta)

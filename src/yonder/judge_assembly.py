@@ -192,7 +192,7 @@ def rating_rules(settings: RatingSettings, program: bool) -> JudgeRules:
     )
 
 
-def verdict_sentence(model: YesNoModel) -> str:
+def verdict_sentence(model: YesNoModel | RatesResponses) -> str:
     """How a judge's back end reads its verdict; nothing of one that is no back end of ours."""
     if isinstance(model, ServedJudge | ServedRater):
         return f"{model.found}; {model.prompt.sentence()}"

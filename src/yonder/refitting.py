@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from yonder.assemble import Workshop
-from yonder.data.responses import read_responses
+from yonder.data.responses import left_responses
 from yonder.judges.local import LocalJudge
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.lora import Lora, add_lora
@@ -37,7 +37,7 @@ def build_refit(
     stream = settings.data if settings.data is not None or labeled is None else labeled.stream
     task = recipe.task if stream is None else shop.task(stream)
     trainee, read = reward_trainee(shop, shop.reward(settings.reward, task), settings.lora)
-    replay = [response for name in settings.replay for response in read_responses(folders[name] / "responses.jsonl")]
+    replay = [response for name in settings.replay for response in left_responses(folders[name])]
     return Refit(
         refit_plan(stage, settings, recipe),
         trainee,

@@ -163,6 +163,8 @@ def test_with_solutions(caplog: pytest.LogCaptureFixture) -> None:
     assert "mine: left out 1 of 2" in caplog.text
     with pytest.raises(DataError, match="mine: none of its 1 questions has a solution"):
         with_solutions(prompts[1:], "mine")
+    with_solutions([*prompts[:1], *prompts], "several")
+    assert "several: left out 1 of 2 questions" in caplog.text
 
 
 def test_resampled_is_a_pure_function_of_seed_epoch_and_id() -> None:

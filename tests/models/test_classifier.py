@@ -90,6 +90,15 @@ def test_a_head_that_the_model_lacks_is_drawn_from_the_seed(tmp_path: Path) -> N
     ]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+    with pytest.raises(ModelError, match=r"is no classifier: its score.weight would be random; name a model that was"):
+        load_classifier(str(tmp_path), tokenizer(), "float32", CPU, fitted=True)
+    load_classifier(str(tmp_path), tokenizer(), "float32", CPU).save_pretrained(tmp_path / "whole")
+    load_classifier(str(tmp_path / "whole"), tokenizer(), "float32", CPU, fitted=True)
+
+
+def test_a_folder_without_a_tokenizer_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be loaded \(.*\w\.*\); restore its files, or name another folder"):
+        load_tokenizer(str(tmp_path))
 
 
 class Written:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.reporting.fixture import HOSTILE, build_run
 from tests.reporting.test_stage_tables import build
+from yonder.reporting import page
 from yonder.reporting.page import write_report
 
 PATIENCE_MS = 120_000  # a loaded machine draws a page slowly
@@ -83,6 +84,16 @@ def test_sections_and_charts(reader: Reader) -> None:
     reader.page.select_option("#metric", "own/strange metric <b>")
     assert "own/strange metric <b>" in reader.text("#any-metric figcaption")
     assert HOSTILE.replace("\u2028", "").replace("\u2029", "")[:30] in reader.text("#overview .notes")
+
+
+def test_ticks_of_small_shares_differ(reader: Reader) -> None:
+    source = (Path(page.__file__).parent / "web/charts.js").read_text(encoding="utf-8")
+    for ticks, texts in (
+        ("[0, 0.0005, 0.001]", ["0 %", "0.05 %", "0.1 %"]),
+        ("[0.0025, 0.005, null]", ["0.25 %", "0.5 %", ""]),
+        ("[0.5]", ["50 %"]),
+    ):
+        assert reader.page.evaluate(f"() => {{ {source}\nreturn percents({ticks}); }}") == texts
 
 
 def test_a_hidden_stage_leaves_the_charts_and_tables_say_the_same(reader: Reader) -> None:

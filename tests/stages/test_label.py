@@ -11,8 +11,9 @@ import pytest
 
 from tests.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
+from yonder.data.pseudo_labels import read_labels
 from yonder.data.responses import append_responses, is_unread, read_lines, read_responses, unread
-from yonder.errors import RecipeError, Stopped
+from yonder.errors import RecipeError, Stopped, StorageError
 from yonder.pipeline import Runner, run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.answers import LabelStage
@@ -238,6 +239,44 @@ def test_a_policy_that_votes_for_itself_is_seen(tmp_path: Path, answers: dict[st
     assert isinstance(found, LabelStage) and votes_for_itself(recipe, found) == (("teacher",) if own else ())
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "words"),
+    [
+        ("responses", 20, "has 20 of the 34 rows that its stage left; restore it from a copy, or move the folder"),
+        ("responses", None, "is gone; restore it from a copy, or move the folder of the stage away and run it again"),
+        ("questions", 3, "has 3 of the"),
+        ("questions", None, "is gone; restore"),
+    ],
+)
+def test_what_a_finished_stage_left_is_read_whole_or_not_at_all(
+    tmp_path: Path, name: str, kept: int | None, words: str
+) -> None:
+    recipe = recipe_of(tmp_path)
+    planted(recipe, "teacher", VOTES)
+    planted(recipe, "student", STUDENTS)
+    run(recipe)
+    folder = tmp_path / "run/stages/labels"
+    assert read_labels(folder, "labels", ["teacher"]).answers
+    path = folder / f"{name}.jsonl"
+    if kept is None:
+        path.unlink()
+    else:
+        rows = path.read_bytes().split(b"\n")
+        path.write_bytes(b"\n".join(rows[:kept]) + b"\n" + rows[kept][:9])  # as after a fault of the disk
+    with pytest.raises(StorageError, match=rf"{name}.jsonl {words}"):
+        read_labels(folder, "labels", ["teacher"])
+
+
+def test_a_damaged_row_of_a_finished_stage_is_not_mended_by_deleting_it(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    planted(recipe, "teacher", VOTES)
+    planted(recipe, "student", STUDENTS)
+    path = tmp_path / "run/stages/student/responses.jsonl"
+    path.write_text(path.read_text().replace("{", "", 1))
+    with pytest.raises(StorageError, match=r"responses.jsonl, line 1: not a response .*; restore it from a copy"):
+        run(recipe)
+
+
 def test_a_judge_can_be_measured_against_votes_which_is_said(tmp_path: Path) -> None:
     check = {"name": "check", "kind": "check-judge", "reward": "judge", "responses": ["labels"], "stop": False}
     check |= {"attack_questions": 0, "likelihood_questions": 0}
@@ -247,6 +286,8 @@ def test_a_judge_can_be_measured_against_votes_which_is_said(tmp_path: Path) -> 
     heard = Heard()
     assert run(recipe, progress=heard)["stages"]["check"]["status"] == "done"
     assert "check: what is right is known from votes alone (stage `labels`)" in heard.said
+    check_of = json.loads((tmp_path / "run/report.json").read_text())["judge_checks"][0]
+    assert "What is right is known from votes alone (stage `labels`)." in check_of["counts"]
 
 
 @pytest.mark.parametrize(

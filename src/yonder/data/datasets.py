@@ -122,7 +122,8 @@ def with_solutions(prompts: Sequence[Prompt], name: str = "the data set") -> lis
         mend = "use labeled data with programs or reasoning, or map their column with `columns: {solution: NAME}`"
         raise DataError(f"{name}: none of its {len(prompts)} questions has a solution for this task format; {mend}")
     if len(kept) < len(prompts):
-        warn_once(f"{name}: left out {len(prompts) - len(kept)} of {len(prompts)} questions without a solution")
+        several = len({(prompt.id, prompt.question) for prompt in prompts})  # a question may have several solutions
+        warn_once(f"{name}: left out {len(prompts) - len(kept)} of {several} questions without a solution")
     return kept
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yonder.data.responses import is_unread, read_lines, read_responses
+from yonder.data.responses import is_unread, left_questions, left_responses
 from yonder.errors import DataError
 from yonder.recipe.data import DataSettings
 from yonder.recipe.references import label_teachers
@@ -58,11 +58,11 @@ class LabelStages:
 def read_labels(folder: Path, stage: str, teacher: Collection[str]) -> PseudoLabels:
     """The labels in a label stage's folder; `teacher`: the stages whose responses may be learned. Responses that
     were cut off, or are not in the policy's form, are no solutions."""
-    rows = read_lines(folder / "questions.jsonl")
+    rows = left_questions(folder)
     answers = {(row["prompt_id"], row["question"]): row.get("answer") for row in rows if row["kept"]}
     good: dict[Key, dict[str, None]] = {}
     everything: dict[Key, dict[str, None]] = {}
-    for response in read_responses(folder / "responses.jsonl"):
+    for response in left_responses(folder):
         if response.source in teacher and response.finished and not is_unread(response):
             key = (response.prompt_id, response.question)
             everything.setdefault(key, {})[response.response] = None
@@ -110,7 +110,7 @@ def solved(
         what = "teacher response" if settings.solutions == "all" else "good teacher response"
         raise DataError(
             f"data.{name}: stage `{labels.stage}` has no {what} to any of its {len(prompts)} questions in the form of "
-            "its task; collect more samples, or give both the same `task`"
+            "its task; collect more samples, or give both the same `source` and `task`"
         )
     return found
 

@@ -2,17 +2,19 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from yonder.data.programs import split_head
 from yonder.errors import StorageError
 from yonder.schema import Completion, Prompt, Response, Rollout, Score
-from yonder.storage import writing
+from yonder.storage import read_json, writing
 
+RESTORE = "restore it from a copy, or move the folder of the stage away and run it again"
 UNREAD = "unread: "  # before the reason in the detail of a response that is not in the policy's form
+T = TypeVar("T")
 _ANSWERED = re.compile(r"(returned|answered) .*, label ", re.DOTALL)
 
 
@@ -80,18 +82,41 @@ def as_rollout(response: Response) -> Rollout:
     return Rollout(prompt, (), Completion((), (), body, response.finished))
 
 
-def read_responses(path: Path) -> list[Response]:
-    """Responses of a collect stage; a half-written last line is left out."""
+def left_responses(folder: Path) -> list[Response]:
+    """The responses that a finished stage left. StorageError unless all are there, and whole."""
+    return _whole(folder, "responses", lambda path: read_responses(path, RESTORE))
+
+
+def left_questions(folder: Path) -> list[dict[str, Any]]:
+    """The questions that a finished label stage left. StorageError unless all are there, and whole."""
+    return _whole(folder, "questions", lambda path: read_lines(path, RESTORE))
+
+
+def _whole(folder: Path, name: str, read: Callable[[Path], list[T]]) -> list[T]:
+    """The rows of `name`.jsonl, as many as the stage's result says."""
+    path = folder / f"{name}.jsonl"
+    if not path.is_file():
+        raise StorageError(f"{path} is gone; {RESTORE}")
+    found = read(path)
+    wanted = (read_json(folder / "stage.json").get("result") or {}).get(name)
+    if isinstance(wanted, int) and len(found) != wanted:
+        raise StorageError(f"{path} has {len(found)} of the {wanted} rows that its stage left; {RESTORE}")
+    return found
+
+
+def read_responses(path: Path, mend: str = "delete the line") -> list[Response]:
+    """Responses of a collect stage; a half-written last line is left out. StorageError for any other line that is
+    damaged, with `mend` as the way out."""
     if not path.is_file():
         return []
     found: list[Response] = []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:
             found.append(Response(**cast(dict[str, Any], json.loads(line))))
         except (ValueError, TypeError) as error:
             if number < len(lines):
-                raise StorageError(f"{path}, line {number}: not a response ({error}); delete the line") from error
+                raise StorageError(f"{path}, line {number}: not a response ({error}); {mend}") from error
     return found
 
 

@@ -31,6 +31,7 @@ Tokenizer = PreTrainedTokenizerBase
 CausalLM = PreTrainedModel
 
 transformers.utils.logging.disable_progress_bar()  # ours show what matters
+LISTED = 4  # lines of an error of which the first only announces the others
 NO_KERNEL = "Failed to load CPU gemm_4bit_forward"  # bitsandbytes on import: a faster kernel that nobody asked for
 
 
@@ -154,10 +155,15 @@ def load_causal_lm(
 
 
 def load_classifier(
-    reference: ModelReference, tokenizer: PreTrainedTokenizerBase, dtype: str, device: torch.device, seed: int = 0
+    reference: ModelReference,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: str,
+    device: torch.device,
+    seed: int = 0,
+    fitted: bool = False,
 ) -> PreTrainedModel:
     """A 2-label sequence classifier in evaluation mode. A fresh model gets a new classification head on its trunk, and
-    one without a head a new one drawn from `seed`."""
+    one without a head a new one drawn from `seed`; ModelError for that where it must be `fitted` already."""
     if isinstance(reference, FreshModel):
         trunk = fresh_model(reference, tokenizer)
         trunk.config.num_labels = 2
@@ -178,7 +184,13 @@ def load_classifier(
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _from_pretrained(AutoModelForSequenceClassification, source, dtype, num_labels=2)
+            options = {"num_labels": 2, "output_loading_info": True}
+            model, found = cast(Any, _from_pretrained(AutoModelForSequenceClassification, source, dtype, **options))
+        if fitted and found["missing_keys"]:
+            raise ModelError(
+                f"{source} is no classifier: its {min(found['missing_keys'])} would be random; name a model that was "
+                "fitted as one, as a fit-judge stage with `output: classifier` does"
+            )
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     # the model is read at its last token that is not this one, which must therefore not be the end token
     model.config.pad_token_id = pad if pad != end else int(end == 0)
@@ -241,9 +253,10 @@ def _with_adapter(source: str, dtype: str) -> PreTrainedModel:
 
 
 def _unavailable(what: str, source: str, error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    first = " ".join(lines[:LISTED]) if lines[0].endswith(":") else lines[0]
     if Path(source).exists():
-        return f"the {what} in folder `{source}` cannot be loaded: {first}"
+        return f"the {what} in folder `{source}` cannot be loaded ({first}); restore its files, or name another folder"
     missing = f"the {what} `{source}` is neither a folder here nor to be had from the hub ({first})"
     return f"{missing}; check the name or the connection"
 

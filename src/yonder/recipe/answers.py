@@ -1,5 +1,7 @@
 """Recipe sections for stages that gather responses and label them."""
 
+import math
+from collections import Counter
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -23,12 +25,22 @@ class CollectStage(StageBase):
     samples: int = Field(default=8, gt=0)
     """Responses a question, spread evenly over the temperatures."""
     temperatures: tuple[float, ...] = Field(default=(1.0,), min_length=1)
-    """Sampling temperatures."""
+    """Sampling temperatures, each once; 0, the likeliest answer, for a `teacher` alone."""
 
     @model_validator(mode="after")
     def _one_answers(self) -> "CollectStage":
         if self.policy is not None and self.teacher is not None:
             raise ValueError("`policy` and `teacher` cannot both answer; give one, or make two stages")
+        return self
+
+    @model_validator(mode="after")
+    def _temperatures_that_sample(self) -> "CollectStage":
+        for value, count in Counter(self.temperatures).items():
+            if not 0 < value < math.inf and not (value == 0 and self.teacher is not None):
+                mend = ", or name a `teacher`" if value == 0 else ""
+                raise ValueError(f"`temperatures` has {value:g}; write numbers above 0{mend}")
+            if count > 1:
+                raise ValueError(f"`temperatures` has {value:g} twice; leave one out, or raise `samples`")
         return self
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage, LabelStage
-from yonder.recipe.judge_stages import FitJudgeStage
+from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
 from yonder.recipe.models import FreshModel
 from yonder.recipe.references import (
     answered_task,
@@ -95,6 +95,26 @@ def _check_inputs(recipe: Sections, stage: StageSettings, key: str, seen: set[st
             raise ValueError(
                 f"{key}: stage `{name}` is of kind {kind}, which trains no model to use here; name another"
             )
+    for where, model in models_of(recipe, stage):
+        if model.startswith("stage:"):
+            _check_head(recipe, stage, where, model.removeprefix("stage:"))
+    for name in stage.responses if isinstance(stage, FitJudgeStage | CheckJudgeStage) else ():
+        if recipe.stage(name).kind not in ("collect", "label"):
+            raise ValueError(f"{key}: stage `{name}` collects no responses; name one of kind collect or label")
+
+
+def _check_head(recipe: Sections, stage: StageSettings, where: str, name: str) -> None:
+    """A classifier is what was fitted as one, and nothing else is: a head that nobody trained scores at random."""
+    source = recipe.stage(name)
+    fitted = isinstance(source, FitJudgeStage) and source.output == "classifier"
+    reward = recipe.rewards.get(where.split(".")[1]) if where.startswith("rewards.") else None
+    if isinstance(reward, ClassifierSettings) and not fitted:
+        raise ValueError(
+            f"{where}: stage `{name}` hands on no classifier; name a fit-judge stage with `output: classifier`"
+        )
+    trained_on = isinstance(stage, FitJudgeStage) and stage.output == "classifier"
+    if fitted and not isinstance(reward, ClassifierSettings) and not trained_on:
+        raise ValueError(f"{where}: stage `{name}` hands on a classifier, which writes nothing; name another")
 
 
 def _check_development(recipe: Sections, stage: StageSettings, key: str) -> None:

@@ -116,7 +116,9 @@ def _counts(check: Mapping[str, Any]) -> str:
         return ""
     said = f"Measured on {n:,.0f} labeled responses" + ("" if right is None else f", {right:,.0f} of them right")
     left = [f"{count:,.0f} {name}" for name in ("unscored", "unlabeled") if (count := number(check.get(name)))]
-    return said + (f"; left out: {' and '.join(left)}." if left else ".")
+    sentences = [said + (f"; left out: {' and '.join(left)}." if left else ".")]
+    sentences += [f"{row[:1].upper()}{row[1:]}." for row in map(str, check.get("known_from") or ())]
+    return " ".join(sentences)
 
 
 def _fitted(fitted: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from yonder.evaluation.judge_check.sentences import check_sentences
 from yonder.recipe.answers import LabelStage
 from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.judge_stages import CheckJudgeStage
+from yonder.recipe.recipe import Recipe
 from yonder.recipe.references import labeled_by
 from yonder.stages.context import Result, StageContext, announce, collected, responses_task, still_wrong
 from yonder.storage import write_json
@@ -35,6 +36,7 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     )
     check = measure_judge(reward, responses, plan, context.shop.judge_usage)
     context.progress.finish()
+<<<<<<< HEAD
     for name in stage.responses:
         source = recipe.stage(name)
         if isinstance(source, LabelStage):
@@ -42,6 +44,16 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
             said = "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{judge}`"
             context.progress.say(f"{stage.name}: what is right is known from {said} alone (stage `{name}`)")
     write_json(context.folder / "judge_check.json", check.to_json())
+=======
+    known = [
+        f"what is right is known from {_labels(recipe, source)} alone (stage `{name}`)"
+        for name in stage.responses
+        if isinstance(source := recipe.stage(name), LabelStage)
+    ]
+    for sentence in known:
+        context.progress.say(f"{stage.name}: {sentence}")
+    write_json(context.folder / "judge_check.json", check.to_json() | ({"known_from": known} if known else {}))
+>>>>>>> rev-a
     for sentence in check_sentences(check):
         context.progress.say(f"{stage.name}: {sentence}")
     refuse_judge(recipe, stage, check.admission)
@@ -50,3 +62,7 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
         result["attacks"] = check.attacks.overall.rate
         result["withheld_attacks"] = check.attacks.withheld.rate
     return result
+
+
+def _labels(recipe: Recipe, source: LabelStage) -> str:
+    return "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{source.judge}`"

@@ -9,7 +9,7 @@ from yonder.assemble import Workshop
 from yonder.data.attacks import ALWAYS_WRONG
 from yonder.data.responses import (
     as_rollout,
-    read_responses,
+    left_responses,
 )
 from yonder.evaluation.benchmarks import evaluate
 from yonder.models.policy import Policy
@@ -39,7 +39,7 @@ class StageContext:
 
 def collected(names: Sequence[str], context: StageContext) -> list[Response]:
     """The labeled responses of these stages; those without a label are left out."""
-    found = [r for name in names for r in read_responses(context.folders[name] / "responses.jsonl")]
+    found = [r for name in names for r in left_responses(context.folders[name])]
     return [response for response in found if response.correct is not None]
 
 

@@ -40,7 +40,8 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     training, held_out = split_by_question(responses, stage.held_out, seed)
     if not training or not held_out:
         raise DataError(
-            f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from"
+            f"stage {stage.name}: {len(responses)} labeled responses are too few to train on and hold out from; "
+            "collect answers to more questions, or raise `held_out`"
         )
     trainee = shop.trainee(stage, task)
     examples = examples_by_epoch(stage, trainee, training, seed)

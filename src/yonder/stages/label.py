@@ -18,8 +18,13 @@ from yonder.core.labels import (
     other_answer,
 )
 from yonder.core.statistics import clustered_share, wilson
+<<<<<<< HEAD
 from yonder.core.votes import Vote
 from yonder.data.responses import append_lines, as_rollout, is_unread, read_lines, read_responses, retold
+=======
+from yonder.core.votes import Vote, same
+from yonder.data.responses import append_lines, as_rollout, left_responses, read_lines, retold
+>>>>>>> rev-a
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.references import labeled_by, votes_for_itself
@@ -128,7 +133,7 @@ def say_judges(stage: LabelStage, context: StageContext) -> None:
 
 
 def _responses(name: str, context: StageContext) -> list[Response]:
-    return [replace(r, source=name) for r in read_responses(context.folders[name] / "responses.jsonl")]
+    return [replace(r, source=name) for r in left_responses(context.folders[name])]
 
 
 def _rollouts(found: Sequence[tuple[str, Response]], context: StageContext) -> list[Rollout]:

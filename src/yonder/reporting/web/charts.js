@@ -93,7 +93,7 @@ function makePlot(target, lines, options, show, onCursor) {
     scales: { x: { time: false }, y: { range: (u, low, high) => yRange(low, high, options) } },
     axes: [
       { ...axis, size: 26, values: (u, ticks) => ticks.map((tick) => short(tick)) },
-      { ...axis, size: 52, values: (u, ticks) => ticks.map((tick) => (tick === null ? "" : options.percent ? `${Number((100 * tick).toFixed(1))} %` : short(tick))) },
+      { ...axis, size: 52, values: (u, ticks) => (options.percent ? percents(ticks) : ticks.map((tick) => (tick === null ? "" : short(tick)))) },
     ],
     series: [
       {},
@@ -105,6 +105,14 @@ function makePlot(target, lines, options, show, onCursor) {
     ],
     hooks: { setCursor: [onCursor] },
   }, table, target);
+}
+
+/** Ticks of shares in per cent, with as many digits as tell neighbours apart. */
+function percents(ticks) {
+  const known = ticks.filter((tick) => tick !== null);
+  const step = known.length > 1 ? 100 * (known[1] - known[0]) : 1;
+  const digits = Math.min(9, Math.max(1, Math.ceil(0.6 - Math.log10(step))));
+  return ticks.map((tick) => (tick === null ? "" : `${Number((100 * tick).toFixed(digits))} %`));
 }
 
 /** A little air above and below; shares stay within 0 and 1; a constant line gets room too. */
