@@ -36,15 +36,6 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     )
     check = measure_judge(reward, responses, plan, context.shop.judge_usage)
     context.progress.finish()
-<<<<<<< HEAD
-    for name in stage.responses:
-        source = recipe.stage(name)
-        if isinstance(source, LabelStage):
-            judge = source.judge if isinstance(source.judge, str) else f"{source.name}.judge"
-            said = "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{judge}`"
-            context.progress.say(f"{stage.name}: what is right is known from {said} alone (stage `{name}`)")
-    write_json(context.folder / "judge_check.json", check.to_json())
-=======
     known = [
         f"what is right is known from {_labels(recipe, source)} alone (stage `{name}`)"
         for name in stage.responses
@@ -53,7 +44,6 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
     for sentence in known:
         context.progress.say(f"{stage.name}: {sentence}")
     write_json(context.folder / "judge_check.json", check.to_json() | ({"known_from": known} if known else {}))
->>>>>>> rev-a
     for sentence in check_sentences(check):
         context.progress.say(f"{stage.name}: {sentence}")
     refuse_judge(recipe, stage, check.admission)
@@ -65,4 +55,5 @@ def run_check(stage: CheckJudgeStage, context: StageContext) -> Result:
 
 
 def _labels(recipe: Recipe, source: LabelStage) -> str:
-    return "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{source.judge}`"
+    judge = source.judge if isinstance(source.judge, str) else f"{source.name}.judge"
+    return "votes" if labeled_by(recipe, source) == "vote" else f"labels of `{judge}`"

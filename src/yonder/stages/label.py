@@ -18,13 +18,15 @@ from yonder.core.labels import (
     other_answer,
 )
 from yonder.core.statistics import clustered_share, wilson
-<<<<<<< HEAD
 from yonder.core.votes import Vote
-from yonder.data.responses import append_lines, as_rollout, is_unread, read_lines, read_responses, retold
-=======
-from yonder.core.votes import Vote, same
-from yonder.data.responses import append_lines, as_rollout, left_responses, read_lines, retold
->>>>>>> rev-a
+from yonder.data.responses import (
+    append_lines,
+    as_rollout,
+    is_unread,
+    left_responses,
+    read_lines,
+    retold,
+)
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.references import labeled_by, votes_for_itself
