@@ -169,6 +169,9 @@ def test_the_demo_of_reward_distillation_with_few_questions(tmp_path: Path) -> N
     overrides += [f"data.{name}.options.count={count}" for name, count in counts.items()]
     overrides += [f"{stage.name}.epochs=4" for stage in shipped.stages if isinstance(stage, WarmupStage)][1:]
     overrides += [f"{stage.name}.steps=2" for stage in shipped.stages if isinstance(stage, DistillStage)]
+    overrides += [
+        f"rewards.{name}.allow_unmeasured=true" for name in ("learned", "judge")
+    ]  # a student that knows little
     recipe = load_recipe("rewards-demo", [*overrides, "check_direct.attack_questions=5"])
     summary = run(recipe)
     assert {stage["status"] for stage in summary["stages"].values()} == {"done"}
