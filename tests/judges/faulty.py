@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.running import running
 
 
 class Faulty(ThreadingHTTPServer):
@@ -99,14 +100,6 @@ def scores(ids: list[int]) -> list[float]:
     return [yes * 0.9, (1 - yes) * 0.9]
 
 
-@contextmanager
-def serving() -> Iterator[Faulty]:
+def serving() -> AbstractContextManager[Faulty]:
     """A server on a free port."""
-    server = Faulty()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return running(Faulty())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.running import running
 
 FUNCTION = "```python\ndef solution():\n    return {number}\n```"
 SENTENCE = "The answer is {number}."
@@ -87,14 +89,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
-@contextmanager
-def serving() -> Iterator[Teacher]:
+def serving() -> AbstractContextManager[Teacher]:
     """A server on a free port."""
-    server = Teacher()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return running(Teacher())
