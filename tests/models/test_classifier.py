@@ -1,5 +1,6 @@
 """The classifier against its model's own numbers, and the reward built on it."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from tests.models.tiny import CPU, FAMILIES, causal_lm, classifier, fresh, prompts, tokenizer
 from yonder.errors import ModelError
 from yonder.models.classifier import LocalClassifier, classifier_tokens
-from yonder.models.loading import load_classifier, load_tokenizer
+from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer
 from yonder.rewards.classifier import ClassifierReward
 from yonder.schema import Completion, Rollout
 
@@ -125,3 +126,25 @@ def test_an_adapter_is_no_classifier(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "x"}')
     with pytest.raises(ModelError, match="is an adapter, and a classifier begins with whole weights; name a merged"):
         load_classifier(str(tmp_path), tokenizer(), "float32", CPU)
+
+
+def test_a_language_model_without_its_head_is_refused(tmp_path: Path) -> None:
+    model = load_classifier(fresh("llama"), tokenizer(), "float32", CPU)  # has `score` in place of `lm_head`
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"is no whole language model: its lm_head.weight would be random"):
+        load_causal_lm(str(tmp_path), tokenizer(), "float32", CPU)
+
+
+def test_a_new_head_is_no_news_and_a_random_trunk_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = causal_lm("llama")
+    model.save_pretrained(tmp_path)
+    logging.getLogger("transformers").propagate = True
+    load_classifier(str(tmp_path), tokenizer(), "float32", CPU)
+    assert caplog.messages == []
+    whole = {name: weight for name, weight in model.state_dict().items() if "layers.1.mlp" not in name}
+    model.save_pretrained(tmp_path, state_dict=whole)
+    load_classifier(str(tmp_path), tokenizer(), "float32", CPU)
+    (said,) = caplog.messages
+    assert said.endswith("3 weights below its classification head start random: model.layers.1.mlp.down_proj.weight")

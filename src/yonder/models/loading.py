@@ -35,11 +35,17 @@ LISTED = 4  # lines of an error of which the first only announces the others
 NO_KERNEL = "Failed to load CPU gemm_4bit_forward"  # bitsandbytes on import: a faster kernel that nobody asked for
 
 
+LOAD_REPORT = " LOAD REPORT"  # transformers' table of weights not found; ours is an error or one line
+log = logging.getLogger("yonder")
+
+
 def _of_use(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(NO_KERNEL)
+    message = record.getMessage()
+    return not message.startswith(NO_KERNEL) and LOAD_REPORT not in message
 
 
-logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_of_use)
+for _logger in ("bitsandbytes.backends.cpu.ops", "transformers.modeling_utils"):
+    logging.getLogger(_logger).addFilter(_of_use)
 
 
 def pick_device(name: str) -> torch.device:
@@ -140,11 +146,7 @@ def load_causal_lm(
         source = locate(reference)
         if placed and (Path(source) / CONFIG_FILE).is_file():
             raise ModelError(f"{source} is an adapter, which is merged before weights are packed; name a merged folder")
-        model = (
-            _with_adapter(source, dtype)
-            if base_of(Path(source))
-            else _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
-        )
+        model = _with_adapter(source, dtype) if base_of(Path(source)) else _causal_lm(source, dtype, **options)
         fold_adapter(model)
     rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     if len(tokenizer) > rows:
@@ -184,13 +186,14 @@ def load_classifier(
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            options = {"num_labels": 2, "output_loading_info": True}
-            model, found = cast(Any, _from_pretrained(AutoModelForSequenceClassification, source, dtype, **options))
-        if fitted and found["missing_keys"]:
+            model, missing = _from_pretrained(AutoModelForSequenceClassification, source, dtype, num_labels=2)
+        if fitted and missing:
             raise ModelError(
-                f"{source} is no classifier: its {min(found['missing_keys'])} would be random; name a model that was "
+                f"{source} is no classifier: its {missing[0]} would be random; name a model that was "
                 "fitted as one, as a fit-judge stage with `output: classifier` does"
             )
+        if inside := [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]:
+            log.warning("%s: %d weights below its classification head start random: %s", source, len(inside), inside[0])
     pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
     # the model is read at its last token that is not this one, which must therefore not be the end token
     model.config.pad_token_id = pad if pad != end else int(end == 0)
@@ -235,16 +238,30 @@ def _ready(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     return model.eval()
 
 
-def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> PreTrainedModel:
+def _from_pretrained(kind: Any, source: str, dtype: str, **options: Any) -> tuple[PreTrainedModel, list[str]]:
+    """A model of transformers, and its weights that were not found, which are random."""
+    options |= {"dtype": getattr(torch, dtype), "trust_remote_code": False, "output_loading_info": True}
     try:
-        return kind.from_pretrained(source, dtype=getattr(torch, dtype), trust_remote_code=False, **options)
+        model, found = kind.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(_unavailable("model", source, error)) from error
+    return model, sorted(found["missing_keys"])
+
+
+def _causal_lm(source: str, dtype: str, **options: Any) -> PreTrainedModel:
+    """ModelError where a weight is missing: a random head writes noise, and a judge's would say it with confidence."""
+    model, missing = _from_pretrained(AutoModelForCausalLM, source, dtype, **options)
+    if missing:
+        raise ModelError(
+            f"`{source}` is no whole language model: its {missing[0]} would be random; name a model that was trained "
+            "to write text"
+        )
+    return model
 
 
 def _with_adapter(source: str, dtype: str) -> PreTrainedModel:
     """The model that an adapter stands on, with it."""
-    model = _from_pretrained(AutoModelForCausalLM, str(base_of(Path(source))), dtype)
+    model = _causal_lm(str(base_of(Path(source))), dtype)
     try:
         model.load_adapter(source)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
