@@ -16,9 +16,9 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 HEAD = """\
 # Commands
 
-Every command of `yonder`. This page is written by `tools/command_reference.py` from the functions in `src/yonder/cli.py`:
-edit those, run the script, commit both. `yonder COMMAND --help` says the same in a terminal. Exit codes:
-[resuming](resuming.md#signals-and-exit-codes).
+Every command of `yonder`. This page is written by `tools/command_reference.py` from the functions in
+`src/yonder/cli.py`: edit those, run the script, commit both. `yonder COMMAND --help` says the same in a terminal. Exit
+codes: [resuming](resuming.md#signals-and-exit-codes).
 """
 WORDS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}
 
@@ -70,7 +70,7 @@ def section(name: str, command: CommandInfo) -> str:
 
 def option(name: str, kind: Any, info: OptionInfo) -> str:
     """An option with its value, as it is typed."""
-    plain = [one for one in get_args(kind) if one is not type(None)][0] if is_union(kind) else kind
+    plain = next(one for one in get_args(kind) if one is not type(None)) if is_union(kind) else kind
     repeats = get_origin(plain) is list
     inner = get_args(plain)[0] if repeats else plain
     given = [one for one in (info.default, *(info.param_decls or ())) if isinstance(one, str)]  # within Annotated

@@ -1,4 +1,4 @@
-"""The newcomer's path of docs/how-to/first-run.md: its recipe and its commands, with own files and a real judge server."""
+"""The newcomer's path of docs/how-to/first-run.md: its recipe and commands, with own files and a real judge server."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ def test_from_the_page_to_a_run_with_a_judge_on_a_server(tmp_path: Path) -> None
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["stages"]["check"]["verdict"] == "pass"
     usage = summary["stages"]["distill"]["judge_usage"]["judge"]
-    assert usage["requests"] > 100
+    assert usage["requests"] > 20  # 32 prompts each
     assert {"warmup", "distill"} <= set(summary["results"])
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
