@@ -112,6 +112,13 @@ def test_pictures_say_what_they_show(path: Path):
     assert [words for words in pictures if len(words) < 10] == []
 
 
+def test_experiments_have_a_date():
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.*)\n\n(.*)$", text, re.MULTILINE)
+    assert sections
+    assert [head for head, first in sections if not re.match(r"\d{4}-\d\d-\d\d", first)] == []
+
+
 def test_every_page_is_in_the_sites_menu_once():
     tree = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     pages = [page for section in tree for entry in next(iter(section.values())) for page in entry.values()]
