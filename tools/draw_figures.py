@@ -168,7 +168,7 @@ def hacking() -> str:
             parts.append(text(x + 13, y - 4, f"{value:.0f}", "middle small"))
         parts.append(text(centre, top + height + 18, f"seed {seed}", "middle small"))
     for i, (words, kind) in enumerate(
-        (("warm-up", "tip"), ("end, rolled back", "dot-c"), ("end, not watched", "dot-b"))
+        (("warm-up", "tip"), ("end, rolled back", "dot-c"), ("end, no rollback", "dot-b"))
     ):
         y = 60 + 24 * i
         parts += [
