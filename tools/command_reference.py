@@ -61,7 +61,7 @@ def section(name: str, command: CommandInfo) -> str:
         else:
             named = option(parameter.name, kind, info)
         shown = "required" if required else "" if parameter.default in (None, False) else f"`{parameter.default}`"
-        rows.append(f"| {named} | {shown} | {cell(info.help or '')} |")
+        rows.append(f"| {named.replace('|', ' or ')} | {shown} | {cell(info.help or '')} |")
     usage += ["[OPTIONS]"] if any(row.startswith("| `-") for row in rows) else []
     return f"## `yonder {name}`\n\n    {' '.join(usage)}\n\n{says(command)}\n" + (
         "\n" + "\n".join(rows) + "\n" if len(rows) > 2 else ""
