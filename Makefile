@@ -50,7 +50,7 @@ bench: setup-dev  ## time the parts of a step, and the judge beside two other wa
 
 docs: $(STAMP)  ## build the documentation into site/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove what the targets made (not runs/)
 	rm -rf $(VENV) .servers build dist site .pytest_cache .ruff_cache

@@ -4,27 +4,23 @@ import ast
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from tools import recipe_reference
+from tools import command_reference, draw_figures, recipe_reference
 
 import yonder
+from tests.documents import DOCUMENTS, ROOT, anchors, links, name
+from tests.documents import fenced as blocks
 from yonder.cli import app
 from yonder.data.attacks import ATTACKS
 from yonder.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 from yonder.recipe.attacks import WITHHELD
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = "core|data|evaluation|models|pipeline|recipe|reporting|rewards|sandbox|stages|training"
 
-every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    """Fenced examples of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 
 
 def code(path: Path) -> str:
@@ -78,13 +74,56 @@ def test_the_attack_suite_is_what_the_table_says():
     assert f"{total} patterns in {len(ATTACKS)} kinds" in text
 
 
+def test_the_command_reference_is_what_the_commands_say():
+    said = command_reference.TARGET.read_text(encoding="utf-8")
+    assert said == command_reference.render(), "run: python tools/command_reference.py"
+
+
+def test_the_figures_are_what_the_script_draws():
+    drawn = {file: (draw_figures.FOLDER / file).read_text(encoding="utf-8") for file in draw_figures.figures()}
+    assert drawn == draw_figures.figures(), "run: python tools/draw_figures.py"
+    rows = re.findall(r"^\| (rolled back|no rollback) \| (\d) \| ([\d.]+) \|.*?\| ([\d.]+) \| [\d.]+, [\d.]+ \|$",
+                      (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8"), re.MULTILINE)  # fmt: skip
+    told = {(how, int(seed)): (float(before), float(after)) for how, seed, before, after in rows}
+    for seed, (before, watched, unwatched) in enumerate(draw_figures.HACKED):
+        assert told["rolled back", seed] == (before, watched)
+        assert told["no rollback", seed] == (before, unwatched)
+
+
 @every_document
-def test_links_resolve(path: Path):
-    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
-    places = [link.partition("#")[0] for link in links if not re.match(r"https?://", link)]
-    assert [place for place in places if place and not (path.parent / place).exists()] == []
-    if path.parent.name == "docs":  # the site has no other folder
-        assert [place for place in places if ".." in place] == []
+def test_links_lead_to_files_and_headings(path: Path):
+    for link in links(path):
+        if re.match(r"[a-z]+:", link):
+            parts = urlsplit(link)
+            assert parts.scheme == "https" and "." in parts.netloc, link
+            continue
+        place, _, anchor = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), link
+        if path.is_relative_to(ROOT / "docs"):  # the site has no other folder
+            assert target.is_relative_to(ROOT / "docs"), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@every_document
+def test_pictures_say_what_they_show(path: Path):
+    pictures = re.findall(r"!\[([^\]]*)\]\(", path.read_text(encoding="utf-8"))
+    assert [words for words in pictures if len(words) < 10] == []
+
+
+def test_experiments_have_a_date():
+    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.*)\n\n(.*)$", text, re.MULTILINE)
+    assert sections
+    assert [head for head, first in sections if not re.match(r"\d{4}-\d\d-\d\d", first)] == []
+
+
+def test_every_page_is_in_the_sites_menu_once():
+    tree = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = [page for section in tree for entry in next(iter(section.values())) for page in entry.values()]
+    there = [path.relative_to(ROOT / "docs").as_posix() for path in DOCUMENTS if path.is_relative_to(ROOT / "docs")]
+    assert sorted(pages) == sorted(there)
 
 
 @every_document
@@ -105,8 +144,8 @@ def test_files_functions_and_tests_exist(path: Path):
     files = re.findall(r"(?<![\w/.-])(?:src/yonder|tests|tools|docs)/[\w./-]+", text)
     missing = [file for file in files if "NAME" not in file and not (ROOT / file.rstrip("./")).exists()]
     assert missing == []
-    for file, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", text):
-        assert name in defined(ROOT / file), f"{file}::{name}"
+    for file, function in re.findall(r"(tests/[\w/]+\.py)::(\w+)", text):
+        assert function in defined(ROOT / file), f"{file}::{function}"
     dotted = re.findall(rf"^(?:yonder\.)?((?:{PACKAGES})\.[a-z_.]*\.?[A-Za-z_0-9.]+)$", text, re.MULTILINE)
     names = [name for name in dotted if not name.endswith((".py", ".yaml")) and "NAME" not in name]
     assert [name for name in names if not has(name)] == []

@@ -63,10 +63,10 @@ def python_of(name: str) -> str:
     return str(python)
 
 
-def vllm(model: Path, log: Path) -> Server:
-    """vLLM on the CPU."""
+def vllm(model: Path, log: Path, length: int = 1024) -> Server:
+    """vLLM on the CPU; `length`: of the longest prompt and answer, in tokens."""
     command = [python_of("vllm"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--served-model-name", "judge", "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager"]
+    command += ["--served-model-name", "judge", "--dtype", "float32", "--max-model-len", str(length), "--enforce-eager"]
     command += ["--max-logprobs", "2000"]
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     return Server(command, log, environment)
