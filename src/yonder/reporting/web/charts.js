@@ -25,7 +25,7 @@ function smooth(values, width) {
 }
 
 /**
- * A figure. lines: [{label, colour, dash, x, y}]; options: {title, hint, unit, percent, smoothing, xLabel, height, log}.
+ * A figure. lines: [{label, colour, dash, x, y, behind}], where `behind` is a list of {x, y} drawn thin below the line; options: {title, hint, unit, percent, smoothing, xLabel, height, log}.
  * Returns the element; call .draw() on it once it is in the page.
  */
 function lineFigure(lines, options) {
@@ -46,7 +46,7 @@ function lineFigure(lines, options) {
     if (chart || !lines.length || !plot.clientWidth) return;
     chart = makePlot(plot, lines, options, show, (u) => {
       const at = u.cursor.idx;
-      setValues((line, i) => (at === null || at === undefined ? lastOf(line) : u.data[1 + i][at]));
+      setValues((line, i) => (at === null || at === undefined ? lastOf(line) : u.data[u.data.length - lines.length + i][at]));
     });
     figures.add(figure);
   };
@@ -74,11 +74,14 @@ function swatch(line) {
 
 function makePlot(target, lines, options, show, onCursor) {
   const smoothing = options.smoothing || 1;
-  const raw = smoothing > 1 ? lines : [];
+  const raw = lines.flatMap((line) => {
+    if (line.behind) return line.behind.map((one) => ({ ...one, y: smooth(one.y, smoothing), colour: line.colour }));
+    return smoothing > 1 && !line.plain ? [line] : [];
+  });
   const table = uPlot.join([...raw, ...lines.map((line) => ({ ...line, y: smooth(line.y, smoothing) }))].map((line) => [line.x, line.y]));
   const hover = {  // on the drawn lines only, not on the raw values behind them
     size: (u, index) => (index > raw.length ? 7 : 0), width: 1,
-    fill: (u, index) => seriesColour(lines[(index - 1) % lines.length].colour), stroke: () => colour("--panel"),
+    fill: (u, index) => seriesColour((lines[index - 1 - raw.length] || raw[index - 1]).colour), stroke: () => colour("--panel"),
   };
   const axis = {
     stroke: () => colour("--soft"), font: "11px system-ui, sans-serif", gap: 6,
