@@ -25,11 +25,13 @@ function family(row) {
 function otherSteps(row) {
   const rows = family(row);
   if (rows.length < 2 && !elsewhere(row).length) return null;
-  const marks = rows.slice(0, 2 * COLUMNS).map((one) => el(`button.step-mark.${one.verdict}${one === row ? ".current" : ""}`, {
-    type: "button", title: `${stageName(one)}, step ${one.step}: ${VERDICTS[one.verdict]}`, "aria-label": `${stageName(one)}, step ${one.step}: ${VERDICTS[one.verdict]}`,
-    "aria-current": one === row ? "true" : null, onclick: () => showOne(one),
-  }, `${MARKS[one.verdict]} ${one.step}`));
-  return el("div.steps", {}, el("span.hint", {}, rows.length > 1 ? "Same question at step" : "Same question"), marks, el("button.quiet", { type: "button", id: "beside-open", onclick: () => showBeside(row) }, "Side by side"));
+  const stages = new Set(rows.map((one) => one.stage)).size;
+  const marks = rows.slice(0, 2 * COLUMNS).map((one, i, shown) => {
+    const said = `${stageName(one)}, step ${one.step}: ${VERDICTS[one.verdict]}`;
+    const mark = el(`button.step-mark.${one.verdict}${one === row ? ".current" : ""}`, { type: "button", title: said, "aria-label": said, "aria-current": one === row ? "true" : null, onclick: () => showOne(one) }, `${MARKS[one.verdict]} ${one.step}`);
+    return [stages > 1 && shown[i - 1]?.stage !== one.stage ? el("span.hint", {}, stageName(one)) : null, mark];
+  });
+  return el("div.steps", {}, el("span.hint", {}, rows.length > 1 ? "Same question at step" : "Same question"), marks.flat(), el("button.quiet", { type: "button", id: "beside-open", onclick: () => showBeside(row) }, "Side by side"));
 }
 
 /** The same question's rollouts in other runs. */

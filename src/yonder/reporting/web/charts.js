@@ -131,14 +131,14 @@ function dataTable(lines, options, show) {
   const details = el("details.data", {}, el("summary", {}, "Table"));
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
-    const head = ["", "first", "last", "least", "greatest", "mean", "points"];
+    const head = ["line", "first", "last", "least", "greatest", "mean", "points"];
     const rows = lines.map((line) => {
       const found = line.y.filter((value) => value !== null);
       const mean = found.reduce((sum, value) => sum + value, 0) / (found.length || 1);
       const figures = found.length ? [found[0], found.at(-1), Math.min(...found), Math.max(...found), mean] : Array(5).fill(null);
       return el("tr", {}, el("th", { scope: "row" }, line.label), figures.map((value) => el("td", {}, show(value))), el("td", {}, found.length));
     });
-    details.append(el("div.scroll", {}, el("table.small", {}, el("caption.hidden", {}, `${options.title} by ${options.xLabel}`),
+    details.append(el("div.scroll", { tabindex: "0" }, el("table.small", {}, el("caption.hidden", {}, `${options.title} by ${options.xLabel}`),
       el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows))));
   });
   return details;

@@ -126,11 +126,11 @@ function showRollout() {
     el("p.where", {}, where.filter(Boolean).join(" · ")),
     el("p.badges", {}, badges(row)),
     otherSteps(row),
-    el("h4", {}, "Question"), el("p.question", {}, row.question || "–"),
-    el("h4", {}, "Response"), program(row),
-    el("h4", {}, "Answer"), el("p.answer", {}, row.answer ?? "not known: this stream has no labels"),
-    el("h4", {}, "Scores"),
-    row.scores.length ? el("div.scroll", {}, el("table.scores", {}, el("thead", {}, el("tr", {}, ["reward", "score", "reason"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, row.scores.map(scoreRow)))) : el("p.empty", {}, "No reward has scored it."),
+    el("h3.minor", {}, "Question"), el("p.question", {}, row.question || "–"),
+    el("h3.minor", {}, "Response"), program(row),
+    el("h3.minor", {}, "Answer"), el("p.answer", {}, row.answer ?? "not known: this stream has no labels"),
+    el("h3.minor", {}, "Scores"),
+    row.scores.length ? el("div.scroll", { tabindex: "0" }, el("table.scores", {}, el("thead", {}, el("tr", {}, ["reward", "score", "reason"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, row.scores.map(scoreRow)))) : el("p.empty", {}, "No reward has scored it."),
   );
 }
 
