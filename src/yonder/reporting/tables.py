@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from yonder.reporting.records import Accuracy, BenchmarkResult, RunRecord
@@ -114,7 +115,7 @@ def more_of(result: BenchmarkResult) -> list[dict[str, Any]]:
         values = list(result.seeds.values())
         ends = f"{percent(min(values))} to {percent(max(values))}" if len(values) > 1 else ""
         label = f"sampled, mean of {len(values)} seeds" if ends else "sampled, one seed"
-        lines.append({**_line(label, sum(values) / len(values)), "note": ends})
+        lines.append({**_line(label, fmean(values)), "note": ends})
     if result.spread is not None:
         spread = result.spread
         note = "" if spread.std is None else f"± {percent(spread.std)}"
