@@ -54,9 +54,7 @@ def test_the_verdict_tells_a_difference_from_chance(sweep: Path) -> None:
 def test_seeds_are_points_on_a_scale_of_round_ticks(sweep: Path) -> None:
     """From 28.5 % (30.5 - 2) to 36.5 %: a scale of 28 to 38 in steps of 2, so 30 % is at (30 - 28) / 10 = 20 %."""
     record, _ = read_sweep(sweep)
-    main = [
-        (cell.row, cell.checkpoint, {"gsm8k": cell}) for cell in record.cells if cell.checkpoint == "distill-judge"
-    ]
+    main = [(cell.row, cell.checkpoint, {"gsm8k": cell}) for cell in record.cells if cell.checkpoint == "distill-judge"]
     chart = sweep_chart(record, main, "gsm8k")
     assert [tick["label"] for tick in chart["ticks"]] == ["28", "30", "32", "34", "36", "38"]
     assert chart["lines"][0]["dots"][0] == {"at": 20.0, "seed": 0, "text": "30.0"}

@@ -95,7 +95,9 @@ def sweep_chart(sweep: SweepRecord, lines: Sequence[Line], benchmark: str) -> di
                 "best": cell.mean is not None and cell.mean == _best(lines, benchmark),
                 "mean": None if cell.mean is None else place(cell.mean),
                 "from": None if cell.low is None else place(cell.low),
-                "width": None if cell.low is None or cell.high is None else round(place(cell.high) - place(cell.low), 2),
+                "width": None
+                if cell.low is None or cell.high is None
+                else round(place(cell.high) - place(cell.low), 2),
                 "dots": [
                     {"at": place(value), "seed": seed, "text": percent(value)}
                     for value, seed in zip(cell.values, cell.seeds, strict=True)
@@ -169,7 +171,9 @@ def _sentence(
 ) -> str:
     name = "the baseline" if base[0] == sweep.baseline else "the first row"
     seeds = len(best[1].values)
-    reached = f"{percent(best[1].mean)} % (mean of {seeds} seeds" if seeds > 1 else f"{percent(best[1].mean)} % (one seed"
+    reached = (
+        f"{percent(best[1].mean)} % (mean of {seeds} seeds" if seeds > 1 else f"{percent(best[1].mean)} % (one seed"
+    )
     if best[1].low is not None and best[1].high is not None:
         reached += f", 95 % interval {percent(best[1].low)}–{percent(best[1].high)}"
     reached += ")"
@@ -194,7 +198,10 @@ def _clear(difference: Difference) -> bool:
 
 
 def _best(lines: Sequence[Line], benchmark: str) -> float | None:
-    return max((mean for _, _, cells in lines if benchmark in cells and (mean := cells[benchmark].mean) is not None), default=None)
+    return max(
+        (mean for _, _, cells in lines if benchmark in cells and (mean := cells[benchmark].mean) is not None),
+        default=None,
+    )
 
 
 def _colour(sweep: SweepRecord, row: str) -> int:

@@ -7,7 +7,7 @@ const PANELS = {
   learning: [
     { title: "Reward", hint: "Mean reward of each term.", match: /^terms\/(.+)\/reward_mean$/ },
     { title: "Accuracy on held-out questions", match: /^(development|held_out)\/accuracy$/, percent: true },
-    { title: "Training loss", match: /^loss$/ },
+    { title: "Loss of supervised stages", match: /^loss$/, of: (kind) => kind !== "distill" },
   ],
   policy: [
     { title: "Distance from the reference", unit: "KL, nats", match: /^policy\/kl_nats$/ },
@@ -22,6 +22,7 @@ const PANELS = {
     { title: "Clip fraction", match: /^policy\/clip_fraction$/, percent: true },
   ],
   optimisation: [
+    { title: "Loss, all terms", match: /^loss$/, of: (kind) => kind === "distill" },
     { title: "Policy loss", match: /^terms\/(.+)\/policy_loss$/ },
     { title: "Value loss", match: /^terms\/(.+)\/value_loss$/ },
     { title: "Explained variance", match: /^terms\/(.+)\/explained_variance$/ },
@@ -58,10 +59,10 @@ function isHidden(curve, index) {
 }
 
 /** What every visible stage has of the metrics that match: [{index, curve, member, x, y}]. */
-function found(match, keysOf = null) {
+function found({ match, of = () => true }, keysOf = null) {
   const lines = [];
   facts.curves.forEach((curve, index) => {
-    if (isHidden(curve, index)) return;
+    if (isHidden(curve, index) || !of(stageOf(curve).kind)) return;
     const axis = axisOf(curve);
     for (const key of keysOf ? keysOf(curve) : Object.keys(curve.series)) {
       const caught = match.exec(key);
@@ -113,12 +114,12 @@ function meanOf(lines) {
 
 /** [{panel, lines}]: a figure each. Of several runs, a figure for each member (term, stream...): its lines are the groups. */
 function figuresOf(panel, keysOf = null) {
-  const lines = found(panel.match, keysOf).filter((line) => line.y.some((value) => value !== null));
+  const lines = found(panel, keysOf).filter((line) => line.y.some((value) => value !== null));
   if (panel.varies && lines.every((line) => new Set(line.y).size === 1)) return [];
   if (!several()) return lines.length ? [{ panel, lines: linesOfStages(lines) }] : [];
   const members = [...new Set(lines.map((line) => line.member))];
   return members.map((member) => {
-    const title = members.length > 1 || panel.always ? `${panel.title} · ${member}` : panel.title;
+    const title = members.length > 1 ? `${panel.title} · ${member}` : panel.title;
     return { panel: { ...panel, title }, lines: linesOfGroups(lines.filter((line) => line.member === member)) };
   });
 }
