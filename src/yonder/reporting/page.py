@@ -16,9 +16,9 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from yonder.errors import StorageError
 from yonder.reporting.charts import category_table, group_table, interval_chart
 from yonder.reporting.curves import curves
+from yonder.reporting.differences import differences
 from yonder.reporting.events import events
 from yonder.reporting.judge_view import judge_checks
-from yonder.reporting.differences import differences
 from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.redaction import redact, redact_text
 from yonder.reporting.rollout_sample import sample_rollouts
@@ -27,8 +27,8 @@ from yonder.reporting.stage_tables import found_by
 from yonder.reporting.sweep_view import sweep_facts, sweep_notices, sweep_verdicts
 from yonder.reporting.sweeps import SweepRecord, is_sweep, read_sweep
 from yonder.reporting.tables import (
-    contaminated,
     benchmarks_of,
+    contaminated,
     duration,
     percent,
     result_facts,

@@ -126,7 +126,7 @@ def series(seen: Sequence[Sighting], limit: int) -> list[Sighting]:
             picked = spread(several[key], min(PLACES, room))
             room -= len(picked)
             chosen += picked if len(picked) > 1 else []
-            shown |= {key: None}
+            shown[key] = None
     return chosen
 
 

@@ -11,6 +11,7 @@ from yonder.reporting.tables import duration, percent, run_labels
 
 
 def run_facts(label: str, run: RunRecord) -> dict[str, Any]:
+    """What the page has of one run beside its results, without secrets in the recipe."""
     stages = [
         {
             "name": stage.name,

@@ -1,4 +1,4 @@
-"""A sweep's folder (`sweep.json`) read back: which runs it has, and its table. What is missing is left out and named."""
+"""A sweep's folder (`sweep.json`) read back: its runs and its table. What is missing is left out and named."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def is_sweep(path: Path) -> bool:
 
 
 def read_sweep(path: Path) -> tuple[SweepRecord, list[RunRecord]]:
-    """The sweep in `path` and the records of its runs, named "row, seed N"; StorageError without a whole `sweep.json`."""
+    """The sweep in `path` and its runs, named "row, seed N"; StorageError where `sweep.json` is not whole."""
     problems: list[str] = []
     told = read_object(Path(path) / FILE, problems)
     if not told:
