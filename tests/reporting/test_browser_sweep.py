@@ -1,5 +1,6 @@
 """A sweep's page in a real browser: rows switched off, filters, other runs beside, dark mode; size and speed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,26 @@ def reader(browser: Any, report: Path) -> Iterator[Reader]:
 
 
 def test_fifteen_runs_are_small_and_open_at_once(browser: Any, report: Path) -> None:
-    """The best of three, so that another program's second is not counted as ours."""
+    """The best of three. On a machine where others take the processor only the page's own seconds count."""
     assert report.stat().st_size < 15 * MEGABYTE
-    found: list[dict[str, float]] = []
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    worked: list[float] = []
+    waited: list[dict[str, float]] = []
     for _ in range(3):
         for reader in open_page(browser, report):
             reader.page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-            found.append(reader.page.evaluate(TIMES))
-    assert min(times["load"] for times in found) < 2000, found
-    assert min(times["paint"] for times in found) < 2000, found
+            waited.append(reader.page.evaluate(TIMES))
+            worked.append(processor_seconds(reader.page))
+    assert min(worked) < 2, worked
+    assert busy or min(max(times.values()) for times in waited) < 2000, waited
+
+
+def processor_seconds(page: Any) -> float:
+    """What the page's process has used of the processor since it began."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return next(metric["value"] for metric in metrics if metric["name"] == "ProcessTime")
 
 
 def test_rows_are_lines_and_can_be_switched_off(reader: Reader) -> None:
