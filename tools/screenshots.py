@@ -1,7 +1,7 @@
 """Screenshots of a run's or a sweep's page, for README and docs: `python tools/screenshots.py RUN OUT`.
 
-Writes OUT/page-NAME.png (overview, results, curves, rollouts, beside, judge; light) and OUT/page-dark.png, and says how
-large each is. It needs the package playwright and the program chromium; a file above 300 KB is an error.
+Writes OUT/page-NAME.png, of a sweep OUT/sweep-NAME.png (overview, results, curves, rollouts, beside, judge; light; and
+dark, the curves), and says how large each is. It needs the package playwright and the program chromium; a file above 300 KB is an error.
 """
 
 import shutil
@@ -13,6 +13,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from yonder.reporting.page import write_report
+from yonder.reporting.sweeps import is_sweep
 
 WIDTH, HEIGHT = 1280, 800
 LARGEST = 300_000  # bytes
@@ -28,6 +29,7 @@ def main() -> None:
         sys.exit("this needs the program chromium: ./tools/install_browser.sh")
     out = Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
+    kind = "sweep" if is_sweep(Path(sys.argv[1])) else "page"
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page = write_report([Path(sys.argv[1])], Path(folder) / "report.html")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -36,32 +38,32 @@ def main() -> None:
             tab = context.new_page()
             tab.goto(page.as_uri())
             tab.add_style_tag(content=".bar { position: static !important } html { scroll-behavior: auto !important }")
-            photograph(tab, out) if scheme == "light" else photograph_dark(tab, out)
+            (photograph if scheme == "light" else photograph_dark)(tab, out / kind)
         browser.close()
-    large = [path for path in sorted(out.glob("page-*.png")) if path.stat().st_size > LARGEST]
-    for path in sorted(out.glob("page-*.png")):
+    large = [path for path in sorted(out.glob(f"{kind}-*.png")) if path.stat().st_size > LARGEST]
+    for path in sorted(out.glob(f"{kind}-*.png")):
         print(f"{path}  {path.stat().st_size // 1000} KB")
     if large:
         sys.exit(f"larger than {LARGEST // 1000} KB: {', '.join(map(str, large))}")
 
 
-def photograph(tab: Any, out: Path) -> None:
+def photograph(tab: Any, stem: Path) -> None:
     """One picture a section, from its top, at most a screen high; then one question side by side."""
     for name, selector in WHOLE.items():
-        shot(tab, selector, out / f"page-{name}.png")
+        shot(tab, selector, Path(f"{stem}-{name}.png"))
     if not tab.locator("#kinds").count():
         return
     tab.locator("#kinds label", has_text="Liked wrongly").first.click()
-    shot(tab, "#rollouts", out / "page-rollouts.png")
+    shot(tab, "#rollouts", Path(f"{stem}-rollouts.png"))
     tab.locator("#kinds label", has_text="At several steps").click()
     if tab.locator("#beside-open").count():
         tab.locator("#beside-open").click()
-        shot(tab, "#beside", out / "page-beside.png")
+        shot(tab, "#beside", Path(f"{stem}-beside.png"))
 
 
-def photograph_dark(tab: Any, out: Path) -> None:
+def photograph_dark(tab: Any, stem: Path) -> None:
     """The curves in the dark."""
-    shot(tab, "#curves", out / "page-dark.png")
+    shot(tab, "#curves", Path(f"{stem}-dark.png"))
 
 
 def shot(tab: Any, selector: str, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.reporting.browsing import PATIENCE_MS, Reader, open_page, start_browser
-from tests.reporting.fixture import HOSTILE, build_run
+from tests.reporting.fixture import HOSTILE, build_run, write
 from tests.reporting.test_stage_tables import build
 from yonder.reporting import page
 from yonder.reporting.page import write_report
@@ -178,3 +178,19 @@ def test_axe_finds_nothing_serious(browser: Any, report: Path, scheme: str) -> N
         found.page.locator("#kinds label", has_text="At several steps").click()
         found.page.click("#beside-open")
         assert found.violations() == []
+
+
+def test_two_runs_are_compared(browser: Any, tmp_path: Path) -> None:
+    runs = [build_run(tmp_path / name, seed, steps=60) for seed, name in enumerate(("first", "second"))]
+    for seed, run in enumerate(runs):
+        write(run / "recipe.yaml", f"seed: {seed}\nsteps: 60\n")
+    report = write_report(runs)
+    for found in open_page(browser, report):
+        assert found.page.locator("#group-chips label").all_inner_texts() == ["first", "second"]
+        reward = found.page.locator("#curves figure.chart", has_text="Reward · judge@unlabeled")
+        assert reward.locator(".legend li > span:nth-child(2)").all_inner_texts() == ["first", "second"]
+        found.page.locator("#group-chips label", has_text="first").click()
+        assert reward.locator(".legend li > span:nth-child(2)").all_inner_texts() == ["second"]
+        found.page.select_option("#rollout-run", label="second")
+        assert found.text("#rollout .where").startswith("second · ")
+        assert found.page.locator(".differences tbody tr").all_inner_texts() == ["seed\t0\t1"]

@@ -79,8 +79,10 @@ def test_markdown_and_csv_have_all_of_them(tmp_path: Path) -> None:
 
 
 def test_settings_that_differ_are_named_by_key_and_stage(tmp_path: Path) -> None:
-    first = "seed: 1\nstages:\n- {name: rl, steps: 100, terms: [{weight: 0.3}]}\napi_key: " + SECRET
-    second = "seed: 2\nstages:\n- {name: rl, steps: 100, terms: [{weight: 0.5}]}\napi_key: other-" + SECRET
+    first = "seed: 1\noutput_dir: a\nstages:\n- {name: rl, steps: 100, terms: [{weight: 0.3}]}\napi_key: " + SECRET
+    second = (
+        "seed: 2\noutput_dir: b\nstages:\n- {name: rl, steps: 100, terms: [{weight: 0.5}]}\napi_key: other-" + SECRET
+    )
     runs = [read_run(run_with(tmp_path / name, ROW, text)) for name, text in (("a", first), ("b", second))]
     found = differences(runs)
     assert found == {

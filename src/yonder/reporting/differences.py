@@ -21,7 +21,8 @@ def differences(runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     flat = [dict(_flatten(_parse(redact_yaml(run.recipe)))) for run in runs]
     if len(runs) < 2 or not all(flat):
         return None
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if len({one.get(key) for one in flat}) > 1]
+    known = dict.fromkeys(key for one in flat for key in one if key != "output_dir")
+    keys = [key for key in known if len({one.get(key) for one in flat}) > 1]
     rows = [[key, *(_short(one.get(key)) for one in flat)] for key in keys[:MOST]]
     return {"columns": ["key", *run_labels(runs)], "rows": rows, "more": max(0, len(keys) - MOST)}
 
