@@ -1,7 +1,8 @@
 """Screenshots of a run's or a sweep's page, for README and docs: `python tools/screenshots.py RUN OUT`.
 
 Writes OUT/page-NAME.png, of a sweep OUT/sweep-NAME.png (overview, results, curves, rollouts, beside, judge; light; and
-dark, the curves), and says how large each is. It needs the package playwright and the program chromium; a file above 300 KB is an error.
+dark, the curves), and says how large each is. It needs the package playwright and the program chromium; a file above
+300 KB is an error.
 """
 
 import shutil

@@ -128,8 +128,8 @@ function figuresOf(panel, keysOf = null) {
 function memberName(key, caught) {
   const last = key.split("/").at(-1);
   if (key.startsWith("monitor/")) {
-    const said = { mean: `${caught} says`, verified_mean: "verified", accuracy: `${caught}, accuracy`, auroc: `${caught}, AUROC` };
-    return said[last] || caught;
+    const said = { mean: `${caught} says`, verified_mean: "verified", accuracy: `${caught}, accuracy`, auroc: `${caught.replace("/window", "")}, AUROC over the window` };
+    return said[last] || caught.replace("/window", ", over the window");
   }
   return caught || "";
 }
