@@ -322,6 +322,9 @@ def rollout_rows(step: int, steps: int, rng: random.Random, judged: bool, each: 
             correct = rng.random() < 0.3
             said = min(1.0, max(0.0, rng.gauss(0.85 if correct else 0.35, 0.28)))
             rows.append(rollout(step, stream, index, correct, None if rng.random() < 0.03 else round(said, 4), rng))
+    if step in (2, steps // 4, steps // 2, steps):  # one question again and again
+        again = {"prompt_id": "labeled-again", "question": "What is 7 times 8?", "answer": "56"}
+        rows.append(rollout(step, "labeled", 0, 2 * step >= steps, 0.5, random.Random(step)) | again)
     return rows
 
 

@@ -1,57 +1,23 @@
 """The page in a real browser: as a reader uses it, from disk, with no network."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.reporting.fixture import HOSTILE, build_run
+from tests.reporting.browsing import PATIENCE_MS, Reader, open_page, start_browser
+from tests.reporting.fixture import HOSTILE, build_run, write
 from tests.reporting.test_stage_tables import build
 from yonder.reporting import page
 from yonder.reporting.page import write_report
 
-PATIENCE_MS = 120_000  # a loaded machine draws a page slowly
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-class Reader:
-    """A page that remembers what a reader should never meet."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.trouble: list[str] = []
-        page.on("console", lambda message: self.trouble.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("request", lambda request: self._request(request.url))
-
-    def _request(self, url: str) -> None:
-        if not url.startswith("file:") or not url.split("#")[0].endswith("report.html"):
-            self.trouble.append(url)
-
-    def text(self, selector: str) -> str:
-        return self.page.locator(selector).inner_text()
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs the program chromium (apt-get install chromium)")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
+def browser() -> Iterator[Any]:
+    yield from start_browser()
 
 
 @pytest.fixture(scope="module")
@@ -61,25 +27,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reader(browser: Any, report: Path) -> Iterator[Reader]:
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
-    context.set_default_timeout(PATIENCE_MS)
-    found = Reader(context.new_page())
-    found.page.goto(report.as_uri())
-    yield found
-    assert found.trouble == []
-    assert found.page.evaluate("window.hacked") is None
-    context.close()
+    yield from open_page(browser, report)
 
 
 def test_sections_and_charts(reader: Reader) -> None:
     for name in ("results", "curves", "judge", "rollouts", "card"):
         reader.page.click(f"nav a[href='#{name}']")
         reader.page.locator(f"nav a[aria-current][href='#{name}']").wait_for()
-    charts = reader.page.locator("#curves figure.chart canvas")
-    shown = charts.count()
-    assert shown >= 8
+    reader.page.click("nav a[href='#curves']")
+    reader.page.locator("#curves figure.chart canvas").nth(7).wait_for()
     reader.page.click("#curves summary:has-text('Optimisation')")
-    charts.nth(shown).wait_for()
+    reader.page.locator("[data-group='optimisation'] canvas").first.wait_for()
     reader.page.click("#any > summary")
     reader.page.select_option("#metric", "own/strange metric <b>")
     assert "own/strange metric <b>" in reader.text("#any-metric figcaption")
@@ -138,6 +96,30 @@ def test_keyboard_and_filters(reader: Reader) -> None:
     assert reader.page.input_value("#search") == "jk"
 
 
+def test_terms_are_told_apart_from_streams(reader: Reader) -> None:
+    terms = reader.page.locator("#rollout-term option").all_inner_texts()
+    assert terms == ["All", "correct@labeled", "judge@labeled", "judge@unlabeled"]
+    reader.page.select_option("#rollout-term", "judge@unlabeled")
+    assert "unlabeled" in reader.text("#rollout .where")
+    assert reader.page.locator("#rollout .scores tbody th").all_inner_texts() == ["judge"]
+
+
+def test_one_question_side_by_side_over_its_steps(reader: Reader) -> None:
+    reader.page.locator("#kinds label", has_text="At several steps").click()
+    assert int(reader.text("#count-several-steps")) >= 8
+    marks = reader.page.locator("#rollout .step-mark")
+    assert marks.count() == 8 and reader.page.locator("#rollout .step-mark[aria-current]").count() == 1
+    reader.page.click("#beside-open")
+    heads = reader.page.locator("#beside-columns h4").all_inner_texts()
+    assert heads == ["step 2", "step 30", "step 60", "step 120"] * 2
+    assert reader.page.locator("#beside-columns ins").count() > 0
+    assert reader.page.locator("#beside-columns img").count() == 0
+    reader.page.keyboard.press("Escape")
+    assert reader.page.locator("#beside").is_hidden()
+    marks.nth(2).click()
+    assert reader.page.locator("#rollout .step-mark").nth(2).get_attribute("aria-current") == "true"
+
+
 def test_from_the_judge_panel_to_the_rollout(reader: Reader) -> None:
     sample = reader.page.locator("#liked-wrongly button").nth(2)
     score = float(sample.locator(".like").inner_text())
@@ -188,3 +170,27 @@ def test_what_stages_found_is_read_by_rows_and_columns(browser: Any, tmp_path: P
         assert found.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         assert found.trouble == []
         context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, report: Path, scheme: str) -> None:
+    for found in open_page(browser, report, scheme):
+        found.page.locator("#kinds label", has_text="At several steps").click()
+        found.page.click("#beside-open")
+        assert found.violations() == []
+
+
+def test_two_runs_are_compared(browser: Any, tmp_path: Path) -> None:
+    runs = [build_run(tmp_path / name, seed, steps=60) for seed, name in enumerate(("first", "second"))]
+    for seed, run in enumerate(runs):
+        write(run / "recipe.yaml", f"seed: {seed}\nsteps: 60\n")
+    report = write_report(runs)
+    for found in open_page(browser, report):
+        assert found.page.locator("#group-chips label").all_inner_texts() == ["first", "second"]
+        reward = found.page.locator("#curves figure.chart", has_text="Reward · judge@unlabeled")
+        assert reward.locator(".legend li > span:nth-child(2)").all_inner_texts() == ["first", "second"]
+        found.page.locator("#group-chips label", has_text="first").click()
+        assert reward.locator(".legend li > span:nth-child(2)").all_inner_texts() == ["second"]
+        found.page.select_option("#rollout-run", label="second")
+        assert found.text("#rollout .where").startswith("second · ")
+        assert found.page.locator(".differences tbody tr").all_inner_texts() == ["seed\t0\t1"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from yonder.reporting.records import Accuracy
-from yonder.reporting.tables import ResultRow, interval_text, percent
+from yonder.reporting.records import Accuracy, BenchmarkResult
+from yonder.reporting.tables import ResultRow, interval_text, percent, ways_of
 
 _STEPS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
@@ -18,8 +18,11 @@ def interval_chart(rows: Sequence[ResultRow], benchmark: str) -> dict[str, Any]:
         result = row.cells.get(benchmark)
         if result is not None:
             lines.append((row, "greedy", result.greedy))
-            if result.vote is not None:
-                lines.append((row, f"vote@{result.votes or '?'}", result.vote))
+            lines += [
+                (row, part or decoding, found)
+                for part, decoding, found in ways_of(result)[1:]
+                if not decoding.startswith("sampled")
+            ]
     ends = [end for _, _, found in lines for end in (found.low, found.high, found.value) if end is not None]
     low, high, ticks = scale(min(ends, default=0.0), max(ends, default=1.0))
 
@@ -65,29 +68,36 @@ def scale(low: float, high: float) -> tuple[float, float, tuple[float, ...]]:
 
 def category_table(rows: Sequence[ResultRow], benchmark: str) -> dict[str, Any] | None:
     """Accuracy of every row in every category, the largest categories first; None where there are no categories."""
-    have = [row for row in rows if benchmark in row.cells and row.cells[benchmark].categories]
+    return _parts(rows, benchmark, "category", lambda result: result.categories or {})
+
+
+def group_table(rows: Sequence[ResultRow], benchmark: str) -> dict[str, Any] | None:
+    """The same for the instances of a benchmark."""
+    return _parts(rows, benchmark, "instance", lambda result: result.groups)
+
+
+def _parts(
+    rows: Sequence[ResultRow], benchmark: str, by: str, parts: Callable[[BenchmarkResult], Mapping[str, Accuracy]]
+) -> dict[str, Any] | None:
+    have = [(row, found) for row in rows if benchmark in row.cells and (found := parts(row.cells[benchmark]))]
     sizes: dict[str, int] = {}
-    for row in have:
-        for name, found in (row.cells[benchmark].categories or {}).items():
-            sizes[name] = max(sizes.get(name, 0), found.n or 0)
+    for _, found in have:
+        for name, accuracy in found.items():
+            sizes[name] = max(sizes.get(name, 0), accuracy.n or 0)
     if not sizes:
         return None
-    names = sorted(sizes, key=lambda name: (-sizes[name], name))
+    names = sorted(sizes, key=lambda name: (-sizes[name], not name.isdigit(), int(name) if name.isdigit() else 0, name))
     return {
         "benchmark": benchmark,
-        "rows": [f"{row.stage}" for row in have],
-        "runs": [row.run for row in have],
+        "by": by,
+        "rows": [f"{row.stage}" for row, _ in have],
+        "runs": [row.run for row, _ in have],
         "lines": [
-            {
-                "name": name or "(none)",
-                "n": sizes[name],
-                "cells": [_category(row, benchmark, name) for row in have],
-            }
+            {"name": name or "(none)", "n": sizes[name], "cells": [_part(found.get(name)) for _, found in have]}
             for name in names
         ],
     }
 
 
-def _category(row: ResultRow, benchmark: str, name: str) -> dict[str, Any]:
-    found = (row.cells[benchmark].categories or {}).get(name)
+def _part(found: Accuracy | None) -> dict[str, Any]:
     return {"text": percent(found.value if found else None), "width": round(100 * found.value, 1) if found else 0}

@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,17 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Accuracies over the instances of a benchmark: mean, sample standard deviation, how many, the mean's interval."""
+
+    mean: float
+    std: float | None
+    n: int | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkResult:
     """One checkpoint on one benchmark."""
 
@@ -35,6 +46,13 @@ class BenchmarkResult:
     vote: Accuracy | None = None
     votes: int | None = None  # k of the vote
     categories: Mapping[str, Accuracy] | None = None
+    pass_at: Mapping[str, Accuracy] = field(default_factory=dict[str, Accuracy])  # k -> share solved by one of k
+    subsets: Mapping[str, Accuracy] = field(default_factory=dict[str, Accuracy])
+    groups: Mapping[str, Accuracy] = field(default_factory=dict[str, Accuracy])  # instances of the benchmark
+    spread: Spread | None = None  # over the groups
+    seeds: Mapping[str, float] = field(default_factory=dict[str, float])  # seed -> accuracy of sampled answers
+    contamination: str = ""  # a sentence where training and test questions meet, else empty
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +226,47 @@ def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
     if greedy is None:
         return None
     vote = _mapping(value.get("vote"))
-    by_category = value.get("categories") or value.get("by_category")
-    categories = {name: _accuracy(_mapping(item)) for name, item in _mapping(by_category).items()}
     k = number(vote.get("samples"))
+    seeds = {seed: number(accuracy) for seed, accuracy in _mapping(value.get("seeds")).items()}
     return BenchmarkResult(
         greedy=greedy,
         vote=_accuracy(vote),
         votes=None if k is None else int(k),
-        categories={name: item for name, item in categories.items() if item is not None} or None,
+        categories=_accuracies(value.get("categories") or value.get("by_category")) or None,
+        pass_at=_accuracies(value.get("pass_at_k")),
+        subsets=_accuracies(value.get("subsets")),
+        groups=_accuracies(value.get("by_group")),
+        spread=_spread(_mapping(value.get("group_spread"))),
+        seeds={seed: accuracy for seed, accuracy in seeds.items() if accuracy is not None},
+        contamination=_contamination(_mapping(value.get("contamination"))),
+        cached=value.get("cached") is True,
     )
+
+
+def _accuracies(value: Any) -> dict[str, Accuracy]:
+    found = {name: _accuracy(_mapping(item)) for name, item in _mapping(value).items()}
+    return {name: item for name, item in found.items() if item is not None}
+
+
+def _spread(value: Mapping[str, Any]) -> Spread | None:
+    mean, n = number(value.get("mean")), number(value.get("n"))
+    if mean is None:
+        return None
+    ends = number(value.get("low")), number(value.get("high"))
+    return Spread(mean, number(value.get("std")), None if n is None else int(n), *ends)
+
+
+def _contamination(value: Mapping[str, Any]) -> str:
+    """What the check found, in a sentence; nothing where it found nothing."""
+    kinds = ("exact", "near", "perturbed")
+    counts = {kind: int(found) for kind in kinds if (found := number(value.get(kind)))}
+    note = str(value.get("note") or "").strip()
+    if not counts:
+        return note
+    said = {"exact": "word for word", "near": "nearly so", "perturbed": "perturbed"}
+    against = ", ".join(_texts(value.get("checked_against"))) or "the training questions"
+    found = ", ".join(f"{count:,} {said[kind]}" for kind, count in counts.items())
+    return f"Of its questions stand in {against}: {found}." + (f" {note}" if note else "")
 
 
 def _accuracy(value: Mapping[str, Any]) -> Accuracy | None:

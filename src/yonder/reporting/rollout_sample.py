@@ -1,5 +1,7 @@
 """Choose which logged rollouts the page shows: every step, disagreements first, within a budget of bytes.
 
+Some questions are kept at many steps, so that a reader can see what training changed in the answers to one question.
+
 Two passes, so that a log of any length is never in memory: the first keeps a few words about every row, the second
 reads the chosen rows again.
 """
@@ -15,8 +17,9 @@ from typing import Any
 from yonder.reporting.records import RunRecord, number, read_lines
 from yonder.reporting.redaction import redact_text
 
-LIMIT = 1500  # rollouts in a page
-BYTES = 2_100_000  # of JSON
+LIMIT, MORE, MOST = 1500, 200, 5000  # rollouts in a page: of one run, for each further one, of all
+BYTES, MORE_BYTES, MOST_BYTES = 2_100_000, 300_000, 7_000_000  # of JSON, likewise
+SERIES, PLACES = 40, 10  # questions shown at several steps, all runs together; rollouts of each in a run
 TEXT = 6_000  # characters of one text
 SAMPLES = 12  # liked wrongly, shown by name in the judge panel
 
@@ -49,16 +52,22 @@ class Sample:
 
 
 def sample_rollouts(
-    runs: Sequence[RunRecord], limit: int = LIMIT, budget: int = BYTES
+    runs: Sequence[RunRecord], limit: int | None = None, budget: int | None = None
 ) -> tuple[Sample, tuple[str, ...]]:
     """The sample, and a sentence for each log that could not be read whole."""
+    more = max(0, len(runs) - 1)
+    limit = limit or min(MOST, LIMIT + MORE * more)
+    budget = budget or min(MOST_BYTES, BYTES + MORE_BYTES * more)
     problems: list[str] = []
     seen = [found for index, run in enumerate(runs) for found in _sightings(index, run, problems)]
     top = _top_liked_wrongly(seen)
-    chosen = choose(seen, top, limit)
+    forced = [*top, *series(seen, limit // 4)]
+    chosen = choose(seen, forced, limit)
     rows = _load(chosen, runs)
-    while len(rows) > max(50, len(top)) and (size := sum(len(_encode(row)) for _, row in rows)) > budget:
-        chosen = choose(chosen, top, min(len(chosen) - 1, int(0.95 * len(chosen) * budget / size)))
+    while len(rows) > 50 and (size := sum(len(_encode(row)) for _, row in rows)) > budget:
+        fewer = min(len(chosen) - 1, int(0.95 * len(chosen) * budget / size))
+        forced = [*top, *series(chosen, fewer // 4)]
+        chosen = choose(chosen, forced, max(fewer, len(top)))
         kept = set(chosen)
         rows = [(found, row) for found, row in rows if found in kept]
     places = {found: index for index, (found, _) in enumerate(rows)}
@@ -91,6 +100,34 @@ def choose(seen: Sequence[Sighting], forced: Sequence[Sighting], limit: int) -> 
         taken |= picked
         left -= len(picked)
     return [found for found in seen if found in taken]
+
+
+def series(seen: Sequence[Sighting], limit: int) -> list[Sighting]:
+    """Questions that were answered at several steps, at most `limit` sightings; the same ones in every run if possible.
+
+    In each run first those that other runs show too, then those whose verdict changes, then those with most steps. One
+    sighting a step.
+    """
+    by_run: dict[int, dict[str, dict[tuple[int, float], Sighting]]] = {}
+    for found in seen:
+        steps = by_run.setdefault(found.run, {}).setdefault(f"{found.stream}\0{found.prompt}", {})
+        steps.setdefault((found.stage, found.step), found)
+    shown: dict[str, None] = {}
+    chosen: list[Sighting] = []
+    for steps_of in by_run.values():
+        several = {key: list(steps.values()) for key, steps in steps_of.items() if key[-1] != "\0" and len(steps) > 1}
+
+        def rank(key: str, several: Mapping[str, Sequence[Sighting]] = several) -> tuple[bool, bool, int]:
+            verdicts = {found.verdict for found in several[key]}
+            return key in shown, len(verdicts) > 1, min(PLACES, len(several[key]))
+
+        quota, room = max(1, SERIES // len(by_run)), limit // len(by_run)
+        for key in sorted(several, key=rank, reverse=True)[:quota]:
+            picked = spread(several[key], min(PLACES, room))
+            room -= len(picked)
+            chosen += picked if len(picked) > 1 else []
+            shown[key] = None
+    return chosen
 
 
 def spread(items: Sequence[Sighting], count: int) -> list[Sighting]:

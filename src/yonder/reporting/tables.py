@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
 
 from yonder.reporting.records import Accuracy, BenchmarkResult, RunRecord
 
@@ -81,14 +83,84 @@ def to_csv(runs: Sequence[RunRecord]) -> str:
     writer.writerow(["run", "stage", "benchmark", "decoding", "accuracy", "low", "high", "n"])
     for row in result_rows(runs):
         for benchmark, result in row.cells.items():
-            ways = [("greedy", result.greedy), (f"vote@{result.votes or '?'}", result.vote)]
-            for decoding, found in ways:
-                if found is not None:
-                    figures = [found.value, found.low, found.high, found.n]
-                    writer.writerow(
-                        [row.run, row.stage, benchmark, decoding, *("" if x is None else x for x in figures)]
-                    )
+            for part, decoding, found in ways_of(result):
+                figures = [found.value, found.low, found.high, found.n]
+                name = f"{benchmark}, {part}" if part else benchmark
+                writer.writerow([row.run, row.stage, name, decoding, *("" if x is None else x for x in figures)])
     return text.getvalue()
+
+
+def ways_of(result: BenchmarkResult) -> list[tuple[str, str, Accuracy]]:
+    """(subset or nothing, way of decoding, accuracy): everything that was measured on a benchmark, greedy first."""
+    found = [("", "greedy", result.greedy)]
+    if result.vote is not None:
+        found.append(("", f"vote@{result.votes or '?'}", result.vote))
+    found += [("", f"pass@{k}", accuracy) for k, accuracy in sorted(result.pass_at.items(), key=_as_number)]
+    found += [("", f"sampled, seed {seed}", Accuracy(value)) for seed, value in result.seeds.items()]
+    return found + [(name, "greedy", accuracy) for name, accuracy in result.subsets.items()]
+
+
+def _as_number(item: tuple[str, Accuracy]) -> tuple[int, str]:
+    return (int(item[0]) if item[0].isdigit() else 0, item[0])
+
+
+def more_of(result: BenchmarkResult) -> list[dict[str, Any]]:
+    """What stands below the greedy figure of a cell: vote, pass@k, subsets, instances, seeds; {label, accuracy...}."""
+    lines = [
+        {"label": part or decoding, "accuracy": found.value, "low": found.low, "high": found.high, "n": found.n}
+        for part, decoding, found in ways_of(result)[1:]
+        if not decoding.startswith("sampled")
+    ]
+    if result.seeds:
+        values = list(result.seeds.values())
+        ends = f"{percent(min(values))} to {percent(max(values))}" if len(values) > 1 else ""
+        label = f"sampled, mean of {len(values)} seeds" if ends else "sampled, one seed"
+        lines.append({**_line(label, fmean(values)), "note": ends})
+    if result.spread is not None:
+        spread = result.spread
+        note = "" if spread.std is None else f"± {percent(spread.std)}"
+        label = f"mean of {spread.n or len(result.groups)} instances"
+        lines.append({**_line(label, spread.mean), "low": spread.low, "high": spread.high, "note": note})
+    return [{"note": "", **line} for line in lines]
+
+
+def _line(label: str, value: float) -> dict[str, Any]:
+    return {"label": label, "accuracy": value, "low": None, "high": None, "n": None}
+
+
+def result_facts(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
+    """The rows as JSON-like data; `more` is what the page writes below the greedy figure."""
+    facts: list[dict[str, Any]] = []
+    for row in rows:
+        cells = {
+            name: {
+                **_plain(result.greedy),
+                "vote": None if result.vote is None else {**_plain(result.vote), "k": result.votes},
+                "pass_at_k": {k: _plain(found) for k, found in result.pass_at.items()},
+                "subsets": {subset: _plain(found) for subset, found in result.subsets.items()},
+                "groups": {group: _plain(found) for group, found in result.groups.items()},
+                "group_spread": None if result.spread is None else asdict(result.spread),
+                "seeds": dict(result.seeds),
+                "contamination": result.contamination,
+                "cached": result.cached,
+                "more": more_of(result),
+            }
+            for name, result in row.cells.items()
+        }
+        facts.append({"run": row.run, "stage": row.stage, "cells": cells})
+    return facts
+
+
+def contaminated(rows: Sequence[ResultRow]) -> list[dict[str, str]]:
+    """Each benchmark whose questions meet training questions, with the sentence, once."""
+    said = dict.fromkeys(
+        (name, cell.contamination) for row in rows for name, cell in row.cells.items() if cell.contamination
+    )
+    return [{"benchmark": name, "text": text} for name, text in said]
+
+
+def _plain(found: Accuracy) -> dict[str, Any]:
+    return {"accuracy": found.value, "low": found.low, "high": found.high, "n": found.n}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -114,10 +186,12 @@ def duration(seconds: float | None) -> str:
 def _cell(result: BenchmarkResult | None) -> str:
     if result is None:
         return "–"
-    parts = [_figure(result.greedy)]
-    if result.vote is not None:
-        parts.append(f"vote@{result.votes or '?'} {_figure(result.vote)}")
-    return "; ".join(parts)
+    others = (
+        f"{part or decoding} {_figure(found)}"
+        for part, decoding, found in ways_of(result)[1:]
+        if not decoding.startswith("sampled")
+    )
+    return "; ".join([_figure(result.greedy), *others])
 
 
 def _figure(found: Accuracy) -> str:

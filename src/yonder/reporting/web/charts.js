@@ -25,7 +25,7 @@ function smooth(values, width) {
 }
 
 /**
- * A figure. lines: [{label, colour, dash, x, y}]; options: {title, hint, unit, percent, smoothing, xLabel, height, log}.
+ * A figure. lines: [{label, colour, dash, x, y, behind}], where `behind` is a list of {x, y} drawn thin below the line; options: {title, hint, unit, percent, smoothing, xLabel, height, log}.
  * Returns the element; call .draw() on it once it is in the page.
  */
 function lineFigure(lines, options) {
@@ -46,7 +46,7 @@ function lineFigure(lines, options) {
     if (chart || !lines.length || !plot.clientWidth) return;
     chart = makePlot(plot, lines, options, show, (u) => {
       const at = u.cursor.idx;
-      setValues((line, i) => (at === null || at === undefined ? lastOf(line) : u.data[1 + i][at]));
+      setValues((line, i) => (at === null || at === undefined ? lastOf(line) : u.data[u.data.length - lines.length + i][at]));
     });
     figures.add(figure);
   };
@@ -74,11 +74,14 @@ function swatch(line) {
 
 function makePlot(target, lines, options, show, onCursor) {
   const smoothing = options.smoothing || 1;
-  const raw = smoothing > 1 ? lines : [];
+  const raw = lines.flatMap((line) => {
+    if (line.behind) return line.behind.map((one) => ({ ...one, y: smooth(one.y, smoothing), colour: line.colour }));
+    return smoothing > 1 && !line.plain ? [line] : [];
+  });
   const table = uPlot.join([...raw, ...lines.map((line) => ({ ...line, y: smooth(line.y, smoothing) }))].map((line) => [line.x, line.y]));
   const hover = {  // on the drawn lines only, not on the raw values behind them
     size: (u, index) => (index > raw.length ? 7 : 0), width: 1,
-    fill: (u, index) => seriesColour(lines[(index - 1) % lines.length].colour), stroke: () => colour("--panel"),
+    fill: (u, index) => seriesColour((lines[index - 1 - raw.length] || raw[index - 1]).colour), stroke: () => colour("--panel"),
   };
   const axis = {
     stroke: () => colour("--soft"), font: "11px system-ui, sans-serif", gap: 6,
@@ -128,14 +131,14 @@ function dataTable(lines, options, show) {
   const details = el("details.data", {}, el("summary", {}, "Table"));
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
-    const head = ["", "first", "last", "least", "greatest", "mean", "points"];
+    const head = ["line", "first", "last", "least", "greatest", "mean", "points"];
     const rows = lines.map((line) => {
       const found = line.y.filter((value) => value !== null);
       const mean = found.reduce((sum, value) => sum + value, 0) / (found.length || 1);
       const figures = found.length ? [found[0], found.at(-1), Math.min(...found), Math.max(...found), mean] : Array(5).fill(null);
       return el("tr", {}, el("th", { scope: "row" }, line.label), figures.map((value) => el("td", {}, show(value))), el("td", {}, found.length));
     });
-    details.append(el("div.scroll", {}, el("table.small", {}, el("caption.hidden", {}, `${options.title} by ${options.xLabel}`),
+    details.append(el("div.scroll", { tabindex: "0" }, el("table.small", {}, el("caption.hidden", {}, `${options.title} by ${options.xLabel}`),
       el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows))));
   });
   return details;

@@ -49,3 +49,4 @@ setUpCopy();
 markSection();
 setUpCurves();
 setUpRollouts();
+setUpBeside();

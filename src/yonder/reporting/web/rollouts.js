@@ -13,13 +13,25 @@ const KINDS = [
   ["wrong", "Wrong", (row) => row.verdict === "wrong"],
   ["unknown", "Not verified", (row) => row.verdict === "unknown"],
   ["unscored", "Unscored", (row) => row.unscored],
+  ["several steps", "At several steps", (row) => family(row).length > 1],
 ];
+const FILTERS = ["search", "step-from", "step-to", "rollout-run", "rollout-stage", "rollout-stream", "rollout-term"];
 const ORDERS = {
   first: (a, b) => a.step - b.step,
   last: (a, b) => b.step - a.step,
   high: (a, b) => (b.liking ?? -1) - (a.liking ?? -1),
   low: (a, b) => (a.liking ?? 2) - (b.liking ?? 2),
 };
+
+function stageName(row) {
+  return facts.runs[row.run].stages[row.stage].name;
+}
+
+/** judge@unlabeled for each reward that saw the rollout: terms, and probes beside them. */
+function termsOf(row) {
+  row.terms ??= row.scores.map((score) => `${score.name}@${row.stream}`);
+  return row.terms;
+}
 
 function haystack(row) {
   row.text ??= [row.question, row.response, row.answer, row.prompt, ...row.scores.map((score) => `${score.name} ${score.reason}`)].join("\n").toLowerCase();
@@ -28,10 +40,13 @@ function haystack(row) {
 
 function passes(row) {
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const [run, stage] = byId("rollout-stage").value.split("/");
+  const run = byId("rollout-run")?.value || "";
+  const stage = byId("rollout-stage").value;
+  const term = byId("rollout-term").value;
   const from = byId("step-from").value;
   const to = byId("step-to").value;
-  return (!stage || (row.run === Number(run) && row.stage === Number(stage)))
+  return (run === "" || row.run === Number(run)) && (!stage || stageName(row) === stage)
+    && (!term || termsOf(row).includes(term))
     && (!byId("rollout-stream").value || row.stream === byId("rollout-stream").value)
     && (from === "" || row.step >= Number(from)) && (to === "" || row.step <= Number(to))
     && words.every((word) => haystack(row).includes(word));
@@ -39,7 +54,7 @@ function passes(row) {
 
 function filterRollouts(keep = null) {
   const before = rollouts.filter(passes);
-  KINDS.forEach(([kind, , test]) => { byId(`count-${kind.replace(" ", "-")}`).textContent = before.filter(test).length; });
+  KINDS.forEach(([kind, , test]) => { byId(`count-${kind.replaceAll(" ", "-")}`).textContent = before.filter(test).length; });
   const test = KINDS.find(([kind]) => kind === browser.kind)[2];
   browser.found = before.filter(test).sort(ORDERS[byId("rollout-order").value]);
   browser.at = Math.max(0, keep ? browser.found.indexOf(keep) : 0);
@@ -110,11 +125,12 @@ function showRollout() {
   target.replaceChildren(
     el("p.where", {}, where.filter(Boolean).join(" · ")),
     el("p.badges", {}, badges(row)),
-    el("h4", {}, "Question"), el("p.question", {}, row.question || "–"),
-    el("h4", {}, "Response"), program(row),
-    el("h4", {}, "Answer"), el("p.answer", {}, row.answer ?? "not known: this stream has no labels"),
-    el("h4", {}, "Scores"),
-    row.scores.length ? el("div.scroll", {}, el("table.scores", {}, el("thead", {}, el("tr", {}, ["reward", "score", "reason"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, row.scores.map(scoreRow)))) : el("p.empty", {}, "No reward has scored it."),
+    otherSteps(row),
+    el("h3.minor", {}, "Question"), el("p.question", {}, row.question || "–"),
+    el("h3.minor", {}, "Response"), program(row),
+    el("h3.minor", {}, "Answer"), el("p.answer", {}, row.answer ?? "not known: this stream has no labels"),
+    el("h3.minor", {}, "Scores"),
+    row.scores.length ? el("div.scroll", { tabindex: "0" }, el("table.scores", {}, el("thead", {}, el("tr", {}, ["reward", "score", "reason"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, row.scores.map(scoreRow)))) : el("p.empty", {}, "No reward has scored it."),
   );
 }
 
@@ -126,12 +142,12 @@ function go(at) {
 
 function setKind(kind) {
   browser.kind = kind;
-  byId(`kind-${kind.replace(" ", "-")}`).checked = true;
+  byId(`kind-${kind.replaceAll(" ", "-")}`).checked = true;
 }
 
 /** From the judge panel: show exactly this rollout, among its like. */
 function openRollout(row) {
-  for (const id of ["search", "step-from", "step-to", "rollout-stage", "rollout-stream"]) byId(id).value = "";
+  for (const id of FILTERS) if (byId(id)) byId(id).value = "";
   setKind(row.opinion || "all");
   byId("rollout-order").value = "high";
   filterRollouts(row);
@@ -172,14 +188,16 @@ function setUpRollouts() {
   likedWrongly();
   if (!rollouts.length) return;
   const option = (value, text) => el("option", { value }, text);
-  const places = new Map(rollouts.map((row) => [`${row.run}/${row.stage}`, stageLabel(row.run, row.stage)]));
-  byId("rollout-stage").append(option("", "All stages"), ...[...places].map(([value, text]) => option(value, text)));
-  byId("rollout-stream").append(option("", "All streams"), ...[...new Set(rollouts.map((row) => row.stream))].map((stream) => option(stream, stream || "(none)")));
+  const choices = (id, first, values, text = (value) => value) => byId(id)?.append(option("", first), ...[...new Set(values)].map((value) => option(value, text(value))));
+  choices("rollout-run", "All runs", rollouts.map((row) => row.run).sort((a, b) => a - b), (run) => facts.runs[run].label);
+  choices("rollout-stage", "All stages", rollouts.map(stageName));
+  choices("rollout-stream", "All streams", rollouts.map((row) => row.stream).filter(Boolean));
+  choices("rollout-term", "All", rollouts.flatMap(termsOf).sort());
   byId("kinds").append(...KINDS.map(([kind, text]) => {
-    const id = kind.replace(" ", "-");
+    const id = kind.replaceAll(" ", "-");
     return el("label.chip", {}, el("input", { type: "radio", name: "kind", id: `kind-${id}`, value: kind, checked: kind === "all", onchange: () => { browser.kind = kind; filterRollouts(); } }), text, el("b", { id: `count-${id}` }));
   }));
-  for (const id of ["rollout-stage", "rollout-stream", "rollout-order", "step-from", "step-to"]) byId(id).addEventListener("change", () => filterRollouts());
+  for (const id of [...FILTERS.slice(1), "rollout-order"]) byId(id)?.addEventListener("change", () => filterRollouts());
   byId("search").addEventListener("input", () => filterRollouts());
   byId("page-back").addEventListener("click", () => go(Math.max(0, (Math.floor(browser.at / PAGE) - 1) * PAGE)));
   byId("page-on").addEventListener("click", () => go(Math.min(browser.found.length - 1, (Math.floor(browser.at / PAGE) + 1) * PAGE)));
