@@ -20,7 +20,7 @@ from yonder.reporting.events import events
 from yonder.reporting.judge_view import judge_checks
 from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.redaction import redact, redact_text, redact_yaml
-from yonder.reporting.rollout_sample import sample_rollouts
+from yonder.reporting.rollout_sample import Known, sample_rollouts
 from yonder.reporting.stage_tables import found_by
 from yonder.reporting.tables import (
     benchmarks_of,
@@ -60,9 +60,9 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     return output
 
 
-def report_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Everything the page shows, without secrets, as JSON-like data."""
-    sample, unread = sample_rollouts(runs)
+def report_facts(runs: Sequence[RunRecord], known: Known | None = None) -> dict[str, Any]:
+    """Everything the page shows, without secrets, as JSON-like data; `known` as in `sample_rollouts`."""
+    sample, unread = sample_rollouts(runs, known=known)
     found = notices(runs) + tuple(Notice("note", "rollout log", problem) for problem in dict.fromkeys(unread))
     facts = {
         "format": 1,
