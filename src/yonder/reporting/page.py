@@ -35,7 +35,7 @@ from yonder.reporting.tables import (
 from yonder.reporting.verdict import Notice, notices, verdicts
 from yonder.storage import write_whole
 
-_SCRIPTS = ("dom.js", "charts.js", "curves.js", "rollouts.js", "page.js")
+_SCRIPTS = ("dom.js", "charts.js", "curves.js", "rollouts.js", "page.js", "place.js")
 _OUTSIDE_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 

@@ -123,16 +123,22 @@ def read_lines(
             if not line.strip() or not wanted(number):
                 continue
             try:
-                value = json.loads(line)
+                value = parse_line(line)
             except (ValueError, RecursionError):
                 skipped += 1
                 continue
             if isinstance(value, dict):
-                yield number, clean(value) if _ODD.search(line) else value
+                yield number, value
     except (OSError, zstandard.ZstdError) as error:
         problems.append(f"{_short(path)} ends early ({error}).")
     if skipped:
         problems.append(f"{_short(path)}: {skipped} unreadable line{'s' if skipped > 1 else ''} left out.")
+
+
+def parse_line(line: str) -> Any:
+    """The JSON value of a line, cleaned; raises ValueError or RecursionError."""
+    value = json.loads(line)
+    return clean(value) if _ODD.search(line) else value
 
 
 def clean(value: Any) -> Any:

@@ -138,8 +138,8 @@ def stand(scores: Mapping[str, Any], thresholds: Mapping[str, float]) -> tuple[s
     return verdict, opinion, unscored, liking
 
 
-def thresholds_of(run: RunRecord) -> dict[str, float]:
-    """Reward -> delta, wherever the run card has it beside the reward's name."""
+def thresholds_in(card: Mapping[str, Any]) -> dict[str, float]:
+    """Reward -> delta, wherever a run card has it beside the reward's name."""
     found: dict[str, float] = {}
 
     def walk(name: str, value: Any) -> None:
@@ -151,12 +151,12 @@ def thresholds_of(run: RunRecord) -> dict[str, float]:
         for key, item in value.items():
             walk(key, item)
 
-    walk("", run.card)
+    walk("", card)
     return found
 
 
 def _sightings(index: int, run: RunRecord, problems: list[str], known: Known) -> list[Sighting]:
-    thresholds = thresholds_of(run)
+    thresholds = thresholds_in(run.card)
     seen: list[Sighting] = []
     for stage, record in enumerate(run.stages):
         for file in record.rollout_files:
