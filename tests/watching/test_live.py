@@ -72,7 +72,8 @@ def test_runs_below_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["recipe.yaml", "summary.json", "stages/table/stage.json", "stages/check/judge_check.json",
-     "stages/distill-judge/metrics.jsonl", "stages/distill-judge/events.jsonl", "stages/distill-judge/rollouts-00000007.jsonl.zst"],
+     "stages/distill-judge/metrics.jsonl", "stages/distill-judge/events.jsonl",
+     "stages/distill-judge/rollouts-00000007.jsonl.zst"],
 )  # fmt: skip
 def test_every_shown_file_counts(tmp_path: Path, name: str) -> None:
     run = build_run(tmp_path / "one", steps=6)

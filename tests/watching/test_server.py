@@ -64,7 +64,15 @@ def test_the_page_is_that_of_the_report(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/secret.txt", "/../secret.txt", "/page/../secret.txt", "/%2e%2e/secret.txt", "//etc/passwd", "/recipe.yaml", "/page/"],
+    [
+        "/secret.txt",
+        "/../secret.txt",
+        "/page/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "//etc/passwd",
+        "/recipe.yaml",
+        "/page/",
+    ],
 )
 def test_no_file_is_served(server: Server, path: str) -> None:
     response, body = ask(server, path)
@@ -98,7 +106,7 @@ def test_who_may_ask(server: Server, headers: dict[str, str], status: int) -> No
     for path in ("/", "/page", "/status", "/report.json"):
         response, body = ask(server, path, **headers)
         assert response.status == status
-        assert (status == 200) == (len(body) > 80 or path == "/status" and b"version" in body)
+        assert (status == 200) == (len(body) > 80 or (path == "/status" and b"version" in body))
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "Access-Control-Allow-Origin" not in response.headers

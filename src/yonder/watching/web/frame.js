@@ -69,9 +69,11 @@ function put(node, value) {
 async function bring(frame, place) {
   const doc = frame.contentDocument;
   const win = frame.contentWindow;
-  const nodes = named(doc, `${CONTROLS}, ${FOLDS}`);
-  for (const [key, value] of place.changed) if (nodes.has(key)) put(nodes.get(key), value);
-  await new Promise((done) => setTimeout(done, SETTLE_MS));
+  for (const selector of [CONTROLS, FOLDS, FOLDS]) { // fields draw charts anew, folds draw theirs, which have folds
+    const nodes = named(doc, selector);
+    for (const [key, value] of place.changed) if (nodes.has(key) && valueOf(nodes.get(key)) !== value) put(nodes.get(key), value);
+    if (selector === FOLDS) await new Promise((done) => setTimeout(done, SETTLE_MS));
+  }
   doc.dispatchEvent(new win.CustomEvent("yonder:return", { detail: place.own }));
   const boxes = named(doc, "[id], .scroll, pre");
   for (const [key, top, left] of place.scrolled) boxes.get(key)?.scrollTo({ top, left, behavior: "instant" });
