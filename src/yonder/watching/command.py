@@ -24,6 +24,9 @@ from yonder.watching.server import Server
 from yonder.watching.state import RunState, RunWatch
 
 
+_TITLE = 32  # columns of a title in the list
+
+
 def watch(folders: Sequence[Path], in_terminal: bool, port: int, every_s: float | None) -> None:
     """Serve the live page, or show the runs in this terminal, until Ctrl-C; StorageError for what is no folder."""
     refuse_files(folders)
@@ -65,7 +68,8 @@ def print_runs(folder: Path) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("run", "title", "state", "stage", "accuracy", "written"):
-        table.add_column(name, justify="right" if name == "accuracy" else "left")
+        justify, most = ("right", None) if name == "accuracy" else ("left", _TITLE if name == "title" else None)
+        table.add_column(name, justify=justify, max_width=most, no_wrap=True, overflow="ellipsis" if most else "fold")
     for state in states:
         row = summary(state)
         cells = [str(row["run"]), row["title"], row["state"], row["stage"], last_accuracy(state), age(state.written)]

@@ -69,8 +69,9 @@ def print_lines(
         for state in states:
             name = f"{state.label}: " if len(states) > 1 else ""
             old = before.get(state.path)
-            for trip in state.trips[len(old.trips) if old else 0 :]:
-                say(f"{name}{trip}")
+            for trip in state.trips:
+                if old is None or trip not in old.trips:
+                    say(f"{name}{trip}")
             moved = old is None or _marks(old) != _marks(state)
             due = time.monotonic() - said_at.get(state.path, 0.0) >= plain_every_s and old != state
             if moved or due:
