@@ -23,8 +23,9 @@ from yonder.watching.screen import age, last_accuracy
 from yonder.watching.server import Server
 from yonder.watching.state import RunState, RunWatch
 
-
-_TITLE = 32  # columns of a title in the list
+_TITLE = 40  # columns of a title in the list
+_WIDE = 110  # columns of a terminal from which titles are in it
+_WIDTH = 200  # columns of a pipe
 
 
 def watch(folders: Sequence[Path], in_terminal: bool, port: int, every_s: float | None) -> None:
@@ -66,15 +67,17 @@ def print_runs(folder: Path) -> None:
     if not states:
         _say(f"no run directory in {folder}; `yonder run RECIPE` makes one")
         return
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    wide = console.width >= _WIDE
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("run", "title", "state", "stage", "accuracy", "written"):
-        justify, most = ("right", None) if name == "accuracy" else ("left", _TITLE if name == "title" else None)
-        table.add_column(name, justify=justify, max_width=most, no_wrap=True, overflow="ellipsis" if most else "fold")
+    for name in ("run", *(("title",) if wide else ()), "state", "stage", "accuracy", "written"):
+        table.add_column(name, justify="right" if name == "accuracy" else "left", overflow="fold")
     for state in states:
-        row = summary(state)
-        cells = [str(row["run"]), row["title"], row["state"], row["stage"], last_accuracy(state), age(state.written)]
+        title = [state.title if len(state.title) <= _TITLE else f"{state.title[: _TITLE - 1]}…"] if wide else []
+        stage = str(summary(state)["stage"])
+        cells = [str(state.path), *title, state.state, stage, last_accuracy(state), age(state.written)]
         table.add_row(*(Text(cell) for cell in cells))
-    Console().print(table)
+    console.print(table)
 
 
 def summary(state: RunState) -> dict[str, Any]:
