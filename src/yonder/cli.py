@@ -71,6 +71,36 @@ def report(
 
 
 @app.command()
+def watch(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, or folders that hold them.")],
+    terminal: Annotated[bool, typer.Option("--terminal", help="Here, without a browser.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page on this machine; 0: a free one.")] = 0,
+    every: Annotated[float | None, typer.Option(metavar="SECONDS", help="Least time between two updates.")] = None,
+) -> None:
+    """Show runs while they train: the page, served to browsers of this machine, or a view in the terminal."""
+    from yonder.watching.command import watch as watch_runs
+
+    watch_runs(runs, terminal, port, every)
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look, folders in it included.")] = Path(
+        "runs"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line a run instead.")] = False,
+) -> None:
+    """List the run directories below a folder: state, stage, accuracy, age."""
+    from yonder.watching.command import print_runs, runs_below, summary
+
+    if as_json:
+        for state in runs_below(folder):
+            typer.echo(json.dumps(summary(state)))
+        return
+    print_runs(folder)
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one; without a name, list all.")] = None,
     written_out: Annotated[bool, typer.Option("--written-out", help="With every default and every round.")] = False,

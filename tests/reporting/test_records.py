@@ -1,6 +1,7 @@
 """Reading run directories: whole, partial, damaged, and not there."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.reporting.fixture import build_run, rollout_rows, write, write_frames, write_json
 from yonder.errors import StorageError
 from yonder.reporting.records import Accuracy, read_lines, read_run
+from yonder.reporting.rollout_sample import sample_rollouts
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,30 @@ def test_lone_surrogates_do_not_stop_the_page(tmp_path: Path) -> None:
 def test_what_an_earlier_configuration_left_is_no_stage(run_dir: Path) -> None:
     (run_dir / "stages" / ".replaced" / "warm-up-20260101-000000").mkdir(parents=True)
     assert ".replaced" not in [stage.name for stage in read_run(run_dir).stages]
+
+
+@pytest.mark.parametrize("odd", ["NaN", "-Infinity", "1e999", "1E+400", "1" * 400 + ".0"])
+def test_numbers_that_are_not_finite_are_not_measured(tmp_path: Path, odd: str) -> None:
+    write(tmp_path / "metrics.jsonl", f'{{"a": {odd}, "b": 1e-200, "c": "\\ud83d\\ude00 \\ud83d"}}\n')
+    assert list(read_lines(tmp_path / "metrics.jsonl", [])) == [(0, {"a": None, "b": 1e-200, "c": "😀 ?"})]
+
+
+def test_only_wanted_lines_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "metrics.jsonl", '{"a": 1}\nno JSON\n{"a": 2}\n')
+    problems: list[str] = []
+    assert list(read_lines(tmp_path / "metrics.jsonl", problems, {0, 2}.__contains__)) == [(0, {"a": 1}), (2, {"a": 2})]
+    assert problems == []
+
+
+def test_logs_that_did_not_change_are_not_read_again(run_dir: Path) -> None:
+    run, known = read_run(run_dir), {}
+    first, _ = sample_rollouts([run], known=known)
+    assert len(known) == sum(len(stage.rollout_files) for stage in run.stages)
+    before = dict(known)
+    newest = run.stages[-2].rollout_files[-1]
+    write_frames(newest, rollout_rows(9, 60, random.Random(1), judged=True))
+    second, _ = sample_rollouts([run], known=known)
+    changed = [key for key in known if key not in before]
+    assert [key[2] for key in changed] == [newest] and len(known) == len(before)
+    assert all(known[key] is before[key] for key in known if key in before)
+    assert second == sample_rollouts([run])[0] != first

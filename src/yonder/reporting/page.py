@@ -21,7 +21,7 @@ from yonder.reporting.events import events
 from yonder.reporting.judge_view import judge_checks
 from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.redaction import redact, redact_text
-from yonder.reporting.rollout_sample import sample_rollouts
+from yonder.reporting.rollout_sample import Known, sample_rollouts
 from yonder.reporting.run_facts import run_facts, shared_notes, tiles
 from yonder.reporting.stage_tables import found_by
 from yonder.reporting.sweep_view import sweep_facts, sweep_notices, sweep_verdicts
@@ -41,7 +41,7 @@ from yonder.reporting.tables import (
 from yonder.reporting.verdict import Notice, notices, verdicts
 from yonder.storage import write_whole
 
-_SCRIPTS = ("dom.js", "charts.js", "curves.js", "rollouts.js", "beside.js", "page.js")
+_SCRIPTS = ("dom.js", "charts.js", "curves.js", "rollouts.js", "beside.js", "page.js", "place.js")
 _TEMPLATES = ("page", "overview", "results", "sweep", "curves", "judge", "rollouts", "card", "parts")
 _OUTSIDE_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -78,9 +78,14 @@ def read_folders(folders: Sequence[Path]) -> tuple[list[RunRecord], SweepRecord 
     return [read_run(folder) for folder in folders], None
 
 
-def report_facts(runs: Sequence[RunRecord], sweep: SweepRecord | None = None) -> dict[str, Any]:
-    """Everything the page shows, without secrets, as JSON-like data; of a sweep and its runs where one is given."""
-    sample, unread = sample_rollouts(runs)
+def report_facts(
+    runs: Sequence[RunRecord], sweep: SweepRecord | None = None, known: Known | None = None
+) -> dict[str, Any]:
+    """Everything the page shows, without secrets, as JSON-like data; of a sweep and its runs where one is given.
+
+    `known` as in `sample_rollouts`.
+    """
+    sample, unread = sample_rollouts(runs, known=known)
     found = [*(sweep_notices(sweep) if sweep else ()), *notices(runs)]
     found += [Notice("note", "rollout log", problem) for problem in dict.fromkeys(unread)]
     labels = run_labels(runs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,10 @@ import zstandard
 
 from yonder.errors import StorageError
 
-_MARKS = ("summary.json", "recipe.yaml", "card.json", "stages")
+MARKS = ("summary.json", "recipe.yaml", "card.json", "stages")  # a run directory has one of these
+_ODD = re.compile(
+    r"NaN|Infinity|[eE]\+?\d{3}|\d{300}|\\u[dD][89a-fA-F]"
+)  # texts of what `clean` changes; most lines have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +95,8 @@ def read_run(path: Path) -> RunRecord:
     path = Path(path)
     if not path.exists():
         raise StorageError(f"there is no run directory {path}; give the output_dir of a recipe that was run")
-    if not path.is_dir() or not any((path / mark).exists() for mark in _MARKS):
-        raise StorageError(
-            f"{path} is no run directory: it has none of {', '.join(_MARKS)}; give a recipe's output_dir"
-        )
+    if not path.is_dir() or not any((path / mark).exists() for mark in MARKS):
+        raise StorageError(f"{path} is no run directory: it has none of {', '.join(MARKS)}; give a recipe's output_dir")
     problems: list[str] = []
     summary = read_object(path / "summary.json", problems)
     card = read_object(path / "card.json", problems)
@@ -126,24 +128,35 @@ def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
     return _mapping(clean(value))
 
 
-def read_lines(path: Path, problems: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a JSONL file, plain or zstd; unreadable lines are skipped and counted in `problems`."""
+def read_lines(
+    path: Path, problems: list[str], wanted: Callable[[int], bool] = lambda number: True
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a JSONL file, plain or zstd; unreadable lines are skipped and counted in `problems`.
+
+    Lines that are not `wanted` are not even parsed, which is most of the time.
+    """
     skipped = 0
     try:
         for number, line in enumerate(_text_lines(path)):
-            if not line.strip():
+            if not line.strip() or not wanted(number):
                 continue
             try:
-                value = json.loads(line)
+                value = parse_line(line)
             except (ValueError, RecursionError):
                 skipped += 1
                 continue
             if isinstance(value, dict):
-                yield number, clean(value)
+                yield number, value
     except (OSError, zstandard.ZstdError) as error:
         problems.append(f"{_short(path)} ends early ({error}).")
     if skipped:
         problems.append(f"{_short(path)}: {skipped} unreadable line{'s' if skipped > 1 else ''} left out.")
+
+
+def parse_line(line: str) -> Any:
+    """The JSON value of a line, cleaned; raises ValueError or RecursionError."""
+    value = json.loads(line)
+    return clean(value) if _ODD.search(line) else value
 
 
 def clean(value: Any) -> Any:

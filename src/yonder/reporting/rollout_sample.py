@@ -52,14 +52,21 @@ class Sample:
 
 
 def sample_rollouts(
-    runs: Sequence[RunRecord], limit: int | None = None, budget: int | None = None
+    runs: Sequence[RunRecord],
+    limit: int | None = None,
+    budget: int | None = None,
+    known: Known | None = None,
 ) -> tuple[Sample, tuple[str, ...]]:
-    """The sample, and a sentence for each log that could not be read whole."""
+    """The sample, and a sentence for each log that could not be read whole.
+
+    `known` keeps what was seen in each log for the next call, which then reads only those that have changed.
+    """
     more = max(0, len(runs) - 1)
     limit = limit or min(MOST, LIMIT + MORE * more)
     budget = budget or min(MOST_BYTES, BYTES + MORE_BYTES * more)
     problems: list[str] = []
-    seen = [found for index, run in enumerate(runs) for found in _sightings(index, run, problems)]
+    known = {} if known is None else known
+    seen = [found for index, run in enumerate(runs) for found in _sightings(index, run, problems, known)]
     top = _top_liked_wrongly(seen)
     forced = [*top, *series(seen, limit // 4)]
     chosen = choose(seen, forced, limit)
@@ -77,6 +84,9 @@ def sample_rollouts(
         total=len(seen),
         tally=_tally(seen),
     ), tuple(problems)
+
+
+Known = dict[tuple[object, ...], list[Sighting]]  # what decides the sightings in one log -> them
 
 
 def choose(seen: Sequence[Sighting], forced: Sequence[Sighting], limit: int) -> list[Sighting]:
@@ -168,8 +178,8 @@ def stand(scores: Mapping[str, Any], thresholds: Mapping[str, float]) -> tuple[s
     return verdict, opinion, unscored, liking
 
 
-def thresholds_of(run: RunRecord) -> dict[str, float]:
-    """Reward -> delta, wherever the run card has it beside the reward's name."""
+def thresholds_in(card: Mapping[str, Any]) -> dict[str, float]:
+    """Reward -> delta, wherever a run card has it beside the reward's name."""
     found: dict[str, float] = {}
 
     def walk(name: str, value: Any) -> None:
@@ -181,25 +191,46 @@ def thresholds_of(run: RunRecord) -> dict[str, float]:
         for key, item in value.items():
             walk(key, item)
 
-    walk("", run.card)
+    walk("", card)
     return found
 
 
-def _sightings(index: int, run: RunRecord, problems: list[str]) -> list[Sighting]:
-    thresholds = thresholds_of(run)
+def _sightings(index: int, run: RunRecord, problems: list[str], known: Known) -> list[Sighting]:
+    thresholds = thresholds_in(run.card)
     seen: list[Sighting] = []
-    for number_, stage in enumerate(run.stages):
-        for file in stage.rollout_files:
-            for line, row in read_lines(file, problems):
-                scores = row.get("scores")
-                verdict, opinion, unscored, liking = stand(scores if isinstance(scores, dict) else {}, thresholds)
-                step = number(row.get("step")) or 0
-                prompt = str(row.get("prompt_id") or "")
-                stream = str(row.get("stream") or "")
-                seen.append(
-                    Sighting(index, number_, file, line, step, stream, prompt, verdict, opinion, unscored, liking)
-                )
+    for stage, record in enumerate(run.stages):
+        for file in record.rollout_files:
+            at, trouble = _identity(file), len(problems)
+            key = (index, stage, file, at, *sorted(thresholds.items()))
+            found = known.get(key)
+            if found is None:
+                lines = read_lines(file, problems)
+                found = [_sighting(index, stage, file, line, row, thresholds) for line, row in lines]
+                if at is not None and len(problems) == trouble:
+                    for old in [old for old in known if old[:3] == key[:3]]:
+                        del known[old]
+                    known[key] = found
+            seen += found
     return seen
+
+
+def _sighting(
+    index: int, stage: int, file: Path, line: int, row: Mapping[str, Any], thresholds: Mapping[str, float]
+) -> Sighting:
+    scores = row.get("scores")
+    verdict, opinion, unscored, liking = stand(scores if isinstance(scores, dict) else {}, thresholds)
+    stream, prompt = str(row.get("stream") or ""), str(row.get("prompt_id") or "")
+    step = number(row.get("step")) or 0
+    return Sighting(index, stage, file, line, step, stream, prompt, verdict, opinion, unscored, liking)
+
+
+def _identity(file: Path) -> tuple[int, int, int] | None:
+    """What another content of the file would change; None: it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _top_liked_wrongly(seen: Sequence[Sighting]) -> list[Sighting]:
@@ -217,9 +248,8 @@ def _load(chosen: Sequence[Sighting], runs: Sequence[RunRecord]) -> list[tuple[S
         wanted.setdefault(found.file, {})[found.line] = found
     rows: list[tuple[Sighting, dict[str, Any]]] = []
     for file, lines in wanted.items():
-        for line, row in read_lines(file, []):
-            if line in lines:
-                rows.append((lines[line], _row(lines[line], row)))
+        for line, row in read_lines(file, [], lines.__contains__):
+            rows.append((lines[line], _row(lines[line], row)))
     return rows
 
 

@@ -55,6 +55,14 @@ function lineFigure(lines, options) {
     chart?.redraw(false, true);
     swatches.forEach((old, i) => { swatches[i] = swatch(lines[i]); old.replaceWith(swatches[i]); });
   };
+  figure.name = options.title;
+  /** Steps that the reader looks at closely, or null for all; given, they are shown. */
+  figure.range = (wanted = null) => {
+    if (wanted) chart?.setScale("x", wanted);
+    const [first, last] = chart ? [chart.data[0].at(0), chart.data[0].at(-1)] : [];
+    const { min, max } = chart ? chart.scales.x : {};
+    return chart && (min > first || max < last) ? { min, max } : null;
+  };
   figure.destroy = () => { chart?.destroy(); chart = null; figures.delete(figure); };
   return figure;
 }
