@@ -1,16 +1,21 @@
 """The stage `evaluate`: answer benchmarks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from yonder.data.responses import (
     append_lines,
     read_lines,
 )
-from yonder.evaluation.benchmarks import accuracy_text, evaluate
+from yonder.evaluation.benchmarks import Samples, accuracy_text, evaluate
+from yonder.recipe.data import BenchmarkSettings, DataSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import EvaluateStage
+from yonder.rewards.unanswerable import UnanswerableToo
 from yonder.stages.context import Result, StageContext
 from yonder.training.rollout import derived_seed
+
+GROUPED = ("gsm-symbolic", "hub:apple/GSM-Symbolic")  # sources whose categories are instances of the same templates
 
 
 def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
@@ -38,15 +43,23 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
     policy = shop.policy(None if checkpoint == BASE else f"stage:{checkpoint}")
     task = shop.task(settings.data)
     prompts = shop.data(settings.data)
-    context.progress.start(f"{checkpoint} on {benchmark}", len(prompts) * (1 + settings.votes))
+    seed = derived_seed(context.recipe.seed, benchmark)
+    samples = Samples(
+        settings.votes,
+        settings.pass_at,
+        tuple(derived_seed(context.recipe.seed, benchmark, f"seed {i}") for i in range(settings.seeds)),
+        settings.vote_temperature,
+        task.tolerance,
+    )
+    verifier = shop.verifier(task)
+    context.progress.start(f"{checkpoint} on {benchmark}", len(prompts) * samples.each)
     result = evaluate(
         prompts,
         shop.sampler(policy, task),
-        shop.verifier(task),
-        votes=settings.votes,
-        vote_temperature=settings.vote_temperature,
-        tolerance=task.tolerance,
-        seed=derived_seed(context.recipe.seed, benchmark),
+        UnanswerableToo(verifier) if settings.unanswerable else verifier,
+        samples,
+        groups=in_groups(settings, context.recipe.data),
+        seed=seed,
         progress=lambda done, total: context.progress.advance(done, {}),
     )
     context.progress.finish()
@@ -54,3 +67,9 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
     reasons = f" ({next(iter(result.reasons))})" if result.reasons else ""
     context.progress.say(f"{checkpoint} on {benchmark}: {accuracy_text(found)}{reasons}")
     return found
+
+
+def in_groups(settings: BenchmarkSettings, data: Mapping[str, DataSettings]) -> bool:
+    """Whether the categories of a benchmark are repetitions of one test."""
+    source = data[settings.data.partition(".")[0]].source
+    return settings.groups == "category" or (settings.groups == "auto" and source in GROUPED)
