@@ -1,6 +1,8 @@
 """The stage `evaluate`: answer benchmarks."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yonder.data.responses import (
@@ -12,6 +14,7 @@ from yonder.recipe.data import BenchmarkSettings, DataSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import EvaluateStage
 from yonder.rewards.unanswerable import UnanswerableToo
+from yonder.schema import Prompt
 from yonder.stages.context import Result, StageContext
 from yonder.training.rollout import derived_seed
 
@@ -63,7 +66,7 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
         progress=lambda done, total: context.progress.advance(done, {}),
     )
     context.progress.finish()
-    found = result.to_json()
+    found = result.to_json() | {"questions": questions_hash(prompts)}
     reasons = f" ({next(iter(result.reasons))})" if result.reasons else ""
     context.progress.say(f"{checkpoint} on {benchmark}: {accuracy_text(found)}{reasons}")
     return found
@@ -73,3 +76,9 @@ def in_groups(settings: BenchmarkSettings, data: Mapping[str, DataSettings]) -> 
     """Whether the categories of a benchmark are repetitions of one test."""
     source = data[settings.data.partition(".")[0]].source
     return settings.groups == "category" or (settings.groups == "auto" and source in GROUPED)
+
+
+def questions_hash(prompts: Sequence[Prompt]) -> str:
+    """Says whether two rows are about the same questions in the same order: first 16 digits of a SHA-256."""
+    text = json.dumps([[prompt.question, prompt.answer] for prompt in prompts])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
