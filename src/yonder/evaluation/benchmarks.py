@@ -109,14 +109,27 @@ class BenchmarkResult:
 
 
 def accuracy_text(figures: Mapping[str, Any]) -> str:
-    """Accuracy with its interval, as in `to_json`; how many questions could not be scored; the vote's accuracy."""
+    """Accuracy with its interval, as in `to_json`; how many questions could not be scored; what was sampled besides;
+    whether the policy was trained on such questions."""
     if figures["accuracy"] is None:
         return f"not measured, {figures['unscored']} unscored"
     text = f"{figures['accuracy']:.1%} [{figures['low']:.1%}, {figures['high']:.1%}]"
     if figures.get("unscored"):
         text += f" of {figures['n']}, {figures['unscored']} unscored"
     vote = figures.get("vote")
-    return f"{text}  vote@{vote['samples']} {vote['accuracy']:.1%}" if vote and vote["accuracy"] is not None else text
+    if vote and vote["accuracy"] is not None:
+        text += f"  vote@{vote['samples']} {vote['accuracy']:.1%}"
+    text += "".join(
+        f"  pass@{k} {found['accuracy']:.1%}"
+        for k, found in (figures.get("pass_at_k") or {}).items()
+        if found["accuracy"] is not None
+    )
+    spread = figures.get("seed_spread")
+    if spread and spread["mean"] is not None:
+        text += f"  mean@{spread['n']} {spread['mean']:.1%}"
+    found = figures.get("contamination") or {}
+    known = sum(found.get(kind, 0) for kind in ("exact", "near", "perturbed"))
+    return f"{text}  CONTAMINATED: {known:,} questions" if known else text
 
 
 def evaluate(

@@ -41,7 +41,9 @@ class DataSettings(Section):
     split: str = "train"
     """Split of the source."""
     options: dict[str, Any] = {}
-    """What the source takes besides: `config` for hub data sets; `count`, `seed`, `templates` for word-problems."""
+    """What the source takes besides: `config`, `revision`, `path` (a downloaded folder or file) for hub data sets, and
+    `unanswerable` (true: keep questions whose answer is "None") for gsm-plus; `count`, `seed`, `templates` for
+    word-problems."""
     columns: dict[str, str] = {}
     """For files and `hub:` sources: our field (question, answer, solution, id, category, options, reference) -> their
     column. `reference` is shown to judges that ask for it, also where `labeled` is false."""

@@ -9,7 +9,9 @@ from yonder.data.responses import (
     append_lines,
     read_lines,
 )
+from yonder.data.sources import read_records
 from yonder.evaluation.benchmarks import Samples, accuracy_text, evaluate
+from yonder.evaluation.contamination import Contamination
 from yonder.recipe.data import BenchmarkSettings, DataSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import EvaluateStage
@@ -25,12 +27,16 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
     path = context.folder / "evaluations.jsonl"
     rows = read_lines(path)
+    contamination = Contamination(context.recipe)
     done = {(row["stage"], row["benchmark"]) for row in rows}
     for name in stage.checkpoints:
         for benchmark in stage.benchmarks:
             if (name, benchmark) not in done:
                 context.stop.check(f"{stage.name}: saved after {len(rows)} of its evaluations")
                 row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context)
+                checked = contamination.check(name, context.recipe.benchmarks[benchmark].data)
+                row |= {} if checked is None else {"contamination": checked}
+                say(row, context)
                 rows.append(row)
                 append_lines(path, [row])
     results: dict[str, dict[str, Any]] = {}
@@ -66,15 +72,22 @@ def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict
         progress=lambda done, total: context.progress.advance(done, {}),
     )
     context.progress.finish()
-    found = result.to_json() | {"questions": questions_hash(prompts)}
-    reasons = f" ({next(iter(result.reasons))})" if result.reasons else ""
-    context.progress.say(f"{checkpoint} on {benchmark}: {accuracy_text(found)}{reasons}")
+    found = result.to_json() | {"questions": questions_hash(prompts)} | canary(context.recipe.data[name_of(settings)])
     return found
+
+
+def say(row: Mapping[str, Any], context: StageContext) -> None:
+    """One line for a cell of the table, and one for what a reader must know beside it."""
+    reasons = f" ({next(iter(row['reasons']))})" if row["reasons"] else ""
+    cell = f"{row['stage']} on {row['benchmark']}"
+    context.progress.say(f"{cell}: {accuracy_text(row)}{reasons}")
+    if row.get("contamination", {}).get("note"):
+        context.progress.say(f"{cell}: {row['contamination']['note']}")
 
 
 def in_groups(settings: BenchmarkSettings, data: Mapping[str, DataSettings]) -> bool:
     """Whether the categories of a benchmark are repetitions of one test."""
-    source = data[settings.data.partition(".")[0]].source
+    source = data[name_of(settings)].source
     return settings.groups == "category" or (settings.groups == "auto" and source in GROUPED)
 
 
@@ -82,3 +95,16 @@ def questions_hash(prompts: Sequence[Prompt]) -> str:
     """Says whether two rows are about the same questions in the same order: first 16 digits of a SHA-256."""
     text = json.dumps([[prompt.question, prompt.answer] for prompt in prompts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def canary(settings: DataSettings) -> dict[str, str]:
+    """The string by which GSM-Symbolic asks to be kept out of training data, to stand wherever its results do."""
+    if settings.source not in GROUPED:
+        return {}
+    texts = {str(record.extra.get("canary") or "") for record in read_records(settings, str(settings.source))}
+    return {"canary": " ".join(sorted(texts))} if any(texts) else {}
+
+
+def name_of(settings: BenchmarkSettings) -> str:
+    """The data set behind a benchmark, without `.development`."""
+    return settings.data.partition(".")[0]
