@@ -1,4 +1,4 @@
-"""Our grading beside math-verify's on 500 real answers: every difference has its reason here and in docs/benchmarks.md."""
+"""Our grading beside math-verify's on 500 real answers: every difference has its reason, here and in the documents."""
 
 import gzip
 import json

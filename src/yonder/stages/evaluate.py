@@ -10,8 +10,10 @@ from yonder.data.responses import (
     read_lines,
 )
 from yonder.data.sources import read_records
-from yonder.evaluation.benchmarks import Samples, accuracy_text, evaluate
+from yonder.evaluation.benchmarks import BenchmarkResult, Samples, accuracy_text, evaluate
+from yonder.evaluation.cached import ResultCache, cache_folder, key_of
 from yonder.evaluation.contamination import Contamination
+from yonder.models.policy import Policy
 from yonder.recipe.data import BenchmarkSettings, DataSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import EvaluateStage
@@ -27,13 +29,13 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
     path = context.folder / "evaluations.jsonl"
     rows = read_lines(path)
-    contamination = Contamination(context.recipe)
+    contamination, results = Contamination(context.recipe), ResultCache(cache_folder() if stage.cache else None)
     done = {(row["stage"], row["benchmark"]) for row in rows}
     for name in stage.checkpoints:
         for benchmark in stage.benchmarks:
             if (name, benchmark) not in done:
                 context.stop.check(f"{stage.name}: saved after {len(rows)} of its evaluations")
-                row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context)
+                row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context, results)
                 checked = contamination.check(name, context.recipe.benchmarks[benchmark].data)
                 row |= {} if checked is None else {"contamination": checked}
                 say(row, context)
@@ -46,41 +48,71 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     return {"results": results}
 
 
-def evaluate_one(checkpoint: str, benchmark: str, context: StageContext) -> dict[str, Any]:
-    """One cell of the table."""
+def evaluate_one(checkpoint: str, benchmark: str, context: StageContext, results: ResultCache) -> dict[str, Any]:
+    """One cell of the table, from the cache where it was answered before."""
     shop, settings = context.shop, context.recipe.benchmarks[benchmark]
     policy = shop.policy(None if checkpoint == BASE else f"stage:{checkpoint}")
-    task = shop.task(settings.data)
     prompts = shop.data(settings.data)
-    seed = derived_seed(context.recipe.seed, benchmark)
+    key = None if results.folder is None else key_of(policy, prompts, deciding(benchmark, context))
+    found = results.find(key)
+    if found is None:
+        found = answered(policy, prompts, f"{checkpoint} on {benchmark}", benchmark, context).to_json()
+        results.keep(key, found)
+    else:
+        found |= {"cached": True}
+    return found | {"questions": questions_hash(prompts)} | canary(context.recipe.data[name_of(settings)])
+
+
+def answered(
+    policy: Policy, prompts: Sequence[Prompt], title: str, benchmark: str, context: StageContext
+) -> BenchmarkResult:
+    """Answer a benchmark, with a bar that shows how far it is."""
+    shop, recipe = context.shop, context.recipe
+    settings = recipe.benchmarks[benchmark]
+    task = shop.task(settings.data)
     samples = Samples(
         settings.votes,
         settings.pass_at,
-        tuple(derived_seed(context.recipe.seed, benchmark, f"seed {i}") for i in range(settings.seeds)),
+        tuple(derived_seed(recipe.seed, benchmark, f"seed {i}") for i in range(settings.seeds)),
         settings.vote_temperature,
         task.tolerance,
     )
     verifier = shop.verifier(task)
-    context.progress.start(f"{checkpoint} on {benchmark}", len(prompts) * samples.each)
+    context.progress.start(title, len(prompts) * samples.each)
     result = evaluate(
         prompts,
         shop.sampler(policy, task),
         UnanswerableToo(verifier) if settings.unanswerable else verifier,
         samples,
-        groups=in_groups(settings, context.recipe.data),
-        seed=seed,
+        groups=in_groups(settings, recipe.data),
+        seed=derived_seed(recipe.seed, benchmark),
         progress=lambda done, total: context.progress.advance(done, {}),
     )
     context.progress.finish()
-    found = result.to_json() | {"questions": questions_hash(prompts)} | canary(context.recipe.data[name_of(settings)])
-    return found
+    return result
+
+
+def deciding(benchmark: str, context: StageContext) -> dict[str, Any]:
+    """What of a recipe decides a result, besides weights and questions. The seed, which the sampling seeds are made of
+    together with the benchmark's name, only where anything is sampled."""
+    recipe, settings = context.recipe, context.recipe.benchmarks[benchmark]
+    sampled = settings.votes or settings.seeds
+    return {
+        "policy": recipe.policy.model_dump(mode="json", exclude={"model", "tokenizer"}),
+        "task": context.shop.task(settings.data).model_dump(mode="json"),
+        "sandbox": recipe.sandbox.model_dump(mode="json"),
+        "benchmark": {key: value for key, value in settings.decisive().items() if key != "data"},
+        "groups": in_groups(settings, recipe.data),
+        "seed": [recipe.seed, benchmark, context.shop.by_prompt] if sampled else None,
+    }
 
 
 def say(row: Mapping[str, Any], context: StageContext) -> None:
     """One line for a cell of the table, and one for what a reader must know beside it."""
     reasons = f" ({next(iter(row['reasons']))})" if row["reasons"] else ""
     cell = f"{row['stage']} on {row['benchmark']}"
-    context.progress.say(f"{cell}: {accuracy_text(row)}{reasons}")
+    cached = " (answered before, from the cache)" if row.get("cached") else ""
+    context.progress.say(f"{cell}: {accuracy_text(row)}{reasons}{cached}")
     if row.get("contamination", {}).get("note"):
         context.progress.say(f"{cell}: {row['contamination']['note']}")
 
