@@ -171,6 +171,27 @@ def test_sft_judge_check_and_votes_are_the_papers(name: str) -> None:
     assert rows == set(distillations(recipe)) | set(sft)
 
 
+def test_natural_language_is_table_9() -> None:
+    """As the program runs in all but the format, the judge's prompt and the KL's weight."""
+    programs, words = load_recipe("gsm8k-galactica-125m"), load_recipe("gsm8k-galactica-125m-nl")
+    assert words.task.format == "text" and words.benchmarks == programs.benchmarks
+    assert {name: stage.kl.beta for name, stage in distillations(words).items()} == {
+        "verifiable_only": 0.05,
+        "aug_half": 0.05,
+    }
+    for name, stage in distillations(words).items():
+        twin = distillations(programs)[name]
+        changes = {"name": name, "kl": twin.kl}
+        assert stage.model_copy(update=changes) == twin
+    assert [words.stage(name) for name in ("warmup", "sft_complete", "answers")] == [
+        programs.stage(name) for name in ("warmup", "sft_complete", "answers")
+    ]
+    judge, other = words.rewards["judge"], programs.rewards["judge"]
+    assert isinstance(judge, JudgeSettings) and isinstance(other, JudgeSettings)
+    assert judge.model_copy(update={"prompt": other.prompt}) == other and judge.prompt == "text"
+    assert "are ours" in " ".join(words.notes)
+
+
 def test_ablation_sizes_and_patches_are_the_papers() -> None:
     galactica, codegen = load_recipe("gsm8k-galactica-125m"), load_recipe("gsm8k-codegen-350m")
     assert (galactica.data["aug25"].limit, galactica.data["aug5"].limit) == (96_365, 19_273)
