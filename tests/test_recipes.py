@@ -234,6 +234,35 @@ def test_an_override_changes_one_stage_although_yaml_anchors_share_its_parts() -
     assert rates == dict.fromkeys(distillations(plain), 3e-6) | {"aug_half": 1e-4}
 
 
+@pytest.mark.parametrize(
+    ("chosen", "refused"),
+    [
+        ("test", True),
+        ("copy", True),  # the same questions by another name
+        ("blend", True),  # and within a mixture
+        ("train.development", False),
+        ("copy.development", False),  # set apart from the benchmark too
+        ("other", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["warmup", "rl"])
+def test_no_benchmark_chooses_a_checkpoint(tmp_path: Path, kind: str, chosen: str, refused: bool) -> None:
+    data = {
+        "train": {"source": "svamp", "development": 5},
+        "test": {"source": "gsm8k", "split": "test"},
+        "copy": {"source": "gsm8k", "split": "test", "limit": 50, "development": 5},
+        "other": {"source": "svamp", "split": "test"},
+        "blend": {"mixture": {"other": 0.5, "copy": 0.5}},
+    }
+    path = write(tmp_path / "r.yaml", data=data, benchmarks={"final": {"data": "test"}})
+    override = f"{kind}.evaluate={{data: {chosen}, every: 2}}"
+    if not refused:
+        assert load_recipe(path, [override])
+        return
+    with pytest.raises(RecipeError, match=rf"{kind}.evaluate.data: `{chosen}` has the questions of benchmark `final`"):
+        load_recipe(path, [override])
+
+
 def test_overrides_reach_seed_model_sections_and_a_stage_by_its_kind(tmp_path: Path) -> None:
     recipe = load_recipe(
         write(tmp_path / "small.yaml"),
