@@ -263,6 +263,22 @@ def test_no_benchmark_chooses_a_checkpoint(tmp_path: Path, kind: str, chosen: st
         load_recipe(path, [override])
 
 
+def test_what_is_sampled_for_a_benchmark_is_checked_and_decides_only_where_given(tmp_path: Path) -> None:
+    end = {"name": "end", "kind": "evaluate", "checkpoints": ["base"], "benchmarks": ["b"]}
+    path = write(tmp_path / "r.yaml", benchmarks={"b": {"data": "train", "votes": 4}}, stages=[end])
+    plain = load_recipe(path)
+    # stages that were done before these keys were there stay done
+    assert plain.benchmarks["b"].decisive() == {"data": "train", "votes": 4, "vote_temperature": 1.0}
+    assert "cache" not in plain.stage("end").decisive()
+    asked = load_recipe(path, ["benchmarks.b.pass_at=[1, 4]", "benchmarks.b.seeds=2", "end.cache=false"])
+    assert asked.benchmarks["b"].decisive()["pass_at"] == [1, 4] and asked.benchmarks["b"].decisive()["seeds"] == 2
+    assert asked.stage("end").decisive() == plain.stage("end").decisive()
+    with pytest.raises(RecipeError, match=r"`pass_at` has 8, but `votes` samples 4 answers a question"):
+        load_recipe(path, ["benchmarks.b.pass_at=[1, 8]"])
+    with pytest.raises(RecipeError, match="names a k twice"):
+        load_recipe(path, ["benchmarks.b.pass_at=[2, 2]"])
+
+
 def test_overrides_reach_seed_model_sections_and_a_stage_by_its_kind(tmp_path: Path) -> None:
     recipe = load_recipe(
         write(tmp_path / "small.yaml"),

@@ -29,13 +29,13 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     """Answer every benchmark with every checkpoint; finished pairs are kept when the stage is interrupted."""
     path = context.folder / "evaluations.jsonl"
     rows = read_lines(path)
-    contamination, results = Contamination(context.recipe), ResultCache(cache_folder() if stage.cache else None)
+    contamination, kept = Contamination(context.recipe), ResultCache(cache_folder() if stage.cache else None)
     done = {(row["stage"], row["benchmark"]) for row in rows}
     for name in stage.checkpoints:
         for benchmark in stage.benchmarks:
             if (name, benchmark) not in done:
                 context.stop.check(f"{stage.name}: saved after {len(rows)} of its evaluations")
-                row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context, results)
+                row = {"stage": name, "benchmark": benchmark} | evaluate_one(name, benchmark, context, kept)
                 checked = contamination.check(name, context.recipe.benchmarks[benchmark].data)
                 row |= {} if checked is None else {"contamination": checked}
                 say(row, context)
@@ -48,16 +48,16 @@ def run_evaluate(stage: EvaluateStage, context: StageContext) -> Result:
     return {"results": results}
 
 
-def evaluate_one(checkpoint: str, benchmark: str, context: StageContext, results: ResultCache) -> dict[str, Any]:
+def evaluate_one(checkpoint: str, benchmark: str, context: StageContext, kept: ResultCache) -> dict[str, Any]:
     """One cell of the table, from the cache where it was answered before."""
     shop, settings = context.shop, context.recipe.benchmarks[benchmark]
     policy = shop.policy(None if checkpoint == BASE else f"stage:{checkpoint}")
     prompts = shop.data(settings.data)
-    key = None if results.folder is None else key_of(policy, prompts, deciding(benchmark, context))
-    found = results.find(key)
+    key = None if kept.folder is None else key_of(policy, prompts, deciding(benchmark, context))
+    found = kept.find(key)
     if found is None:
         found = answered(policy, prompts, f"{checkpoint} on {benchmark}", benchmark, context).to_json()
-        results.keep(key, found)
+        kept.keep(key, found)
     else:
         found |= {"cached": True}
     return found | {"questions": questions_hash(prompts)} | canary(context.recipe.data[name_of(settings)])
