@@ -41,6 +41,7 @@ LAYERS = [
         "pipeline",
         "scoring",
         "judge_benchmark",
+        "comparing",
         "integrations",
         "watching",
     ),

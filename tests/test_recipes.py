@@ -171,6 +171,27 @@ def test_sft_judge_check_and_votes_are_the_papers(name: str) -> None:
     assert rows == set(distillations(recipe)) | set(sft)
 
 
+def test_natural_language_is_table_9() -> None:
+    """As the program runs in all but the format, the judge's prompt and the KL's weight."""
+    programs, words = load_recipe("gsm8k-galactica-125m"), load_recipe("gsm8k-galactica-125m-nl")
+    assert words.task.format == "text" and words.benchmarks == programs.benchmarks
+    assert {name: stage.kl.beta for name, stage in distillations(words).items()} == {
+        "verifiable_only": 0.05,
+        "aug_half": 0.05,
+    }
+    for name, stage in distillations(words).items():
+        twin = distillations(programs)[name]
+        changes = {"name": name, "kl": twin.kl}
+        assert stage.model_copy(update=changes) == twin
+    assert [words.stage(name) for name in ("warmup", "sft_complete", "answers")] == [
+        programs.stage(name) for name in ("warmup", "sft_complete", "answers")
+    ]
+    judge, other = words.rewards["judge"], programs.rewards["judge"]
+    assert isinstance(judge, JudgeSettings) and isinstance(other, JudgeSettings)
+    assert judge.model_copy(update={"prompt": other.prompt}) == other and judge.prompt == "text"
+    assert "are ours" in " ".join(words.notes)
+
+
 def test_ablation_sizes_and_patches_are_the_papers() -> None:
     galactica, codegen = load_recipe("gsm8k-galactica-125m"), load_recipe("gsm8k-codegen-350m")
     assert (galactica.data["aug25"].limit, galactica.data["aug5"].limit) == (96_365, 19_273)
@@ -211,6 +232,51 @@ def test_an_override_changes_one_stage_although_yaml_anchors_share_its_parts() -
     changed = load_recipe("gsm8k-galactica-125m", ["aug_half.optimizer.lr=1e-4", "aug25.terms.0.weight=0.5"])
     rates = {name: stage.optimizer.lr for name, stage in distillations(changed).items()}
     assert rates == dict.fromkeys(distillations(plain), 3e-6) | {"aug_half": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "refused"),
+    [
+        ("test", True),
+        ("copy", True),  # the same questions by another name
+        ("blend", True),  # and within a mixture
+        ("train.development", False),
+        ("copy.development", False),  # set apart from the benchmark too
+        ("other", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["warmup", "rl"])
+def test_no_benchmark_chooses_a_checkpoint(tmp_path: Path, kind: str, chosen: str, refused: bool) -> None:
+    data = {
+        "train": {"source": "svamp", "development": 5},
+        "test": {"source": "gsm8k", "split": "test"},
+        "copy": {"source": "gsm8k", "split": "test", "limit": 50, "development": 5},
+        "other": {"source": "svamp", "split": "test"},
+        "blend": {"mixture": {"other": 0.5, "copy": 0.5}},
+    }
+    path = write(tmp_path / "r.yaml", data=data, benchmarks={"final": {"data": "test"}})
+    override = f"{kind}.evaluate={{data: {chosen}, every: 2}}"
+    if not refused:
+        assert load_recipe(path, [override])
+        return
+    with pytest.raises(RecipeError, match=rf"{kind}.evaluate.data: `{chosen}` has the questions of benchmark `final`"):
+        load_recipe(path, [override])
+
+
+def test_what_is_sampled_for_a_benchmark_is_checked_and_decides_only_where_given(tmp_path: Path) -> None:
+    end = {"name": "end", "kind": "evaluate", "checkpoints": ["base"], "benchmarks": ["b"]}
+    path = write(tmp_path / "r.yaml", benchmarks={"b": {"data": "train", "votes": 4}}, stages=[end])
+    plain = load_recipe(path)
+    # stages that were done before these keys were there stay done
+    assert plain.benchmarks["b"].decisive() == {"data": "train", "votes": 4, "vote_temperature": 1.0}
+    assert "cache" not in plain.stage("end").decisive()
+    asked = load_recipe(path, ["benchmarks.b.pass_at=[1, 4]", "benchmarks.b.seeds=2", "end.cache=false"])
+    assert asked.benchmarks["b"].decisive()["pass_at"] == [1, 4] and asked.benchmarks["b"].decisive()["seeds"] == 2
+    assert asked.stage("end").decisive() == plain.stage("end").decisive()
+    with pytest.raises(RecipeError, match=r"`pass_at` has 8, but `votes` samples 4 answers a question"):
+        load_recipe(path, ["benchmarks.b.pass_at=[1, 8]"])
+    with pytest.raises(RecipeError, match="names a k twice"):
+        load_recipe(path, ["benchmarks.b.pass_at=[2, 2]"])
 
 
 def test_overrides_reach_seed_model_sections_and_a_stage_by_its_kind(tmp_path: Path) -> None:

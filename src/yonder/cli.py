@@ -101,6 +101,24 @@ def runs(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN_A[:STAGE]", help="A run directory, or one row of it.")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B[:STAGE]", help="Another; or the same with another stage.")],
+    examples: Annotated[int, typer.Option(min=0, help="Questions to show of each kind of flip.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Compare two runs question by question: paired difference with its interval, McNemar's test, flips."""
+    from yonder.comparing import compare_runs
+    from yonder.terminal import print_comparison
+
+    found = compare_runs(first, second, examples)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    print_comparison(found)
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one; without a name, list all.")] = None,
     written_out: Annotated[bool, typer.Option("--written-out", help="With every default and every round.")] = False,

@@ -133,7 +133,7 @@ class Pacer:
             settings = self.planner.recipe.benchmarks[name]
             count, said = self._count(settings.data)
             first = None if stage.checkpoints[0] == "base" else f"stage:{stage.checkpoints[0]}"
-            total += len(stage.checkpoints) * self._sampled(first, count * (1 + settings.votes))
+            total += len(stage.checkpoints) * self._sampled(first, count * (1 + settings.votes + settings.seeds))
         return total, f"{len(stage.checkpoints)} checkpoints, {len(stage.benchmarks)} benchmarks, the last of {said}"
 
     def _products(self, flops: float, devices: int | None = None) -> float:

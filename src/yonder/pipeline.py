@@ -192,7 +192,7 @@ class Runner:
         if recipe.parallel.seeds != "auto":
             parts["parallel.seeds"] = recipe.parallel.seeds
         if isinstance(stage, EvaluateStage):
-            parts["benchmarks"] = {name: recipe.benchmarks[name].model_dump(mode="json") for name in stage.benchmarks}
+            parts["benchmarks"] = {name: recipe.benchmarks[name].decisive() for name in stage.benchmarks}
         return parts
 
     def _data_parts(self, stage: StageSettings) -> dict[str, Any]:

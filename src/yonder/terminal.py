@@ -188,6 +188,40 @@ def print_benchmark(summary: Mapping[str, Any]) -> None:
     console.print(escape(summary["output"]), highlight=False, soft_wrap=True)
 
 
+def print_comparison(found: Mapping[str, Any]) -> None:
+    """Two runs beside each other, the paired difference and the questions that flipped, to standard output."""
+    console = Console()
+    table = Table(title=escape(f"a: {found['a']}   b: {found['b']}"), title_justify="left")
+    for name in ("benchmark", "a", "b", "b - a, points", "McNemar p", "only a", "only b", "n"):
+        table.add_column(name, justify="left" if name == "benchmark" else "right")
+    for row in found["rows"]:
+        stages = row["stage_a"] if row["stage_a"] == row["stage_b"] else f"{row['stage_a']} / {row['stage_b']}"
+        cells = [f"{row['benchmark']} ({row['way']})\n{stages}", *(_share(row[side]) for side in ("a", "b"))]
+        d = row["difference"]
+        known = d["points"] is not None
+        cells.append(f"{d['points']:+.1f}\n{d['low']:+.1f} to {d['high']:+.1f}" if known else "not measured")
+        cells += [f"{d['p']:.3g}" if known else "", str(row["only_a"]), str(row["only_b"]), f"{row['n']:,}"]
+        table.add_row(*map(escape, cells))
+    console.print(table)
+    for row in found["rows"]:
+        if row["left_out"]:
+            text = f"{row['benchmark']} ({row['way']}): {row['left_out']} questions left out, unscored in one of them"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+        for example in row["examples"]:
+            question = " ".join(example.get("question", "(its data cannot be read any more)").split())
+            short = question if len(question) <= 160 else f"{question[:160]}..."
+            where = f"{row['benchmark']} ({row['way']}), only {example['right']} is right"
+            console.print(
+                f"{where}: {short} [{example.get('answer', '')}]", highlight=False, markup=False, soft_wrap=True
+            )
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    if found["accuracy"] is None:
+        return "not measured"
+    return f"{found['accuracy']:.1%}\n{found['low']:.1%} to {found['high']:.1%}"
+
+
 def progress_for_this_terminal() -> TerminalProgress | PlainProgress:
     """A live bar if somebody watches."""
     return TerminalProgress() if sys.stderr.isatty() else PlainProgress()

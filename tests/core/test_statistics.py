@@ -8,8 +8,11 @@ from yonder.core.statistics import (
     clustered_share,
     combined,
     mcnemar,
+    mean_pass_at_k,
     mean_std,
+    paired_difference,
     pass_at_k,
+    t_interval,
     wilson,
 )
 from yonder.schema import Interval
@@ -129,3 +132,85 @@ def test_mcnemar_by_hand():
     assert mcnemar([True, False], [True, False]) == 1.0
     with pytest.raises(ValueError):
         mcnemar([True], [True, False])
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(1, 5), (0, 3), (7, 7), (30, 12)])
+def test_mcnemar_agrees_with_the_binomial_sum(only_a: int, only_b: int):
+    # twice the smaller tail of a fair coin thrown only_a + only_b times, at most 1
+    n = only_a + only_b
+    tail = sum(math.comb(n, i) for i in range(min(only_a, only_b) + 1)) / 2**n
+    a = [True] * only_a + [False] * only_b
+    assert mcnemar(a, [not x for x in a]) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_the_bootstrap_agrees_with_scipy():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(3).beta(2, 5, 300)
+    theirs = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
+    ours = bootstrap_mean(values.tolist(), seed=1, resamples=4000)
+    width = theirs.high - theirs.low
+    assert ours.low == pytest.approx(theirs.low, abs=0.05 * width)
+    assert ours.high == pytest.approx(theirs.high, abs=0.05 * width)
+
+
+def test_mean_pass_at_k_by_hand():
+    # pass@2 of (5, 2) is 0.7, of (4, 0) 0, of (3, 3) 1: mean 1.7 / 3
+    found = mean_pass_at_k([(5, 2), (4, 0), (3, 3)], 2, seed=0)
+    assert (found.value, found.n) == (pytest.approx(1.7 / 3), 3)
+    assert found.low == 0.0 and found.high == 1.0  # all drawn thrice: more than 1 in 27 of the resamples
+    assert mean_pass_at_k([(5, 0), (5, 0)], 3, seed=0) == wilson(0, 2)  # nothing to resample
+    assert mean_pass_at_k([(5, 5), (5, 5)], 3, seed=0) == wilson(2, 2)
+    assert mean_pass_at_k([], 3, seed=0).n == 0
+
+
+def test_pass_at_k_is_the_share_of_all_subsets_that_hold_a_right_one():
+    from itertools import combinations
+
+    for n, c, k in [(6, 2, 3), (7, 1, 4), (5, 4, 1), (6, 5, 3)]:
+        subsets = list(combinations([1] * c + [0] * (n - c), k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(map(max, subsets)) / len(subsets))
+
+
+def test_a_t_interval_by_hand_and_by_scipy():
+    # mean 0.5, std 0.1, n 3: t(0.975; 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3) = 0.248414
+    found = t_interval([0.4, 0.5, 0.6])
+    assert (found.value, found.n) == (pytest.approx(0.5), 3)
+    assert (found.low, found.high) == pytest.approx((0.251586, 0.748414), abs=1e-6)
+    from scipy.stats import ttest_1samp
+
+    values = [0.21, 0.3, 0.28, 0.24]
+    theirs = ttest_1samp(values, 0.0).confidence_interval()
+    assert (t_interval(values).low, t_interval(values).high) == pytest.approx((theirs.low, theirs.high))
+    assert t_interval([0.0, 1.0]) == Interval(0.5, 0.0, 1.0, 2)  # cut
+    assert t_interval([0.3]) == Interval(0.3, 0.0, 1.0, 1)
+    assert math.isnan(t_interval([]).value)
+
+
+def test_a_paired_difference_by_hand():
+    # n = 8, only a 1, only b 5: centre 4 / 10 = 0.4; half = 1.959964 * sqrt(7 / 10 - 0.16) / sqrt(10)
+    #   = 1.959964 * 0.734847 / 3.162278 = 0.455456
+    a = [True] + [False] * 5 + [True, False]
+    b = [False] + [True] * 5 + [True, False]
+    found = paired_difference(a, b)
+    assert (found.value, found.n) == (0.5, 8)
+    assert (found.low, found.high) == pytest.approx((0.4 - 0.455456, 0.4 + 0.455456), abs=1e-5)
+    back = paired_difference(b, a)
+    assert (back.value, back.low, back.high) == pytest.approx((-0.5, -found.high, -found.low))
+    same = paired_difference([True] * 20, [True] * 20)  # no flips: still not certain
+    assert same.value == 0.0 and same.low == pytest.approx(-same.high) and 0.05 < same.high < 0.15
+    assert paired_difference([], []).n == 0
+    with pytest.raises(ValueError):
+        paired_difference([True], [])
+
+
+def test_a_paired_difference_holds_the_truth_as_often_as_it_says():
+    # 200 questions; a right with 0.5; b keeps what a had with 0.9 and mends what it had not with 0.2: truth +0.05
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        a = generator.random(200) < 0.5
+        b = generator.random(200) < np.where(a, 0.9, 0.2)
+        found = paired_difference(a.tolist(), b.tolist())
+        held += found.low <= 0.05 <= found.high
+    assert held == pytest.approx(475, abs=15)

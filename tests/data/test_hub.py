@@ -1,5 +1,6 @@
 """Hub data sets: rows of the documented shape, through real `datasets` objects; no network."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from yonder.data.hub import read_hub
 from yonder.data.programs import HEADER, solution_body
+from yonder.data.sources import fingerprint, read_records
 from yonder.errors import DataError
+from yonder.recipe.data import DataSettings
 
 Serve = Callable[[Mapping[str, list[dict[str, Any]]]], list[tuple[Any, ...]]]
 
@@ -199,3 +202,43 @@ def test_mmlu_pro_has_worked_questions_apart(serve: Serve) -> None:
     assert [request[:3] for request in asked] == [("TIGER-Lab/MMLU-Pro", None, name) for name in ("test", "validation")]
     with pytest.raises(DataError, match="use `test` or `validation`"):
         read_hub("mmlu-pro", "train", {}, {})
+
+
+def test_one_file_stands_for_the_hub(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """GSM-Symbolic's repository has one file a configuration, MathQA's one a split."""
+    row = {
+        "id": 3, "instance": 17, "question": "Q", "answer": "A.\n#### 1,072",
+        "original_id": 9, "original_question": "O", "original_answer": "B", "canary": "CANARY",
+    }  # fmt: skip
+    path = tmp_path / "GSM_p2.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"instance": 18}) + "\n")
+    settings = DataSettings(source="gsm-symbolic", split="test", options={"path": str(path)})
+    first, second = read_records(settings, "p2")
+    assert (first.answer, first.category, second.category) == ("1072", "instance-17", "instance-18")
+    assert (first.extra["canary"], first.extra["original_question"]) == ("CANARY", "O")
+    before = fingerprint(settings)
+    path.write_text(json.dumps(row | {"answer": "#### 5"}) + "\n")
+    assert fingerprint(settings) != before
+    train = tmp_path / "train.json"
+    train.write_text(json.dumps([mathqa_row("what ?", "a ) 1 , b ) 2", "b")]))
+    with caplog.at_level(logging.WARNING):
+        (record,) = read_hub("mathqa", "train", {"path": str(train)}, {})
+    assert record.value == "2" and "its test split is not in" in caplog.text
+    with pytest.raises(DataError, match="no split"):
+        read_hub("gsm-symbolic", "train", {"path": str(path)}, {})
+
+
+def test_gsm_plus_keeps_its_questions_without_an_answer_where_asked(tmp_path: Path) -> None:
+    path = tmp_path / "gsmplus_test.jsonl"
+    rows = [
+        {"question": "q1", "solution": "x", "answer": "1 1/2", "perturbation_type": "t", "seed_question": "s"},
+        {"question": "q2", "solution": "y", "answer": "None", "perturbation_type": "critical thinking"},
+        {"question": "q3", "solution": "z", "answer": None, "perturbation_type": "critical thinking"},
+    ]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    options = {"path": str(path)}
+    assert [record.answer for record in read_hub("gsm-plus", "test", options, {})] == ["1.5"]
+    kept = read_hub("gsm-plus", "test", options | {"unanswerable": True}, {})
+    assert [record.answer for record in kept] == ["1.5", "None", "None"]
+    with pytest.raises(DataError, match="mathqa has no option `unanswerable`"):
+        read_hub("mathqa", "test", {"unanswerable": True}, {})

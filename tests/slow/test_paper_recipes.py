@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 STUDENTS = {
     "gsm8k-galactica-125m": "opt",
+    "gsm8k-galactica-125m-nl": "opt",
     "gsm8k-codegen-350m": "codegen",
     "gsm8k-galactica-6.7b": "opt",
     "svamp-galactica-125m": "opt",
@@ -27,6 +28,7 @@ STUDENTS = {
 }
 JUDGES = [  # recipe, family of the judge; [J] compares Qwen3, Llama and Gemma
     ("gsm8k-galactica-125m", "qwen3"),
+    ("gsm8k-galactica-125m-nl", "qwen3"),
     ("gsm8k-codegen-350m", "qwen3"),
     ("gsm8k-galactica-6.7b", "llama"),
     ("svamp-galactica-125m", "gemma"),
@@ -74,6 +76,7 @@ def write_rows(path: Path, first: int, count: int) -> str:
             "question": f"Ann has {n} pens and buys {n + 2} more . How many pens does Ann have ?",
             "answer": str(2 * n + 2),
             "solution": f"def solution():\n    had = {n}\n    bought = {n + 2}\n    return had + bought",
+            "text": f"Ann has {n} + {n + 2} = {2 * n + 2} pens.",
         }
         for n in range(first, first + count)
     ]

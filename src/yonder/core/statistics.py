@@ -125,3 +125,47 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     if only_a + only_b == 0:
         return 1.0
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, seed: int) -> Interval:
+    """pass@k of a benchmark: the mean of `pass_at_k` over its questions, each (samples, right ones) with samples >= k.
+
+    95 % bootstrap interval over questions; where all of them are 0, or all 1, Wilson's over as many questions. No
+    questions: as `wilson(0, 0)`.
+    """
+    values = [pass_at_k(n, c, k) for n, c in counts]
+    if not values or (len(set(values)) == 1 and values[0] in (0.0, 1.0)):
+        return wilson(sum(values), len(values))
+    return bootstrap_mean(values, seed)
+
+
+def t_interval(values: Sequence[float]) -> Interval:
+    """95 % interval of the mean of independent values, by Student's t on n - 1 degrees of freedom, cut at 0 and 1.
+
+    For shares measured several times (seeds, instances of a template). One value: [0, 1]; none: as `wilson(0, 0)`.
+    """
+    from scipy.stats import t  # slow to import
+
+    mean, std, n = mean_std(values)
+    if mean is None or std is None:
+        return Interval(math.nan if mean is None else mean, 0.0, 1.0, n)
+    half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+
+
+def paired_difference(a: Sequence[bool], b: Sequence[bool]) -> Interval:
+    """Share of b minus share of a on the same questions, with its 95 % interval (Agresti and Min 2005, section 2.2).
+
+    Wald's interval of a difference of matched shares, with half a question added to each cell of the 2 x 2 table: it
+    holds the truth about as often as it says from few questions on, and is not empty where nothing flips. ValueError
+    when the lists differ in length. No questions: NaN within [-1, 1].
+    """
+    n = len(a)
+    only_a = sum(x and not y for x, y in zip(a, b, strict=True))
+    only_b = sum(y and not x for x, y in zip(a, b, strict=True))
+    if n == 0:
+        return Interval(math.nan, -1.0, 1.0, 0)
+    value, size = (only_b - only_a) / n, n + 2
+    centre = (only_b - only_a) / size
+    half = Z * math.sqrt((only_a + only_b + 1) / size - centre**2) / math.sqrt(size)
+    return Interval(value, max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n)

@@ -19,6 +19,7 @@ from yonder.data.records import (
 from yonder.errors import DataError
 
 FIELDS = ("question", "answer", "solution", "id", "category", "options", "reference")
+ORIGINS = ("seed_question", "original_question")  # columns with the question that this one was made from
 ALIASES = {"program": "cot_program", "text": "cot_text"}  # Yonder's own files name them so
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def _record(row: Row, columns: Mapping[str, str], number: int) -> Record:
         text=text,
         category=_text(value("category")) or "",
         reference=_text(value("reference")),
+        extra={name: text for name in ORIGINS if (text := _text(row.values.get(name))) is not None},
     )
     return _with_options(record, value("options"), row.where)
 

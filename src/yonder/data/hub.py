@@ -6,14 +6,17 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from yonder.data import hub_rows
 from yonder.data.columns import Row, records_from_rows
+from yonder.data.files import read_rows
 from yonder.data.records import Record, unique_ids
 from yonder.errors import DataError
 
 OPTIONS = ("config", "revision", "path")
+UNANSWERABLE = "unanswerable"  # an option of the sets that have questions without an answer
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class HubSet:
     convert: Callable[[Mapping[str, Any], str], Record | None]  # row, id -> record; None: no usable label
     config: str | None = None
     held_apart: str | None = None  # split whose questions are dropped from the others
+    whole: Callable[[Mapping[str, Any], str], Record | None] | None = None  # `convert` with unanswerable questions too
 
 
 _NAMED = {
@@ -36,7 +40,7 @@ _NAMED = {
     # Its train split contains GSM8K's own train questions; its 500 validation questions are GSM8K train questions too.
     "gsm8k-aug": HubSet("whynlp/gsm8k-aug", ("train", "validation", "test"), hub_rows.gsm8k_aug),
     # Perturbs the questions of GSM8K TEST: a policy trained on it has seen relatives of that benchmark.
-    "gsm-plus": HubSet("qintongli/GSM-Plus", ("test", "testmini"), hub_rows.gsm_plus),
+    "gsm-plus": HubSet("qintongli/GSM-Plus", ("test", "testmini"), hub_rows.gsm_plus, whole=hub_rows.gsm_plus_whole),
     "gsm-symbolic": HubSet("apple/GSM-Symbolic", ("test",), hub_rows.gsm_symbolic, config="main"),
     # Its validation split has five worked questions for each category; the benchmark is its test split.
     "mmlu-pro": HubSet("TIGER-Lab/MMLU-Pro", ("test", "validation"), hub_rows.mmlu_pro),
@@ -50,14 +54,16 @@ KNOWN = {**_NAMED, **_BY_REPOSITORY, "hub:allenai/math_qa": _NAMED["mathqa"]}
 def read_hub(source: str, split: str, options: Mapping[str, Any], columns: Mapping[str, str]) -> list[Record]:
     """The records of `mathqa`, `gsm8k-aug`, `gsm-plus`, `gsm-symbolic`, `mmlu-pro`, or `hub:OWNER/NAME` with columns.
 
-    `options`: `config`, `revision`, and `path`: a folder with a downloaded copy, read instead of the hub. Questions
-    without a usable label, and MathQA's that also occur in its test split, are left out and counted in the log.
-    DataError where the data set cannot be had, has no such split or column, or an option is unknown.
+    `options`: `config`, `revision`, and `path`: a folder with a downloaded copy, or a file of one split, read instead
+    of the hub; `unanswerable: true` keeps GSM-Plus's questions without an answer. Questions without a usable label, and
+    MathQA's that also occur in its test split, are left out and counted in the log. DataError where the data set
+    cannot be had, has no such split or column, or an option is unknown.
     """
-    for name in options:
-        if name not in OPTIONS:
-            raise DataError(f"{source} has no option `{name}`; options it knows: {', '.join(OPTIONS)}")
     known = None if columns else KNOWN.get(source)
+    names = OPTIONS if known is None or known.whole is None else (*OPTIONS, UNANSWERABLE)
+    for name in options:
+        if name not in names:
+            raise DataError(f"{source} has no option `{name}`; options it knows: {', '.join(names)}")
     if known is None:
         repository = source.removeprefix("hub:")
         rows = [
@@ -68,7 +74,14 @@ def read_hub(source: str, split: str, options: Mapping[str, Any], columns: Mappi
     if split not in known.splits:
         raise DataError(f"{source} has no split `{split}`; use {' or '.join(f'`{name}`' for name in known.splits)}")
     records = _convert(source, known, split, options)
-    if known.held_apart not in (None, split):
+    if known.held_apart not in (None, split) and _file(options):
+        log.warning(
+            "%s: its %s split is not in %s, so none of its questions is left out",
+            source,
+            known.held_apart,
+            options["path"],
+        )
+    elif known.held_apart not in (None, split):
         records = _without(
             records, _convert(source, known, known.held_apart or "", options), source, known.held_apart or ""
         )
@@ -78,10 +91,11 @@ def read_hub(source: str, split: str, options: Mapping[str, Any], columns: Mappi
 def _convert(source: str, known: HubSet, split: str, options: Mapping[str, Any]) -> list[Record]:
     rows = load_rows(source, known.repository, known.config, split, options)
     stem = source.removeprefix("hub:").rpartition("/")[2]
+    convert = known.whole if known.whole is not None and options.get(UNANSWERABLE) else known.convert
     records: list[Record] = []
     for number, row in enumerate(rows):
         try:
-            record = known.convert(row, f"{stem}-{split}-{number}")
+            record = convert(row, f"{stem}-{split}-{number}")
         except (KeyError, TypeError, AttributeError) as error:
             have = ", ".join(row)
             mend = f"use `source: hub:{known.repository}` with `columns`"
@@ -125,6 +139,9 @@ def load_rows(
 
     `local`: how a downloaded copy is given.
     """
+    file = _file(options)
+    if file is not None:
+        return [dict(row.values) for row in read_rows(file)]
     import datasets
 
     path = options.get("path")
@@ -145,3 +162,9 @@ def load_rows(
         raise DataError(
             f"{source}: {path or repository} (split {split}) could not be loaded: {reason}; {mend}"
         ) from error
+
+
+def _file(options: Mapping[str, Any]) -> Path | None:
+    """The one file that is read instead of the hub."""
+    path = Path(str(options.get("path") or "")).expanduser()
+    return path if options.get("path") and path.is_file() else None

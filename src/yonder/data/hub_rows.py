@@ -67,9 +67,13 @@ def mathqa(row: Mapping[str, Any], name: str) -> Record | None:
 
 def gsm_plus(row: Mapping[str, Any], name: str) -> Record | None:
     """qintongli/GSM-Plus: question, solution, answer ("72", "1/2" or "None"), perturbation_type, seed_question."""
-    answer = normalise_label(row["answer"])
-    if answer is None or answer == "None":
-        return None  # "critical thinking": the question has no answer
+    record = gsm_plus_whole(row, name)
+    return None if record.answer == "None" else record  # "critical thinking": the question has no answer
+
+
+def gsm_plus_whole(row: Mapping[str, Any], name: str) -> Record:
+    """The same with the questions that have no answer; their label is "None"."""
+    answer = normalise_label(row["answer"]) or "None"
     text, _ = split_gsm8k(clean_text(row.get("solution") or ""))
     extra = {key: row[key] for key in ("seed_question", "seed_answer") if key in row}
     question = clean_text(row["question"])

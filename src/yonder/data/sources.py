@@ -95,6 +95,7 @@ def _content(settings: DataSettings) -> str:
     path = Path(source if is_file_name(source) else str(settings.options.get("path", ""))).expanduser()
     if is_file_name(source):
         check_file(path)
+    if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if settings.options.get("path") and path.is_dir():

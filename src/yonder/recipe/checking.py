@@ -69,6 +69,7 @@ def check_references(recipe: Sections) -> None:
         _check_inputs(recipe, stage, key, seen)
         _check_label(recipe, stage, key)
         _check_development(recipe, stage, key)
+        _check_choice(recipe, stage, key)
         _check_taken_for_right(recipe, stage, key)
         seen.add(stage.name)
 
@@ -128,6 +129,30 @@ def _check_development(recipe: Sections, stage: StageSettings, key: str) -> None
             f"{key}.evaluate.data: the stage trains on `{stage.evaluate.data}`; name a development split "
             f"(`{stage.evaluate.data}.development`, with `development` set in the data set)"
         )
+
+
+def _check_choice(recipe: Sections, stage: StageSettings, key: str) -> None:
+    """No test set chooses a checkpoint: neither a benchmark's data, nor another data set with the same questions."""
+    chosen = stage.evaluate.data if isinstance(stage, WarmupStage | DistillStage) else None
+    if chosen is None or chosen.endswith(".development"):
+        return
+    tests = {name: one.data for name, one in recipe.benchmarks.items() if not one.data.endswith(".development")}
+    mine = _sources(recipe, chosen)
+    wrong = [name for name, data in tests.items() if chosen == data or mine & _sources(recipe, data)]
+    if wrong:
+        raise ValueError(
+            f"{key}.evaluate.data: `{chosen}` has the questions of benchmark `{wrong[0]}`, and a test set chooses no "
+            "checkpoint; name a development split (`NAME.development`, with `development` set in the data set)"
+        )
+
+
+def _sources(recipe: Sections, name: str) -> set[tuple[str, str, str]]:
+    """Where the questions of a data set come from: source, split and options, of a mixture those of its parts."""
+    settings = recipe.data[name.partition(".")[0]]
+    if settings.source is not None:
+        return {(settings.source, settings.split, str(sorted(settings.options.items())))}
+    parts = [part for part in settings.mixture or {} if not part.endswith(".development") and part != name]
+    return {source for part in parts if recipe.data[part].source for source in _sources(recipe, part)}
 
 
 def _check_teachers(recipe: Sections, stage: StageSettings, key: str) -> None:

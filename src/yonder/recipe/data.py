@@ -41,7 +41,9 @@ class DataSettings(Section):
     split: str = "train"
     """Split of the source."""
     options: dict[str, Any] = {}
-    """What the source takes besides: `config` for hub data sets; `count`, `seed`, `templates` for word-problems."""
+    """What the source takes besides: `config`, `revision`, `path` (a downloaded folder or file) for hub data sets, and
+    `unanswerable` (true: keep questions whose answer is "None") for gsm-plus; `count`, `seed`, `templates` for
+    word-problems."""
     columns: dict[str, str] = {}
     """For files and `hub:` sources: our field (question, answer, solution, id, category, options, reference) -> their
     column. `reference` is shown to judges that ask for it, also where `labeled` is false."""
@@ -93,6 +95,37 @@ class BenchmarkSettings(Section):
     data: str
     """Name of the data set."""
     votes: int = Field(default=0, ge=0)
-    """Samples a question for the majority vote at temperature `vote_temperature`; 0: greedy only. [J] uses 100."""
+    """Samples a question for the majority vote and pass@k at temperature `vote_temperature`; 0: greedy only. [J] uses
+    100."""
     vote_temperature: float = Field(default=1.0, gt=0)
-    """Temperature of those samples."""
+    """Temperature of all samples."""
+    pass_at: tuple[int, ...] = ()
+    """Every k of pass@k (the chance that one of k samples is right), estimated without bias from the `votes` samples;
+    at most `votes` each."""
+    seeds: int = Field(default=0, ge=0)
+    """Sampling seeds: one sample of each question with each, and mean accuracy and spread over them; 0: none."""
+    groups: Literal["auto", "category", "none"] = "auto"
+    """category: the categories are repetitions of one test, so accuracy is told by its mean and spread over them; auto:
+    only for gsm-symbolic, whose categories are its instances."""
+    unanswerable: bool = False
+    """Grade questions whose label is "None" too: right is a response that says that there is no answer. The accuracy
+    without them stands beside. False: they are left out. gsm-plus has them with `options: {unanswerable: true}`."""
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the result, as plain values; those that were not always there only where given."""
+        newer = ("pass_at", "seeds", "groups", "unanswerable")
+        defaults = {name: type(self).model_fields[name].default for name in newer}
+        idle = {name for name, value in defaults.items() if getattr(self, name) == value}
+        return self.model_dump(mode="json", exclude=idle)
+
+    @model_validator(mode="after")
+    def _samples_suffice(self) -> "BenchmarkSettings":
+        wrong = [k for k in self.pass_at if not 1 <= k <= self.votes]
+        if wrong:
+            raise ValueError(
+                f"`pass_at` has {wrong[0]}, but `votes` samples {self.votes} answers a question; give k from 1 to "
+                "`votes`, or raise `votes`"
+            )
+        if len(set(self.pass_at)) < len(self.pass_at):
+            raise ValueError("`pass_at` names a k twice; name each once")
+        return self

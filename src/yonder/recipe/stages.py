@@ -140,6 +140,13 @@ class EvaluateStage(StageBase):
     """Stage names, or `base` for the recipe's policy.model as it is; each becomes a row of the table."""
     benchmarks: tuple[str, ...] = Field(min_length=1)
     """Benchmark names; each becomes a column."""
+    cache: bool = True
+    """Take results from the user's cache folder where the same weights answered the same questions before, and keep new
+    ones there: a warm-up that several runs share is answered once. The folder: docs/benchmarks.md."""
+
+    def decisive(self) -> dict[str, Any]:
+        """Without where results come from."""
+        return self.model_dump(mode="json", exclude={"cache"})
 
 
 StageSettings = Annotated[
