@@ -42,6 +42,7 @@ LAYERS = [
         "scoring",
         "judge_benchmark",
         "integrations",
+        "sweeps",
     ),
     ("terminal", "endings", "cli", "__main__"),
 ]
