@@ -72,8 +72,9 @@ def run(
 
     `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not
     changed are skipped; an unfinished one continues where it was, and one that changed is refused unless
-    `allow_changes`. A stage that the `shelf` has finished, of the same hash, is taken from there. Raises YonderError subclasses for everything a user can mend; Stopped where `stop` asked for it.
-    In a `world` of several, process 0 does this, and the others what it tells them; their summary is empty.
+    `allow_changes`. A stage that the `shelf` has finished, of the same hash, is taken from there. Raises YonderError
+    subclasses for everything a user can mend; Stopped where `stop` asked for it. In a `world` of several, process 0
+    does this, and the others what it tells them; their summary is empty.
     """
     if not world.first:
         follow(recipe, world, stop or StopRequest())

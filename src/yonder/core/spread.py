@@ -1,8 +1,8 @@
 """The mean of the same questions answered under several seeds, and of paired differences: what is known of it.
 
 Seeds and questions are both drawn from more of their kind, and cross: each question is answered under each seed. The
-interval is that of the two-way random-effects model without replication (Scheffe 1959, ch. 7; Brennan 2001, ch. 5), with
-Satterthwaite's (1946) degrees of freedom. It says what other seeds and other questions of the kind would give.
+interval is that of the two-way random-effects model without replication (Scheffe 1959, ch. 7; Brennan 2001, ch. 5),
+with Satterthwaite's (1946) degrees of freedom. It says what other seeds and other questions of the kind would give.
 """
 
 import math
@@ -28,8 +28,8 @@ class Estimate(NamedTuple):
 def crossed_mean(values: Sequence[Sequence[float]]) -> Estimate:
     """The mean of x[s][q], S >= 2 seeds by Q >= 2 questions.
 
-    With mean squares of seeds, questions and what is left of them (MS_s, MS_q, MS_e): Var(mean) = (MS_s + MS_q - MS_e) /
-    (S Q), where a mean square below MS_e counts as MS_e (a variance is not negative). ValueError for smaller tables.
+    With mean squares of seeds, questions and what is left of them (MS_s, MS_q, MS_e): Var(mean) = (MS_s + MS_q - MS_e)
+    / (S Q), where a mean square below MS_e counts as MS_e (a variance is not negative). ValueError for smaller tables.
     """
     table = np.asarray(values, dtype=np.float64)
     seeds, questions = table.shape

@@ -20,8 +20,8 @@ def write_tables(folder: Path, sweep: Mapping[str, Any]) -> None:
 
 
 def grid_of(sweep: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the table as people read it: a line a row and checkpoint, a column a benchmark and, where there is
-    a baseline, one for the difference to it."""
+    """Head and rows of the table as people read it: a line a row and checkpoint, a column a benchmark and, where
+    there is a baseline, one for the difference to it."""
     table = sweep["table"]
     lines = _lines(sweep)
     several = len({line for line, _ in lines}) < len(lines)

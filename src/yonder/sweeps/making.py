@@ -42,6 +42,6 @@ def refuse_failed(found: dict[str, Any]) -> None:
     if failed:
         name, run = failed[0]
         raise RunsFailed(
-            f"{len(failed)} of {len(runs)} runs failed, first {name}, seed {run['seed']}: {run['error']}; the same command "
-            "tries them again"
+            f"{len(failed)} of {len(runs)} runs failed, first {name}, seed {run['seed']}: {run['error']}; the same "
+            "command tries them again"
         )

@@ -76,7 +76,7 @@ def plan_sweep(sweep: SweepSettings, folder: Path) -> Plan:
             load_recipe(recipe_name, (*overrides, *more))
         except RecipeError as error:
             raise RecipeError(f"row {row.name}: {error}") from None
-        for seed in sweep.seeds:
+        for seed in row.seeds or sweep.seeds:
             place = folder / slug(row.name) / f"seed-{seed}"
             whole = (*overrides, *more, f"seed={seed}", f"output_dir={place}")
             runs.append(Run(row, seed, place, recipe_name, whole, stages))

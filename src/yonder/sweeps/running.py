@@ -1,5 +1,6 @@
 """The runs of a sweep, one after the other in this process or several at a time in processes of their own."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from yonder.errors import Stopped, YonderError
 from yonder.models.loading import pick_device
@@ -58,6 +60,15 @@ def run_one(plan: Plan, run: Run, stop: StopRequest, bar: Progress, allow_change
             write_state(run.folder, "done", began)
 
 
+class Going(NamedTuple):
+    """A run in a process of its own."""
+
+    run: Run
+    process: "subprocess.Popen[bytes]"
+    began: float  # time.monotonic()
+    wall: float  # time.time()
+
+
 @dataclass(slots=True)
 class Sweeper:
     """A sweep while it runs."""
@@ -70,8 +81,8 @@ class Sweeper:
     seconds: list[float] = field(default_factory=list[float])  # of the runs made now
 
     def sweep(self, jobs: int, command: Callable[[Run], Sequence[str]]) -> None:
-        """Make every run that is not done, in order; a failed one is recorded and the rest goes on. `command`: what makes
-        one run in a process of its own. Raises Stopped where that was asked for."""
+        """Make every run that is not done, in order; a failed one is recorded and the rest goes on. `command`: what
+        makes one run in a process of its own. Raises Stopped where that was asked for."""
         with only_one(self.plan.folder):
             self.states = {run.name: state_of(run) for run in self.plan.runs}
             due = [run for run in self.plan.runs if self.states[run.name] not in ("done", "running")]
@@ -97,31 +108,35 @@ class Sweeper:
                 self.states[run.name] = "pending"
                 write_sweep(self.plan, self.states)
                 raise
-            except Exception:  # noqa: S110 - run_one has recorded it
-                pass
+            except Exception:  # run_one has recorded it, and the sentence is in the run's line
+                logging.getLogger("yonder").debug("%s failed", run.title, exc_info=True)
             self._ended(run, time.monotonic() - began, len(due) - i - 1, 1)
 
     def _together(self, due: Sequence[Run], jobs: int, command: Callable[[Run], Sequence[str]]) -> None:
-        waiting, going = list(due), dict[str, tuple[Run, subprocess.Popen[bytes], float]]()
+        asked = False
+        waiting, going = list(due), dict[str, Going]()
         try:
             while waiting or going:
                 while waiting and len(going) < jobs and not self.stop.asked:
                     run = waiting.pop(0)
                     self.bar.say(self._line(run, f"begins{self._left(len(waiting) + len(going) + 1, jobs)}"))
-                    going[run.name] = (run, _start(command(run), run.folder), time.monotonic())
+                    going[run.name] = Going(run, _start(command(run), run.folder), time.monotonic(), time.time())
                     self.states[run.name] = "running"
-                for run, process, began in list(going.values()):
+                for run, process, began, wall in list(going.values()):
                     if process.poll() is not None:
                         del going[run.name]
+                        _record_early_end(run, process.returncode, wall)
                         self._ended(run, time.monotonic() - began, len(waiting) + len(going), jobs)
                 if self.stop.asked and not going:
                     self.stop.check("no run is going")
-                if self.stop.asked:
-                    _signal(going.values())
+                if self.stop.asked and not asked:
+                    asked = True
+                    for one in going.values():
+                        one.process.terminate()  # it finishes its step and saves
                 time.sleep(POLL_S)
         finally:
-            for _, process, _ in going.values():
-                process.kill()
+            for one in going.values():
+                one.process.kill()
 
     def _ended(self, run: Run, seconds: float, left: int, jobs: int) -> None:
         """Record what became of a run, tell it in a line, and write the table so far."""
@@ -166,9 +181,10 @@ def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-def _signal(going: "Sequence[tuple[Run, subprocess.Popen[bytes], float]] | object") -> None:
-    """Ask every process to stop, once."""
-    for _, process, _ in going:  # type: ignore[union-attr]
-        if process.poll() is None and not getattr(process, "asked", False):
-            process.terminate()
-            process.asked = True  # type: ignore[attr-defined]
+def _record_early_end(run: Run, code: int, began: float) -> None:
+    """A process that ended otherwise than well, and before it could record that, is a failed run."""
+    known = read_state(run.folder)
+    if code in (0, Stopped.exit_code) or (known.get("status") == "failed" and known["began"] >= began):
+        return
+    said = (run.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+    write_state(run.folder, "failed", began, f"its process ended with code {code}: {said}")

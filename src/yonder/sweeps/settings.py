@@ -30,6 +30,8 @@ class RowSettings(Section):
     """The stage whose model is evaluated; default: the sweep's."""
     benchmarks: dict[str, str] = {}
     """Column -> the recipe's benchmark, where they are named differently."""
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """Other seeds than the sweep's."""
     figure: Literal["accuracy", "vote"] = "accuracy"
     """accuracy: greedy; vote: of the majority of samples, which the benchmark must ask for (`votes`)."""
     baseline: str | None = None
@@ -65,8 +67,9 @@ class SweepSettings(Section):
 
     @model_validator(mode="after")
     def _names(self) -> "SweepSettings":
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"`seeds` {list(self.seeds)} names one twice; leave it out")
+        for seeds in (self.seeds, *(row.seeds or () for row in self.rows)):
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"`seeds` {list(seeds)} names one twice; leave it out")
         empty = next((key for key, values in self.grid.items() if not values), None)
         if empty is not None:
             raise ValueError(f"`grid.{empty}` has no values; give at least one")
@@ -117,13 +120,13 @@ def load_sweep(name: str, changes: dict[str, Any] | None = None) -> tuple[SweepS
     key.
     """
     path = _find(name)
-    tree = read_tree(path, "a sweep") if path is not None else {"recipe": name}
+    tree: dict[str, Any] = read_tree(path, "a sweep") if path is not None else {"recipe": name}
     origin = str(path or "sweep")
     if "stages" in tree:
         tree = {"recipe": name}
     for key, value in (changes or {}).items():
-        added = key in ("overrides", "rows") and isinstance(tree.get(key, []), list)
-        tree[key] = [*tree.get(key, []), *value] if added else value
+        before = tree.get(key)
+        tree[key] = [*before, *value] if key in ("overrides", "rows") and isinstance(before, list) else value
     return parse_section(SweepSettings, tree, origin), path.stem if path is not None else name
 
 

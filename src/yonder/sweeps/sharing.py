@@ -41,8 +41,8 @@ class SharedStages:
             yield
 
     def take(self, stage: str, digest: str, folder: Path) -> bool:
-        """Put another run's finished stage of this hash into `folder`; what is unfinished there is of the same hash, and
-        goes."""
+        """Put another run's finished stage of this hash into `folder`; what is unfinished there is of the same
+        hash, and goes."""
         for run in self.runs:
             theirs = run / "stages" / stage
             if theirs.resolve() != folder.resolve() and is_finished(theirs, digest):

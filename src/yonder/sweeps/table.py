@@ -188,7 +188,7 @@ def _baseline(plan: Plan, row: RowSettings, key: Key, results: Results) -> Mappi
 
 
 def _same_questions(plan: Plan, row: RowSettings) -> dict[str, bool]:
-    """Column -> whether its questions are the same under every seed: a limit and a development split are drawn by it."""
+    """Column -> whether its questions are the same under every seed, which draws limits and development splits."""
     recipe = plan.of(row)[0].load()
     columns = columns_of(plan.sweep, row, list(recipe.benchmarks))
     return {column: _fixed(recipe, recipe.benchmarks[name].data) for column, name in columns.items()}
