@@ -104,7 +104,7 @@ def table_rows(sweep: SweepSettings) -> tuple[RowSettings, ...]:
 
 def slug(name: str) -> str:
     """A row's name as the name of a folder."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "row"
+    return re.sub(r"[^a-z0-9.=]+(?<!=-)", "-", name.lower()).strip("-.") or "row"
 
 
 def shipped_sweeps() -> dict[str, Path]:
