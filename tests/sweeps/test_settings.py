@@ -86,7 +86,7 @@ def test_commands_are_the_command_with_the_run_and_find_it_again(recipe: str, tm
     plan = asked.plan()
     arguments = asked.arguments(plan.runs[3])
     assert arguments[-2:] == ["--run", "threads=2/1"]
-    assert ["--grid", "threads=1,2"] == arguments[3:5]
+    assert arguments[3:5] == ["--grid", "threads=1,2"]
     assert plan.chosen("threads=2/1") is plan.runs[3]
     with pytest.raises(RecipeError, match=r"--run threads=3/1: there is no such run; there are: threads=1/0, "):
         plan.chosen("threads=3/1")
@@ -104,7 +104,7 @@ def test_every_shipped_sweep_has_rows_a_title_notes_and_a_baseline(name: str) ->
         assert stage is not None and len(stage) == 1
 
 
-def test_what_the_brief_of_the_demo_asks_for_is_there() -> None:
+def test_the_demos_sweep_varies_the_weights_alone() -> None:
     plan = Asked("sweep-demo").plan()
     assert len(plan.rows) >= 5 and plan.sweep.seeds == (0, 1, 2)
     weights = {
@@ -113,7 +113,12 @@ def test_what_the_brief_of_the_demo_asks_for_is_there() -> None:
     }
     assert weights["lambda 0.5, mu 0.5"] == [0.5, 0.5]
     assert weights["judge only, lambda 0"] == [0, 1]
-    assert len(list_sweeps()) == len(shipped_sweeps())
+
+
+def test_the_list_has_every_sweep_with_its_size() -> None:
+    lines = list_sweeps()
+    assert [line.split()[0] for line in lines] == list(shipped_sweeps())
+    assert any(line.startswith("table-4 ") and "10 rows x 3 seeds  [J] Table 4" in line for line in lines)
 
 
 def test_an_unlabeled_share_draws_that_many_and_the_schedule_stays() -> None:

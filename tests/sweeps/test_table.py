@@ -94,8 +94,8 @@ def sweep(**changes: Any) -> dict[str, Any]:
     cells = [
         {"row": "base", "benchmark": "a_b", "checkpoint": "rl", "values": [0.5, 0.6], "seeds": [0, 1], "mean": 0.55,
          "std": 0.0707, "low": 0.4, "high": 0.7, "n": 10, "difference": None},
-        {"row": "x & y", "benchmark": "a_b", "checkpoint": "rl", "values": [0.6], "seeds": [0], "mean": 0.6, "std": None,
-         "low": 0.5, "high": 0.7, "n": 10, "difference": difference},
+        {"row": "x & y", "benchmark": "a_b", "checkpoint": "rl", "values": [0.6], "seeds": [0], "mean": 0.6,
+         "std": None, "low": 0.5, "high": 0.7, "n": 10, "difference": difference},
     ]  # fmt: skip
     runs = [{"seed": seed, "folder": f"f/{seed}", "status": "done", "error": None} for seed in (0, 1)]
     rows = [

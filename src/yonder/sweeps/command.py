@@ -8,7 +8,7 @@ from typing import Any
 
 from yonder.errors import RecipeError
 from yonder.sweeps.plan import Plan, Run, plan_sweep
-from yonder.sweeps.settings import load_sweep, parse_grid, parse_rows, parse_seeds, shipped_sweeps, slug
+from yonder.sweeps.settings import load_sweep, parse_grid, parse_rows, parse_seeds, shipped_sweeps, slug, table_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ def run_commands(asked: Asked) -> list[str]:
 
 def list_sweeps() -> list[str]:
     """Name, size and title of each shipped sweep."""
-    found = {name: Asked(name).plan() for name in shipped_sweeps()}
+    found = {name: load_sweep(name)[0] for name in shipped_sweeps()}
     width = max(map(len, found))
     return [
-        f"{name:<{width}}  {len(plan.rows):>2} rows x {len(plan.sweep.seeds)} seeds  {plan.sweep.title}"
-        for name, plan in found.items()
+        f"{name:<{width}}  {len(table_rows(sweep)):>2} rows x {len(sweep.seeds)} seeds  {sweep.title}"
+        for name, sweep in found.items()
     ]
