@@ -206,7 +206,7 @@ def test_one_process_at_a_time_makes_a_stage_and_waiting_can_be_stopped(tmp_path
         stop.asked = True
         with pytest.raises(Stopped), shelf.turn("warmup", "aa"):
             pass
-    assert heard.said == ["warmup: another run makes it; waiting"]
+    assert heard.said == ["warmup: another process makes it; waiting"]
     with shelf.turn("warmup", "aa"):
         pass
 

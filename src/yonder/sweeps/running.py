@@ -19,7 +19,7 @@ from yonder.storage import only_one
 from yonder.sweeps.log import LoggedProgress
 from yonder.sweeps.plan import LOCKS, Plan, Run
 from yonder.sweeps.sharing import SharedStages
-from yonder.sweeps.state import read_state, state_of, write_state
+from yonder.sweeps.state import read_state, state_of, works_here, write_state
 from yonder.sweeps.table import write_sweep
 from yonder.training.distributed import begun
 from yonder.training.progress import Progress
@@ -44,20 +44,31 @@ def run_one(plan: Plan, run: Run, stop: StopRequest, bar: Progress, allow_change
             progress = LoggedProgress(file, bar)
             others = tuple(other.folder for other in plan.runs if other.folder != run.folder)
             shelf = SharedStages(others, plan.folder / LOCKS, stop, progress.say)
-            write_state(run.folder, "running", began)
-            try:
-                run_pipeline(recipe, run.stages, progress, stop, allow_changes, world, shelf)
-            except (Stopped, KeyboardInterrupt):
-                write_state(run.folder, "pending", began)
-                raise
-            except Exception as error:  # a run that fails takes no other with it: recorded, and told by the caller
-                said = str(error) if isinstance(error, YonderError) else f"{type(error).__name__}: {error}"
-                progress.say(said if isinstance(error, YonderError) else traceback.format_exc())
-                write_state(run.folder, "failed", began, said)
-                raise
-            finally:
-                progress.finish()
-            write_state(run.folder, "done", began)
+            with shelf.turn("run", run.name.replace("/", "-")):
+                _recorded(
+                    run,
+                    began,
+                    progress,
+                    lambda: run_pipeline(recipe, run.stages, progress, stop, allow_changes, world, shelf),
+                )
+
+
+def _recorded(run: Run, began: float, progress: Progress, make: Callable[[], object]) -> None:
+    """Make a run, and record what became of it."""
+    write_state(run.folder, "running", began)
+    try:
+        make()
+    except (Stopped, KeyboardInterrupt):
+        write_state(run.folder, "pending", began)
+        raise
+    except Exception as error:  # a run that fails takes no other with it: recorded, and told by the caller
+        said = str(error) if isinstance(error, YonderError) else f"{type(error).__name__}: {error}"
+        progress.say(said if isinstance(error, YonderError) else traceback.format_exc())
+        write_state(run.folder, "failed", began, said)
+        raise
+    finally:
+        progress.finish()
+    write_state(run.folder, "done", began)
 
 
 class Going(NamedTuple):
@@ -85,12 +96,18 @@ class Sweeper:
         makes one run in a process of its own. Raises Stopped where that was asked for."""
         with only_one(self.plan.folder):
             self.states = {run.name: state_of(run) for run in self.plan.runs}
-            due = [run for run in self.plan.runs if self.states[run.name] not in ("done", "running")]
+            due: list[Run] = []
+            waited: list[Run] = []  # a process that an earlier sweep began works on them
             for run in self.plan.runs:
-                if self.states[run.name] in ("done", "running"):
-                    self.bar.say(
-                        self._line(run, "done before" if self.states[run.name] == "done" else "runs elsewhere")
-                    )
+                if self.states[run.name] == "done":
+                    self.bar.say(self._line(run, "done before"))
+                elif self.states[run.name] != "running":
+                    due.append(run)
+                elif works_here(run.folder):
+                    waited.append(run)
+                else:
+                    self.bar.say(self._line(run, "runs elsewhere"))
+            due += waited
             write_sweep(self.plan, self.states)
             if jobs == 1:
                 self._one_by_one(due)

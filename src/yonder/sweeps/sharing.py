@@ -34,7 +34,7 @@ class SharedStages:
         self.locks.mkdir(parents=True, exist_ok=True)
         with (self.locks / f"{stage}-{digest}").open("w") as file:
             if not locked(file):
-                self.say(f"{stage}: another run makes it; waiting")
+                self.say(f"{stage}: another process makes it; waiting")
                 while not locked(file):
                     self.stop.check(f"{stage} was not begun")
                     time.sleep(POLL_S)

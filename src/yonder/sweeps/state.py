@@ -34,6 +34,12 @@ def write_state(folder: Path, status: str, began: float, error: str | None = Non
     write_json(folder / FILE, record | {"process": os.getpid(), "machine": socket.gethostname()})
 
 
+def works_here(folder: Path) -> bool:
+    """Whether a process of this machine works on the run."""
+    known = read_state(folder)
+    return known.get("machine") == socket.gethostname() and _alive(known)
+
+
 def _alive(known: dict[str, Any]) -> bool:
     """Whether the process of a record still works on it; one of another machine is believed."""
     if known["status"] != "running":
