@@ -28,7 +28,7 @@ benchmarks: {held: {data: held}}
 rewards: {correct: {kind: verifiable}}
 sandbox: {workers: 1}
 stages:
-  - {name: warmup, kind: warmup, data: labeled, epochs: 30, optimizer: {lr: 3.0e-3}}
+  - {name: warmup, kind: warmup, data: labeled, epochs: 15, optimizer: {lr: 3.0e-3}}
   - name: rl
     kind: distill
     policy: "stage:warmup"
@@ -42,7 +42,7 @@ stages:
     optimizer: {lr: 1.0e-3}
   - {name: end, kind: evaluate, checkpoints: [rl], benchmarks: [held]}
 """
-KILLS = 4
+KILLS = 3
 
 
 def command(recipe: Path, folder: Path, jobs: int) -> list[str]:
