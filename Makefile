@@ -26,7 +26,7 @@ setup-dev: $(STAMP)-dev  ## ... with what tests and checks need
 demo: setup  ## run the demo recipe on the CPU (minutes), then see runs/demo/report.html
 	$(BIN)/yonder run demo
 
-sweep-demo: setup  ## the demo's weights over 3 seeds on the CPU (an hour or two); the same command goes on
+sweep-demo: setup  ## the demo's weights over 3 seeds on the CPU (half an hour or more); goes on where it was
 	$(BIN)/yonder sweep sweep-demo
 
 test: setup-dev  ## fast tests (under 15 minutes)
