@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: help setup setup-dev demo test test-slow check format bench docs clean
+.PHONY: help setup setup-dev demo sweep-demo test test-slow check format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -25,6 +25,9 @@ setup-dev: $(STAMP)-dev  ## ... with what tests and checks need
 
 demo: setup  ## run the demo recipe on the CPU (minutes), then see runs/demo/report.html
 	$(BIN)/yonder run demo
+
+sweep-demo: setup  ## the demo's weights over 3 seeds on the CPU (half an hour or more); goes on where it was
+	$(BIN)/yonder sweep sweep-demo
 
 test: setup-dev  ## fast tests (under 15 minutes)
 	$(BIN)/python -m pytest -m 'not slow' --timeout 300

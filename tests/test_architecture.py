@@ -44,6 +44,7 @@ LAYERS = [
         "comparing",
         "integrations",
         "watching",
+        "sweeps",
     ),
     ("terminal", "endings", "cli", "__main__"),
 ]

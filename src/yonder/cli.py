@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,60 @@ _stage_command("check-judge", "Measure a judge before it may train anything.")
 _stage_command("distill", "Train the policy by RL with weighted rewards.")
 _stage_command("evaluate", "Answer benchmarks with the stages' checkpoints.")
 _stage_command("alpaca-eval", "Compare the checkpoints' answers with a baseline's: AlpacaEval 2.")
+
+
+@app.command()
+def sweep(  # noqa: PLR0913 - one argument an option
+    name: Annotated[
+        str | None, typer.Argument(metavar="SWEEP|RECIPE", help="A shipped sweep, a sweep's YAML file, or a recipe.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY.SUB=VALUE]...", help="For every run.")] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=V1,V2", help="One row a value; several: every combination.")
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: KEY=V KEY=V'", help="A row; with --grid, for each of its values."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1,2", help="Each row is run with each.")] = None,
+    baseline: Annotated[str | None, typer.Option(metavar="ROW", help="Compare with this row.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(metavar="STAGE", help="Whose model the rows show.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Default: runs/sweep-NAME.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each in a process of its own.")] = 1,
+    run_: Annotated[str | None, typer.Option("--run", metavar="ROW/SEED", help="Only this run, no table.")] = None,
+    print_commands: Annotated[bool, typer.Option("--print-commands", help="One command a run; run nothing.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="Only collect what is done, and write the table.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the shipped sweeps.")] = False,
+    allow_changes: AllowChanges = False,
+    as_json: Json = False,
+) -> None:
+    """Run one schedule over weights, judges, data or algorithms and seeds, and make the table; go on where it was."""
+    from yonder.sweeps.command import Asked, list_sweeps, run_commands
+
+    if list_ or name is None:
+        typer.echo("\n".join(list_sweeps()))
+        return
+    asked = Asked(name, overrides or [], grid or [], row or [], seeds, baseline, checkpoint, output_dir, allow_changes)
+    if print_commands:
+        typer.echo("\n".join(run_commands(asked)))
+        return
+    plan = asked.plan()
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.sweeps.making import make_run, make_sweep, make_table, refuse_failed
+    from yonder.terminal import Lines, TerminalProgress, print_sweep
+
+    bar = TerminalProgress() if sys.stderr.isatty() else Lines()
+    try:
+        with listening() as stop:
+            if run_ is not None:
+                make_run(plan, run_, stop, bar, allow_changes)
+                return
+            found = make_table(plan) if table else make_sweep(plan, asked, jobs, stop, bar)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command continues where it was") from None
+    typer.echo(json.dumps(found)) if as_json else print_sweep(found)
+    refuse_failed(found)
 
 
 @app.command()

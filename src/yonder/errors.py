@@ -81,3 +81,9 @@ class NotFinite(TrainingError):
         super().__init__(f"loss {loss:g} or gradient norm {norm:g} is not finite")
         self.loss = loss
         self.norm = norm
+
+
+class RunsFailed(YonderError):
+    """Some runs of a sweep failed; the others are done, and the same command tries these again."""
+
+    exit_code = 1

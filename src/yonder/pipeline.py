@@ -6,9 +6,10 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -34,6 +35,30 @@ from yonder.training.progress import Progress, Silent
 log = logging.getLogger("yonder")
 
 
+class Shelf(Protocol):
+    """Where finished stages of other runs are, for those of the same hash."""
+
+    def turn(self, stage: str, digest: str) -> AbstractContextManager[None]:
+        """Within it no other process makes a stage of this hash."""
+        ...
+
+    def take(self, stage: str, digest: str, folder: Path) -> bool:
+        """Put a finished stage of this hash into `folder`; False where there is none."""
+        ...
+
+
+class NoShelf:
+    """A run by itself."""
+
+    def turn(self, stage: str, digest: str) -> AbstractContextManager[None]:
+        """Nobody to wait for."""
+        return nullcontext()
+
+    def take(self, stage: str, digest: str, folder: Path) -> bool:
+        """Nothing to take."""
+        return False
+
+
 def run(
     recipe: Recipe,
     stages: Collection[str] | None = None,
@@ -41,29 +66,45 @@ def run(
     stop: StopRequest | None = None,
     allow_changes: bool = False,
     world: World = ALONE,
+    shelf: Shelf | None = None,
 ) -> dict[str, Any]:
     """Run a recipe's stages in order and return the summary (also written as `summary.json`).
 
     `stages` limits the run to these names and whatever they read. Stages whose configuration and inputs have not
     changed are skipped; an unfinished one continues where it was, and one that changed is refused unless
-    `allow_changes`. Raises YonderError subclasses for everything a user can mend; Stopped where `stop` asked for it.
-    In a `world` of several, process 0 does this, and the others what it tells them; their summary is empty.
+    `allow_changes`. A stage that the `shelf` has finished, of the same hash, is taken from there. Raises YonderError
+    subclasses for everything a user can mend; Stopped where `stop` asked for it. In a `world` of several, process 0
+    does this, and the others what it tells them; their summary is empty.
     """
     if not world.first:
         follow(recipe, world, stop or StopRequest())
         return {}
-    names = {stage.name for stage in recipe.stages} if stages is None else closure(recipe, stages)
-    wanted = [stage for stage in recipe.stages if stage.name in names]
+    wanted = wanted_stages(recipe, stages)
     with leading(world) as lead:
         check_inputs(recipe, wanted)
         with only_one(recipe.output_dir):
-            runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes, lead)
+            shelf = shelf or NoShelf()
+            runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes, lead, shelf)
             runner.begin(wanted)
             check_rollout_servers([stage for stage in wanted if not runner.done(stage)])
             for stage in wanted:
                 runner.stop.check("no stage is running")
                 runner.run(stage)
             return runner.finish()
+
+
+def finished(recipe: Recipe, stages: Collection[str] | None = None) -> bool:
+    """Whether `run` would skip every stage and its summary is written."""
+    runner = Runner(recipe, Silent())
+    if not (runner.folder / "summary.json").is_file():
+        return False
+    return all(runner.done(stage) for stage in wanted_stages(recipe, stages))
+
+
+def wanted_stages(recipe: Recipe, names: Collection[str] | None) -> list[StageSettings]:
+    """The named stages and whatever they read, in the recipe's order; None: all."""
+    wanted = {stage.name for stage in recipe.stages} if names is None else closure(recipe, names)
+    return [stage for stage in recipe.stages if stage.name in wanted]
 
 
 def closure(recipe: Recipe, names: Collection[str]) -> set[str]:
@@ -88,6 +129,7 @@ class Runner:
     stop: StopRequest = field(default_factory=StopRequest)
     allow_changes: bool = False
     lead: Lead = field(default_factory=Lead)
+    shelf: Shelf = field(default_factory=NoShelf)
     records: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     made_from: dict[str, Made] = field(default_factory=dict[str, Made])  # of every stage up to the one that runs
 
@@ -120,7 +162,11 @@ class Runner:
         return known.get("status") == "done" and known.get("hash") == self.made(stage).hash
 
     def run(self, stage: StageSettings) -> None:
-        """Run one stage, or skip it when it is done for the same inputs."""
+        """Run one stage, or skip it when it is done for the same inputs, here or on the shelf."""
+        with self.shelf.turn(stage.name, self.made(stage).hash):
+            self._run(stage)
+
+    def _run(self, stage: StageSettings) -> None:
         folder = self.stage_folder(stage.name)
         made = self.made(stage)
         known = read_json(folder / "stage.json")
@@ -129,6 +175,10 @@ class Runner:
             self.progress.say(f"{stage.name}: unchanged, skipped")
             return
         known, changed = self._settle(stage, known, made)
+        if self.shelf.take(stage.name, made.hash, folder):
+            self.records[stage.name] = read_json(folder / "stage.json") | {"status": "shared"}
+            self.progress.say(f"{stage.name}: taken from another run, which made it from the same")
+            return
         folder.mkdir(parents=True, exist_ok=True)
         record = {"name": stage.name, "kind": stage.kind, "hash": made.hash, "status": "unfinished"}
         record |= {"made_from": made.of, "changes": [*known.get("changes", []), *changed]}

@@ -5,7 +5,7 @@ import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from yonder.errors import StorageError
 
@@ -30,14 +30,23 @@ def only_one(folder: Path) -> Generator[None]:
             f"the run directory {folder} cannot be {what} ({error.strerror or error}); change output_dir"
         ) from error
     with lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StorageError(
-                    f"another process works in the run directory {folder}; wait for it, or change output_dir"
-                ) from None
+        if not locked(lock):
+            raise StorageError(
+                f"another process works in the run directory {folder}; wait for it, or change output_dir"
+            )
         yield
+
+
+def locked(file: TextIO) -> bool:
+    """Take the lock of an open file, which closing it gives back; False where another process has it. True where the
+    system has no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> dict[str, Any]:

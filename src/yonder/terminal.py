@@ -21,6 +21,8 @@ from rich.table import Table
 
 from yonder.evaluation.benchmarks import accuracy_text
 from yonder.reporting.stage_tables import Found, stage_tables
+from yonder.sweeps.formats import grid_of, legend
+from yonder.training.progress import Silent
 
 PLAIN_EVERY_S = 15.0
 
@@ -97,6 +99,14 @@ class PlainProgress:
 
     def _print(self, text: str) -> None:
         print(f"{text}\n", end="", file=sys.stderr, flush=True)  # one write: other processes write there too
+
+
+class Lines(Silent):
+    """What is said as plain lines on standard error, and no bars."""
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        print(f"{message}\n", end="", file=sys.stderr, flush=True)
 
 
 def print_results(summary: Mapping[str, Any]) -> None:
@@ -220,6 +230,20 @@ def _share(found: Mapping[str, Any]) -> str:
     if found["accuracy"] is None:
         return "not measured"
     return f"{found['accuracy']:.1%}\n{found['low']:.1%} to {found['high']:.1%}"
+
+
+def print_sweep(found: Mapping[str, Any]) -> None:
+    """The table of a sweep and what must be known of it, to standard output."""
+    console = Console()
+    head, rows = grid_of(found)
+    table = Table(title=escape(found["title"] or found["recipe"]), title_justify="left")
+    for index, name in enumerate(head):
+        table.add_column(escape(name), justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for line in legend(found):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_for_this_terminal() -> TerminalProgress | PlainProgress:

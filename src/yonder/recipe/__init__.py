@@ -8,6 +8,7 @@ from yonder.recipe.loading import (
     load_recipe,
     parse_recipe,
     parse_section,
+    read_tree,
     shipped_recipes,
 )
 from yonder.recipe.recipe import Recipe
@@ -21,5 +22,6 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "parse_section",
+    "read_tree",
     "shipped_recipes",
 ]

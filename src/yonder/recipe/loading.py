@@ -70,6 +70,15 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises RecipeError with one sentence that names the key and the mend.
     """
     path = find_recipe(name)
+    tree = read_tree(path, "a recipe")
+    tree = _overridden(tree, overrides, str(path))
+    tree.setdefault("output_dir", f"runs/{path.stem}")
+    return parse_recipe(tree, str(path))
+
+
+def read_tree(path: Path, what: str) -> dict[str, Any]:
+    """The plain values of a YAML file; RecipeError where it cannot be read or is no mapping. `what`: what it ought to
+    be."""
     try:
         tree = _read_yaml(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
@@ -80,11 +89,8 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys; this file holds {type(tree).__name__}")
-    tree = _unshared(tree)
-    tree = _overridden(tree, overrides, str(path))
-    tree.setdefault("output_dir", f"runs/{path.stem}")
-    return parse_recipe(tree, str(path))
+        raise RecipeError(f"{path}: {what} is a mapping of keys; this file holds {type(tree).__name__}")
+    return _unshared(tree)
 
 
 def _overridden(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""What became of a run of a sweep: its record beside the run directory's own files."""
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from yonder.pipeline import finished
+from yonder.storage import read_json, write_json
+from yonder.sweeps.plan import Run
+
+FILE = "sweep_run.json"
+
+
+def state_of(run: Run) -> str:
+    """done, failed, running or pending; done as `pipeline.run` sees it, so a change of recipe or data undoes it."""
+    known = read_state(run.folder)
+    if not known:
+        return "pending"
+    if known["status"] in ("failed", "running"):
+        return "running" if _alive(known) else "failed" if known["status"] == "failed" else "pending"
+    return "done" if finished(run.load(), run.stages) else "pending"
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The record; empty before the run was begun."""
+    return read_json(folder / FILE)
+
+
+def write_state(folder: Path, status: str, began: float, error: str | None = None) -> None:
+    """`began`: as time.time() gave it. A process that is killed leaves `running`, with its number to look for."""
+    record = {"status": status, "error": error, "began": began, "seconds": time.time() - began}
+    write_json(folder / FILE, record | {"process": os.getpid(), "machine": socket.gethostname()})
+
+
+def works_here(folder: Path) -> bool:
+    """Whether a process of this machine works on the run."""
+    known = read_state(folder)
+    return known.get("machine") == socket.gethostname() and _alive(known)
+
+
+def _alive(known: dict[str, Any]) -> bool:
+    """Whether the process of a record still works on it; one of another machine is believed."""
+    if known["status"] != "running":
+        return False
+    if known.get("machine") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(known["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

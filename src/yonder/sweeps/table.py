@@ -1,0 +1,223 @@
+"""The table of a sweep: what its finished runs say, over seeds, and against the baseline."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from yonder.core import spread
+from yonder.core.statistics import mcnemar, mean_std
+from yonder.recipe import Recipe
+from yonder.reporting.redaction import redact
+from yonder.storage import write_json
+from yonder.sweeps.plan import Plan, Run, columns_of
+from yonder.sweeps.settings import RowSettings
+from yonder.sweeps.state import read_state, state_of
+
+Verdicts = tuple[bool | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one run says of one checkpoint on one benchmark."""
+
+    accuracy: float | None
+    low: float
+    high: float
+    correct: Verdicts  # a question each, in the benchmark's order; None: unscored
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A cell's place."""
+
+    row: str
+    checkpoint: str
+    column: str
+
+
+Results = dict[Key, dict[int, Found]]  # by seed
+
+
+def collect(plan: Plan, states: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """`sweep.json`: every run with its state, and the table of those that are done. `states`: by the runs' names, where
+    they are known."""
+    states = states or {run.name: state_of(run) for run in plan.runs}
+    done = [run for run in plan.runs if states[run.name] == "done"]
+    results = read_results(plan, done)
+    fixed = {row.name: _same_questions(plan, row) for row in plan.rows}
+    columns = list(plan.sweep.benchmarks) or list(dict.fromkeys(key.column for key in results))
+    rows = {row.name: row for row in plan.rows}
+    cells = [
+        cell(key, found, _baseline(plan, rows[key.row], key, results), fixed[key.row].get(key.column, False))
+        for key, found in sorted(results.items(), key=lambda item: columns.index(item[0].column))
+    ]
+    order = {row.name: i for i, row in enumerate(plan.rows)}
+    cells.sort(key=lambda found: order[found["row"]])
+    return redact(
+        {
+            "format": 1,
+            "title": plan.sweep.title,
+            "recipe": plan.sweep.recipe,
+            "notes": list(plan.sweep.notes),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rows": [_row(plan, row, states) for row in plan.rows],
+            "baseline": plan.sweep.baseline,
+            "table": {"benchmarks": columns, "cells": cells},
+        }
+    )
+
+
+def write_sweep(plan: Plan, states: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Write `sweep.json` and return it."""
+    found = collect(plan, states)
+    write_json(plan.folder / "sweep.json", found)
+    return found
+
+
+def read_results(plan: Plan, runs: Sequence[Run]) -> Results:
+    """What the finished runs left in `evaluations.jsonl`."""
+    results: Results = {}
+    for run in runs:
+        lines = (run.folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        benchmarks = list(dict.fromkeys(record["benchmark"] for record in records))
+        for column, benchmark in columns_of(plan.sweep, run.row, benchmarks).items():
+            for record in records:
+                figures = record.get("vote") if run.row.figure == "vote" else record
+                if record["benchmark"] == benchmark and figures:
+                    key = Key(run.row.name, record["stage"], column)
+                    results.setdefault(key, {})[run.seed] = _found(figures)
+    return results
+
+
+def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | None, fixed: bool) -> dict[str, Any]:
+    """One cell; `fixed`: all seeds have the same questions. See docs/sweeps.md for what the numbers are."""
+    seeds = sorted(seed for seed in found if found[seed].accuracy is not None)
+    values = [found[seed].accuracy or 0.0 for seed in seeds]
+    mean, std, _ = mean_std(values)
+    interval: tuple[float | None, float | None] = (None, None)
+    if len(seeds) == 1:
+        interval = (found[seeds[0]].low, found[seeds[0]].high)
+    elif seeds:
+        interval = _interval([found[seed].correct for seed in seeds], mean or 0.0, fixed)
+    questions = {len(found[seed].correct) - found[seed].correct.count(None) for seed in seeds}
+    return {
+        "row": key.row,
+        "benchmark": key.column,
+        "checkpoint": key.checkpoint,
+        "values": values,
+        "seeds": seeds,
+        "mean": mean,
+        "std": std,
+        "low": interval[0],
+        "high": interval[1],
+        "n": min(questions, default=0),
+        "difference": None if baseline is None else paired(found, baseline, fixed),
+    }
+
+
+def paired(found: Mapping[int, Found], baseline: Mapping[int, Found], fixed: bool) -> dict[str, Any] | None:
+    """The mean difference in points over the seeds that both have, question by question; None without any."""
+    seeds = sorted(seed for seed in found.keys() & baseline.keys() if _comparable(found[seed], baseline[seed]))
+    if not seeds:
+        return None
+    sides = [(found[seed].correct, baseline[seed].correct) for seed in seeds]
+    crossed = fixed and len({len(one) for one, _ in sides}) == 1
+    tables = _scored([side for pair in sides for side in pair], crossed)
+    pairs = [(tables[2 * i], tables[2 * i + 1]) for i in range(len(seeds))]
+    if not crossed:
+        pairs = [_both(one, other) for one, other in sides]
+    estimate = spread.difference([[float(a) - float(b) for a, b in zip(*pair, strict=True)] for pair in pairs], crossed)
+    if estimate is None:
+        return None
+    each = [mcnemar([bool(a) for a in one], [bool(b) for b in other]) for one, other in pairs]
+    return {
+        "points": 100 * estimate.value,
+        "low": 100 * estimate.low,
+        "high": 100 * estimate.high,
+        "p": each[0] if len(seeds) == 1 else estimate.p,
+        "seeds": seeds,
+        "n": min(len(one) for one, _ in pairs),
+        "p_by_seed": each,
+    }
+
+
+def _interval(sides: Sequence[Verdicts], mean: float, fixed: bool) -> tuple[float | None, float | None]:
+    """Over seeds and questions, around the mean of the seeds' accuracies."""
+    crossed = fixed and len({len(side) for side in sides}) == 1
+    tables = _scored(sides, True) if crossed else [[x for x in side if x is not None] for side in sides]
+    if not all(tables):
+        return None, None
+    found = spread.share([[float(x) for x in row] for row in tables], crossed)
+    return max(0.0, found.low - found.value + mean), min(1.0, found.high - found.value + mean)
+
+
+def _scored(sides: Sequence[Verdicts], crossed: bool) -> list[list[bool]]:
+    """Without the questions that are unscored anywhere; empty where the sides do not answer the same ones."""
+    if not crossed:
+        return [[] for _ in sides]
+    kept = [column for column in zip(*sides, strict=True) if None not in column]
+    return [[bool(column[i]) for column in kept] for i in range(len(sides))]
+
+
+def _both(one: Verdicts, other: Verdicts) -> tuple[list[bool], list[bool]]:
+    kept = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    return [a for a, _ in kept], [b for _, b in kept]
+
+
+def _comparable(one: Found, other: Found) -> bool:
+    return one.accuracy is not None and other.accuracy is not None and len(one.correct) == len(other.correct)
+
+
+def _found(figures: Mapping[str, Any]) -> Found:
+    correct = tuple(figures["correct"])
+    return Found(figures["accuracy"], float(figures["low"]), float(figures["high"]), correct)
+
+
+def _baseline(plan: Plan, row: RowSettings, key: Key, results: Results) -> Mapping[int, Found] | None:
+    """What a cell is compared with: the baseline's cell of the same checkpoint, or of the one that it shows."""
+    name = row.baseline or plan.sweep.baseline
+    if name is None or name == row.name:
+        return None
+    same = results.get(Key(name, key.checkpoint, key.column))
+    shown = [found for other, found in results.items() if (other.row, other.column) == (name, key.column)]
+    return same or (shown[0] if len(shown) == 1 else None)
+
+
+def _same_questions(plan: Plan, row: RowSettings) -> dict[str, bool]:
+    """Column -> whether its questions are the same under every seed, which draws limits and development splits."""
+    recipe = plan.of(row)[0].load()
+    columns = columns_of(plan.sweep, row, list(recipe.benchmarks))
+    return {column: _fixed(recipe, recipe.benchmarks[name].data) for column, name in columns.items()}
+
+
+def _fixed(recipe: Recipe, data: str) -> bool:
+    base = data.partition(".")[0]
+    settings = recipe.data[base]
+    drawn = settings.limit is not None or settings.mixture is not None or data != base
+    apart = any(
+        other.development and (other.source, other.split) == (settings.source, settings.split)
+        for other in recipe.data.values()
+    )
+    return not drawn and not apart
+
+
+def _row(plan: Plan, row: RowSettings, states: Mapping[str, str]) -> dict[str, Any]:
+    runs = [
+        {
+            "seed": run.seed,
+            "folder": str(Path(run.folder).relative_to(plan.folder)),
+            "status": states[run.name],
+            "error": read_state(run.folder).get("error") if states[run.name] == "failed" else None,
+        }
+        for run in plan.of(row)
+    ]
+    overrides = [text for text in plan.of(row)[0].overrides if not text.startswith(("seed=", "output_dir="))]
+    more = {"recipe": row.recipe} if row.recipe else {}
+    more |= {"figure": row.figure} if row.figure != "accuracy" else {}
+    more |= {"baseline": row.baseline} if row.baseline else {}
+    more |= {"reported": dict(row.reported)} if row.reported else {}
+    return {"name": row.name, "overrides": overrides, "runs": runs} | more

@@ -1,0 +1,151 @@
+"""The table of a sweep: numbers by hand, states, formats."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yonder.core.statistics import wilson
+from yonder.sweeps.formats import accuracy, as_csv, grid_of, latex, legend, markdown, points
+from yonder.sweeps.table import Found, Key, cell, paired
+
+KEY = Key("r", "rl", "held")
+
+
+def found(text: str) -> Found:
+    """`+` right, `-` wrong, `?` unscored."""
+    correct = tuple({"+": True, "-": False, "?": None}[letter] for letter in text)
+    scored = len(correct) - correct.count(None)
+    interval = wilson(correct.count(True), scored)
+    return Found(correct.count(True) / scored if scored else None, interval.low, interval.high, correct)
+
+
+def test_one_seed_has_the_benchmarks_own_interval_and_no_spread() -> None:
+    made = cell(KEY, {3: found("++-?")}, None, True)
+    assert (made["values"], made["seeds"], made["std"], made["n"]) == ([2 / 3], [3], None, 3)
+    assert (made["low"], made["high"]) == (wilson(2, 3).low, wilson(2, 3).high)
+    assert made["difference"] is None
+
+
+def test_two_seeds_have_mean_spread_and_an_interval_over_both() -> None:
+    made = cell(KEY, {1: found("++++++--"), 0: found("++++----")}, None, True)
+    assert made["seeds"] == [0, 1]
+    assert made["values"] == [0.5, 0.75]
+    assert made["mean"] == 0.625
+    assert made["std"] == pytest.approx(0.25 / 2**0.5)
+    assert made["low"] < 0.5 and made["high"] > 0.75
+
+
+def test_a_seed_without_a_number_is_left_out_and_never_zero() -> None:
+    made = cell(KEY, {0: found("++--"), 1: found("????")}, {0: found("+---"), 1: found("----")}, True)
+    assert (made["values"], made["seeds"], made["mean"]) == ([0.5], [0], 0.5)
+    assert made["difference"]["seeds"] == [0]
+    nothing = cell(KEY, {1: found("????")}, None, True)
+    assert (nothing["values"], nothing["mean"], nothing["low"], nothing["n"]) == ([], None, None, 0)
+    assert accuracy(nothing) == ""
+
+
+def test_a_difference_of_one_seed_is_mcnemars() -> None:
+    # of 10 questions the row alone has 5, the baseline alone none: p = 2 / 2^5; mean 0.5
+    made = paired({0: found("+++++++---")}, {0: found("++--------")}, True)
+    assert made is not None
+    assert made["points"] == 50
+    assert made["p"] == pytest.approx(2 / 2**5)
+    # var 10 * 0.25 / 9, error sqrt(0.25 / 9) = 1 / 6, Student's quantile of 9 degrees of freedom 2.262157
+    assert made["low"] == pytest.approx(100 * (0.5 - 2.262157 / 6), abs=1e-3)
+
+
+def test_a_difference_over_seeds_is_paired_over_questions_and_seeds() -> None:
+    # differences seed 0: 1 0 0, seed 1: 1 1 0; mean 0.5, seeds 1/3, 2/3, questions 1, 0.5, 0.
+    # MS_s = 3 * 2 * (1/6)^2 = 1/6; MS_q = 2 * 2 * 0.25 / 2 = 1/2; left 1/6, -1/3, 1/6 twice: MS_e = 2 * (1/6) / 2 = 1/6
+    # Var = (1/6 + 1/2 - 1/6) / 6 = 1/12 with the questions' 2 degrees of freedom: quantile 4.302653
+    row = {0: found("++-"), 1: found("++-")}
+    base = {0: found("-+-"), 1: found("---")}
+    made = paired(row, base, True)
+    assert made is not None
+    assert made["points"] == pytest.approx(50)
+    assert made["high"] == 100  # 0.5 + 4.302653 * 0.288675 is beyond 1
+    t = 0.5 / (1 / 12) ** 0.5
+    assert made["p"] == pytest.approx(1 - t / (2 + t**2) ** 0.5)  # Student's tail at 2 degrees of freedom
+    assert made["p_by_seed"] == [1.0, 0.5]
+
+
+def test_a_pair_counts_where_both_are_scored() -> None:
+    made = paired({0: found("+?+-")}, {0: found("-+?-")}, True)
+    assert made is not None
+    assert (made["points"], made["n"]) == (50, 2)
+    assert paired({0: found("+-")}, {1: found("--")}, True) is None
+    assert paired({0: found("+-+")}, {0: found("--")}, True) is None
+
+
+def test_seeds_with_questions_of_their_own_are_not_crossed() -> None:
+    # seed means of the differences 0.5 and 1: mean 0.75, error 0.25, one degree of freedom, t = 3: p = 0.2048
+    row, base = {0: found("++"), 1: found("+++")}, {0: found("+-"), 1: found("---")}
+    made = paired(row, base, True)  # their numbers of questions differ, whatever is said
+    assert made is not None
+    assert made["points"] == 75
+    assert made["p"] == pytest.approx(0.2048, abs=1e-4)
+
+
+def sweep(**changes: Any) -> dict[str, Any]:
+    difference = {"points": 4.125, "low": 1.0, "high": 7.25, "p": 0.0002}
+    cells = [
+        {"row": "base", "benchmark": "a_b", "checkpoint": "rl", "values": [0.5, 0.6], "seeds": [0, 1], "mean": 0.55,
+         "std": 0.0707, "low": 0.4, "high": 0.7, "n": 10, "difference": None},
+        {"row": "x & y", "benchmark": "a_b", "checkpoint": "rl", "values": [0.6], "seeds": [0], "mean": 0.6,
+         "std": None, "low": 0.5, "high": 0.7, "n": 10, "difference": difference},
+    ]  # fmt: skip
+    runs = [{"seed": seed, "folder": f"f/{seed}", "status": "done", "error": None} for seed in (0, 1)]
+    rows = [
+        {"name": "base", "overrides": [], "runs": runs},
+        {
+            "name": "x & y",
+            "overrides": [],
+            "runs": [runs[0], runs[1] | {"status": "failed"}],
+            "reported": {"a_b": 61.5},
+        },
+        {"name": "none", "overrides": [], "runs": [run | {"status": "pending"} for run in runs]},
+    ]
+    table = {"benchmarks": ["a_b"], "cells": cells}
+    return {"title": "T", "recipe": "r", "notes": ["N"], "rows": rows, "baseline": "base", "table": table} | changes
+
+
+def test_the_table_as_people_read_it() -> None:
+    head, rows = grid_of(sweep())
+    assert head == ["row", "seeds", "a_b", "difference"]
+    assert rows == [
+        ["base", "2", "55.0 ± 7.1 (40.0 to 70.0)", ""],
+        ["x & y", "1 of 2", "60.0 (50.0 to 70.0) [61.50]", "+4.1 (+1.0 to +7.2), p < 0.001"],
+        ["none", "0 of 2", "", ""],
+    ]
+    assert legend(sweep())[-3:] == ["N", "Failed: x & y, seed 1.", "Pending: none, seed 0; none, seed 1."]
+    assert points(None) == ""
+
+
+def test_markdown_latex_and_csv_hold_the_same() -> None:
+    text = markdown(sweep())
+    assert "| base | 2 | 55.0 ± 7.1 (40.0 to 70.0) |  |" in text
+    assert "Difference in points to base, paired" in text
+    tex = latex(sweep())
+    assert "x \\& y & 1 of 2 & 60.0 (50.0 to 70.0) [61.50] & +4.1 (+1.0 to +7.2), p $<$ 0.001 \\\\" in tex
+    assert "55.0 $\\pm$ 7.1" in tex and "a\\_b" in tex and "\\begin{tabular}{lrrr}" in tex
+    first, second = csv.DictReader(as_csv(sweep()).splitlines())
+    assert (json.loads(first["values"]), first["difference_p"]) == ([0.5, 0.6], "")
+    assert (second["row"], second["std"], second["difference_points"]) == ("x & y", "", "4.125")
+
+
+def test_rows_with_several_checkpoints_have_a_line_each() -> None:
+    changed = sweep()
+    changed["table"]["cells"][1] |= {"row": "base", "checkpoint": "warmup"}
+    head, rows = grid_of(changed)
+    assert head[:3] == ["row", "checkpoint", "seeds"]
+    assert [row[:2] for row in rows] == [["base", "rl"], ["base", "warmup"], ["x & y", ""], ["none", ""]]
+
+
+def test_nothing_is_written_outside(tmp_path: Path) -> None:
+    from yonder.sweeps.formats import write_tables
+
+    write_tables(tmp_path, sweep())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "table.md", "table.tex"]
