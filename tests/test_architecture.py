@@ -42,6 +42,8 @@ LAYERS = [
         "scoring",
         "judge_benchmark",
         "integrations",
+        "trackers",
+        "exporting",
     ),
     ("terminal", "endings", "cli", "__main__"),
 ]
