@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from yonder.reporting.redaction import redact, redact_text
+from yonder.reporting.redaction import redact, redact_text, redact_yaml
 from yonder.storage import read_json, write_json
 from yonder.trackers.base import About, Open, Settings, Tracker, flat
 
@@ -111,7 +111,7 @@ class Follower:
 
     def _open_tracker(self) -> Tracker:
         if self._tracker is None:
-            text = (self.folder / "recipe.yaml").read_text(encoding="utf-8")
+            text = redact_yaml((self.folder / "recipe.yaml").read_text(encoding="utf-8"))
             recipe: Any = redact(yaml.safe_load(text))
             about = About(self.folder, recipe.get("title") or self.folder.name, recipe, text)
             self._tracker = self._open(self.settings, about, self._run, self._rows)
