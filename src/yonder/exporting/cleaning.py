@@ -9,7 +9,10 @@ from typing import Any
 from yonder.errors import StorageError
 from yonder.reporting.redaction import MARK, redact, redact_text
 
-_PATH = re.compile(r"(?:(?<=file:)/+|(?<=sqlite:)/+|(?<![\w.:/<)\]}-])(?:~|[A-Za-z]:)?[/\\])(?:[\w.+@~ -]+[/\\])+")
+_PATH = re.compile(
+    r"(?:(?<=file:)/+|(?<=sqlite:)/+|(?<![\w.:/<)\]}-])~?/)(?:[\w.+@~-][\w.+@~ -]*/)+"
+    r"|(?<!\w)[A-Za-z]:\\(?:[\w.+@~ -]+\\)+"
+)
 _NAMES = ("_name_or_path", "name_or_path")  # of a model or tokenizer: the folder that it was loaded from
 _TEXTS = (".json", ".md", ".yaml", ".txt", ".jinja")
 

@@ -6,6 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from yonder.errors import ModelError, RecipeError
 
 _NAME = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -34,7 +36,7 @@ def push(folder: Path, name: str, public: bool = False, endpoint: str | None = N
         api.upload_folder(repo_id=name, folder_path=str(folder), commit_message="Export from Yonder")
     except ModelError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:  # all of the hub's and of the connection's errors are these
+    except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"{folder} was exported but {name} at {where} could not be written ({line}); check the name, the "
