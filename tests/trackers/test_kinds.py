@@ -98,14 +98,14 @@ def test_a_run_that_is_killed_and_goes_on_has_every_step_once(kind: str, tmp_pat
     need(kind)
     recipe = tree(tmp_path)
     recipe["policy"]["max_completion_tokens"] = 40
-    recipe["stages"][1] |= {"steps": 60, "save_every": 6}
+    recipe["stages"][1] |= {"steps": 24, "save_every": 6}
     recipe["trackers"] = [SETTINGS[kind] | ({"uri": f"sqlite:///{tmp_path}/run/mlflow.db"} if kind == "mlflow" else {})]
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
     command = [sys.executable, "-m", "yonder", "run", "small.yaml"]
     env = environment(tmp_path)
     with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) as process:
         sent = tmp_path / "run" / "trackers" / f"{kind}.json"
-        while read_json(sent).get("stages", {}).get("rl", {}).get("step", 0) < 8:
+        while read_json(sent).get("stages", {}).get("rl", {}).get("step", 0) < 4:
             assert process.poll() is None, "it ended before it was killed"
             time.sleep(0.05)
         process.kill()
@@ -120,5 +120,5 @@ def test_a_run_that_is_killed_and_goes_on_has_every_step_once(kind: str, tmp_pat
     metrics = yaml.safe_load(told.stdout.decode().splitlines()[-1])
     for stage in ("warmup", "rl"):
         written = {int(row["step"]): row for row in read_lines(tmp_path / "run/stages" / stage / "metrics.jsonl")}
-        there = [step for step, _ in metrics[f"{stage}/skipped_steps" if stage == "warmup" else "rl/policy/grad_norm"]]
+        there = [step for step, _ in metrics[f"{stage}/tokens_per_s"]]
         assert sorted(there) == sorted(written)

@@ -54,6 +54,7 @@ def _stored(chosen: Chosen) -> str:
 def _set_generation(model: Any, tokenizer: Tokenizer, chosen: Chosen) -> None:
     """Greedy, as benchmarks are answered, with the recipe's limit; a judge writes one token."""
     settings = model.generation_config
+    settings._from_model_config = False  # else a reader may make its own from config.json
     settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
     settings.max_new_tokens = chosen.recipe.policy.max_completion_tokens if chosen.kind == "policy" else 1
     settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
