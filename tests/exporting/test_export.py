@@ -43,10 +43,10 @@ def trained(folder: Path, **policy: Any) -> Path:
     recipe["stages"] += [
         {"name": "answers", "kind": "collect", "data": "train", "samples": 1},
         {"name": "fit", "kind": "fit-judge", "model": "yonder:judge", "data": ["mine"], "epochs": 1, "held_out": 0.3,
-         "negatives": {"perturbed-number": 1.0}},
+         "negatives": {"other-question": 1.0}},
         {"name": "rank", "kind": "fit-judge", "model": recipe["policy"]["model"], "tokenizer": "yonder:tokenizer",
          "output": "classifier", "data": ["mine"], "epochs": 1, "held_out": 0.3,
-         "negatives": {"perturbed-number": 1.0}},
+         "negatives": {"other-question": 1.0}},
         {"name": "end", "kind": "evaluate", "checkpoints": ["base", "rl"], "benchmarks": ["words"]},
     ]  # fmt: skip
     (folder / "small.yaml").write_text(yaml.safe_dump(recipe))
