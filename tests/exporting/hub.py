@@ -28,7 +28,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             told = json.loads(body)
             name = f"{told['organization']}/{told['name']}" if told.get("organization") else told["name"]
-            self.server.repositories.setdefault(name, bool(told.get("private")))
+            self.server.repositories.setdefault(
+                name, told.get("private") is True or told.get("visibility") == "private"
+            )
             return self._answer({"url": f"{self.server.url}/{name}", "name": name})
         if self.path == "/api/validate-yaml":
             return self._answer({"errors": [], "warnings": []})

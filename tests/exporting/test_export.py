@@ -174,7 +174,7 @@ def test_what_cannot_be_exported_is_one_sentence(
             write_json(stage / "stage.json", {"status": "unfinished"})
         else:
             weights = stage / read_json(stage / "stage.json")["result"]["checkpoint"] / "model.safetensors"
-            weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+            weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     monkeypatch.setattr("sys.argv", ["yonder", "export", *(str(done) if a == "RUN" else a for a in arguments)])
     with pytest.raises(SystemExit) as ended:
         guarded(app)
