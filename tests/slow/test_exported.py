@@ -23,7 +23,7 @@ PROMPT = "Question:\ntom has n0 apples . he buys n1 apples .\nAnswer reasoning:\
 
 def test_vllm_serves_what_was_exported(tmp_path: Path) -> None:
     recipe = tree(tmp_path)
-    recipe["policy"]["model"] = {"family": "llama", "hidden_size": 64, "layers": 2, "heads": 2}
+    recipe["policy"]["model"] = {"family": "llama", "hidden_size": 64, "layers": 2, "heads": 2, "context": 1024}
     recipe["stages"] = [recipe["stages"][0] | {"epochs": 30, "optimizer": {"lr": 0.003}}]
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
     run(load_recipe(str(tmp_path / "small.yaml")))
