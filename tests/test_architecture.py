@@ -45,6 +45,8 @@ LAYERS = [
         "integrations",
         "watching",
         "sweeps",
+        "trackers",
+        "exporting",
     ),
     ("terminal", "endings", "cli", "__main__"),
 ]

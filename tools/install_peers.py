@@ -1,9 +1,9 @@
 """Install what the slow tests work with, each in an environment of its own below `.servers/`: vLLM, vLLM with Yonder
-beside it, llama.cpp, TRL, alpaca_eval.
+beside it, llama.cpp, TRL, alpaca_eval, the trackers.
 
 None of them is a dependency of ours: vLLM's CPU build wants other versions, llama-cpp-python is compiled (minutes).
-`python tools/install_peers.py [vllm] [vllm-colocated] [llama-cpp] [trl] [alpaca-eval]`; what is complete is left as it
-is.
+`python tools/install_peers.py [vllm] [vllm-colocated] [llama-cpp] [trl] [alpaca-eval] [trackers]`; what is complete
+is left as it is.
 """
 
 import subprocess
@@ -33,6 +33,7 @@ def main() -> None:
         "llama-cpp": install_llama_cpp,
         "trl": install_trl,
         "alpaca-eval": install_alpaca_eval,
+        "trackers": install_trackers,
     }
     for name in sys.argv[1:] or installers:
         folder = HOME / name
@@ -83,6 +84,12 @@ def install_trl(python: Path) -> None:
 def install_alpaca_eval(python: Path) -> None:
     """The package alone: it judges outputs and annotations that we wrote."""
     pip(python, "install", ALPACA_EVAL)
+
+
+def install_trackers(python: Path) -> None:
+    """All trackers with Yonder beside them, and what runs its tests."""
+    wanted = ("pytest", "--editable", f"{ROOT}[trackers,peft]")
+    pip(python, "install", "--constraint", str(ROOT / "constraints.txt"), *wanted)
 
 
 def name_of(requirement: str) -> str:

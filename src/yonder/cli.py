@@ -303,6 +303,29 @@ def plan(
     print_plan(found)
 
 
+@app.command(name="export")
+def export_model(  # noqa: PLR0913 - one argument an option
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="A folder that is new or empty.")],
+    stage: Annotated[
+        str | None, typer.Option(help="Whose model; default: the last distill stage that is done.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; default: that of the training.")
+    ] = None,
+    value_head: Annotated[bool, typer.Option("--value-head", help="Also PPO's value head, in a file beside.")] = False,
+    licence: Annotated[str | None, typer.Option("--license", metavar="ID", help="For the card, as apache-2.0.")] = None,
+    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Upload it to this repository too.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="A new repository is public; default: private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Upload without asking.")] = False,
+) -> None:
+    """Write a stage's model with tokenizer and model card into a folder, and upload it to a hub if asked."""
+    from yonder.exporting.asking import export_and_push
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    export_and_push(run, to, (stage, dtype, value_head, licence), push, public, yes)
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine can run, what is missing, and how to get it."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
 from yonder.signals import StopRequest
 from yonder.storage import only_one, read_json, write_json, write_whole
+from yonder.trackers.starting import tracking
 from yonder.training.distributed import ALONE, World
 from yonder.training.progress import Progress, Silent
 
@@ -87,10 +89,11 @@ def run(
             runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes, lead, shelf)
             runner.begin(wanted)
             check_rollout_servers([stage for stage in wanted if not runner.done(stage)])
-            for stage in wanted:
-                runner.stop.check("no stage is running")
-                runner.run(stage)
-            return runner.finish()
+            with tracking(recipe.trackers, recipe.output_dir, runner.progress):
+                for stage in wanted:
+                    runner.stop.check("no stage is running")
+                    runner.run(stage)
+                return runner.finish()
 
 
 def finished(recipe: Recipe, stages: Collection[str] | None = None) -> bool:
@@ -182,6 +185,7 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         record = {"name": stage.name, "kind": stage.kind, "hash": made.hash, "status": "unfinished"}
         record |= {"made_from": made.of, "changes": [*known.get("changes", []), *changed]}
+        record["begun"] = known.get("begun") or datetime.now(UTC).isoformat()
         write_json(folder / "stage.json", record | {"seconds": known.get("seconds", 0.0)})
         seconds = float(known.get("seconds", 0.0))
         start = time.perf_counter()

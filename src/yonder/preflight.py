@@ -24,6 +24,7 @@ from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, War
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
 from yonder.teachers.build import asked_of, require_teacher
+from yonder.trackers.starting import require_trackers
 
 
 def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
@@ -32,6 +33,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     Raises DataError, ModelError, RecipeError or SandboxError for the first that is missing.
     """
     require_checks(recipe, stages)
+    require_trackers(recipe.trackers)
     pick_device(recipe.policy.device)
     check_sandbox(recipe)
     check_data(recipe, stages)

@@ -11,6 +11,7 @@ from yonder.recipe.rewards import (
     RewardSettings,
 )
 from yonder.recipe.stages import StageSettings
+from yonder.recipe.trackers import TrackerSettings
 
 
 class SandboxSettings(Section):
@@ -50,6 +51,8 @@ class Sections(Section):
     rewards: dict[str, RewardSettings] = {}
     sandbox: SandboxSettings = SandboxSettings()
     parallel: ParallelSettings = ParallelSettings()
+    trackers: tuple[TrackerSettings, ...] = ()
+    """Who else gets metrics, evaluations, trips and the page; nothing here changes a number. See docs/trackers.md."""
     stages: tuple[StageSettings, ...] = Field(min_length=1)
 
     def stage(self, name: str) -> StageSettings:

@@ -31,7 +31,7 @@ def make_table(plan: Plan) -> dict[str, Any]:
     write_tables(plan.folder, found)
     done = [plan.folder / run["folder"] for row in found["rows"] for run in row["runs"] if run["status"] == "done"]
     if done:
-        write_report(done, plan.folder / "report.html")
+        write_report([plan.folder])
     return found
 
 
