@@ -47,6 +47,7 @@ PARSED = (
     (r"yonder judge \S+ --model Qwen\S+ .*", "a model of a hub"),
     (r"yonder judge-benchmark .*", "data of a hub"),
     (r"(srun )?python -m torch\.distributed\.run .*", "several processes; in tests/slow/test_distributed.py"),
+    (r"yonder (sweep|watch|runs|compare|export) .*", "small in the tests of their own packages"),
     (r"srun yonder run my\.yaml", "needs Slurm"),
     (r"python (benchmarks|tools|examples)/\S+\.py.*", "hours, or has a test of its own"),
     (r"make (test|test-slow|check|setup|setup-dev)", "installs, or runs these very tests"),
