@@ -9,14 +9,16 @@ FAST = ("yonder recipes", "yonder recipes demo", "yonder doctor")
 
 # Run by tests/slow/test_doc_commands.py in this order, in one folder, with these values added to make them small.
 SMALL = (
+    "threads=1",
+    "data.labeled.options.count=48",
     "warmup.epochs=1",
     "check.floor=0",
     "check.attack_questions=2",
     "data.new_labeled.options.count=20",
     "rewards.judge.allow_unmeasured=true",  # one epoch gives no right responses to measure with
     "rewards.judge.allow_failing=true",
-    "verifiable_only.steps=2",
-    "distill.steps=2",
+    "verifiable_only.steps=1",
+    "distill.steps=1",
     "data.held_out.options.count=20",
 )
 SLOW = (
