@@ -24,6 +24,7 @@ SMALL = (
 SLOW = (
     ("make demo", SMALL),  # what it runs: `yonder run demo`
     ("yonder run demo", SMALL),
+    ("yonder report runs/demo", ()),
     ("yonder check-judge demo", SMALL),
     ("yonder run demo seed=1 output_dir=runs/demo-1", SMALL),
     (
@@ -49,6 +50,9 @@ PARSED = (
     (r"yonder judge \S+ --model Qwen\S+ .*", "a model of a hub"),
     (r"yonder judge-benchmark .*", "data of a hub"),
     (r"(srun )?python -m torch\.distributed\.run .*", "several processes; in tests/slow/test_distributed.py"),
+    (r"yonder (sweep|watch|runs|compare|export) .*", "small in the tests of their own packages"),
+    (r"yonder report (runs/a runs/b|sweeps/weights)", "the reader's own runs"),
+    (r"ssh -L .*", "another machine"),
     (r"srun yonder run my\.yaml", "needs Slurm"),
     (r"python (benchmarks|tools|examples)/\S+\.py.*", "hours, or has a test of its own"),
     (r"make (test|test-slow|check|setup|setup-dev)", "installs, or runs these very tests"),
@@ -56,7 +60,7 @@ PARSED = (
     (r"git clone REPOSITORY yonder|cd yonder", "the reader's place"),
     (r"([A-Z_]+=\S+ )*vllm serve .*", "a server; started in tests/slow/servers.py"),
     (r"llama-server .*|python -m sglang\.launch_server .*", "a server"),
-    (r"export \w+=.*|rm -f \S+|code=.*|case .*|exit .*|\[ .* \]|scontrol requeue .*", "shell around it"),
+    (r"export \w+=.*|rm -f \S+|code=.*|case .*|exit .*|tee .*|\[ .* \]|scontrol requeue .*", "shell around it"),
 )
 
 

@@ -12,7 +12,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = ("bash", "sh", "console")
 # An indented block that begins so is no command: formulas, trees of folders, pieces of YAML, what a program prints.
 NO_COMMAND = re.compile(
-    r"(L|reward) = |src/yonder/$|runs/NAME/$|step-\d+/|[a-z_]+:( |$)|yonder [a-z-]+ .*\[OPTIONS\]$", re.MULTILINE
+    r"(L|reward) = |src/yonder/$|runs/[\w-]+/$|step-\d+/|[a-z_]+:( |$)|yonder [a-z-]+ .*\[OPTIONS\]$", re.MULTILINE
 )
 
 
@@ -59,7 +59,7 @@ def commands(path: Path) -> list[Command]:
     for block in command_blocks(path):
         for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines():
             plain = re.split(r"\s{2,}\S|\s#|^#", line.strip())[0].strip()
-            for piece in re.split(r"\s*(?:;|&&)\s+", plain):
+            for piece in re.split(r"\s*(?:;|&&|(?<= )\|)\s+", plain):
                 text = re.sub(r"^(do|then) ", "", piece.strip()).rstrip(";")
                 if text and not re.match(r"(for \w+ in |done$|fi$|esac$|if )", text):
                     found.append(Command(path, text.removeprefix(".venv/bin/")))

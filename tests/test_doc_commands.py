@@ -31,6 +31,7 @@ INLINE = [
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 OWN = ROOT / "docs" / "how-to" / "first-run.md"  # whose recipe stands for `mine.yaml` where a page has none
 STAGES = ("warmup", "collect", "label", "fit-judge", "check-judge", "distill", "evaluate", "alpaca-eval")
+SWEEPS = {path.stem for path in (ROOT / "src" / "yonder" / "recipes" / "sweeps").glob("*.yaml")}
 # Python blocks that cannot run here, by a line of them.
 NEEDS = {
     "Qwen/": "a model of a hub",
@@ -83,7 +84,9 @@ def parse(document: Path, words: list[str], folder: Path) -> None:
     kind, *rest = words
     assert kind in group.commands, f"there is no command `yonder {kind}`"
     values: dict[str, Any] = group.commands[kind].make_context(kind, rest).params
-    recipe = values.get("recipe")
+    recipe = values["name"] if kind == "sweep" else values.get("recipe")
+    if recipe in SWEEPS:
+        return
     if recipe is None or (not recipe.endswith(".yaml") and recipe not in shipped_recipes()):
         assert recipe is None or recipe.isupper(), f"no recipe of that name is shipped: {recipe}"
         return
