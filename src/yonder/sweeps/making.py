@@ -29,8 +29,7 @@ def make_table(plan: Plan) -> dict[str, Any]:
     """Write `sweep.json`, the table's files and the page of what is done; returns what is in `sweep.json`."""
     found = write_sweep(plan)
     write_tables(plan.folder, found)
-    done = [plan.folder / run["folder"] for row in found["rows"] for run in row["runs"] if run["status"] == "done"]
-    if done:
+    if any(run["status"] == "done" for row in found["rows"] for run in row["runs"]):
         write_report([plan.folder])
     return found
 
