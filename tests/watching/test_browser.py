@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.fixture import build_run, distill_row, rollout_rows, write_frames
 from tests.reporting.browsing import FLAGS
+from tests.reporting.fixture import build_run, distill_row, rollout_rows, write_frames
 from tests.running import running
 from yonder.watching.live import Live
 from yonder.watching.server import Server
