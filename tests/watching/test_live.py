@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.reporting.fixture import build_run, write, write_json
+from tests.reporting.sweep_fixture import build_sweep
 from yonder.errors import StorageError
 from yonder.storage import only_one
 from yonder.watching.folders import find_runs, held, refuse_files, signature
@@ -67,6 +68,18 @@ def test_runs_below_a_folder(tmp_path: Path) -> None:
     facts = json.loads(gzip.decompress(live.made().twin))
     assert [run["label"] for run in facts["runs"]] == ["mu-0/seed-0", "mu-0/seed-1", "mu-1/seed-0"]
     assert live.status()["line"] == "3 runs: 3 running"  # written a moment ago, and not ended
+
+
+def test_a_sweep_is_shown_as_one_and_anew_when_its_table_changes(tmp_path: Path) -> None:
+    sweep = build_sweep(tmp_path / "sweep", rows=2, seeds=2, steps=10)
+    live = Live([sweep], every_s=0.0, used=lambda: 0.0)
+    first = live.made()
+    facts = json.loads(gzip.decompress(first.twin))
+    assert [row["name"] for row in facts["sweep"]["rows"]] == [
+        row["name"] for row in json.loads((sweep / "sweep.json").read_text())["rows"]
+    ]
+    write(sweep / "sweep.json", (sweep / "sweep.json").read_text() + " ")
+    assert live.made().version != first.version
 
 
 @pytest.mark.parametrize(

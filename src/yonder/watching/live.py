@@ -91,8 +91,9 @@ class Live:
         runs: list[RunRecord] = []
         if len(self.folders) == 1 and is_sweep(self.folders[0]):
             with suppress(StorageError):  # not written whole yet
-                sweep, runs = read_sweep(self.folders[0])
-                return _compressed(version, runs, report_facts(runs, sweep, self._known))
+                sweep, members = read_sweep(self.folders[0])
+                if members:
+                    return _compressed(version, members, report_facts(members, sweep, self._known))
         for found in self._watches:
             try:
                 runs.append(replace(read_run(found.path), name=found.label))
