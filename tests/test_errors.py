@@ -197,6 +197,10 @@ SENTENCES += [  # temperatures, and stages that hand on something else
         ["stages.some: `temperatures` has 1 twice", "raise `samples`"],
     ),
     (
+        [f"stages=[{COLLECTED}, samples: 2, temperatures: [0.5, 0.7, 1]}}]"],
+        ["stages.some: `samples: 2` is less than one for each of 3 `temperatures`; raise it"],
+    ),
+    (
         [f"stages.1={FITTED.replace('data: [train]', 'responses: [warmup]')}}}"],
         ["stages.fit: stage `warmup` collects no responses; name one of kind collect or label"],
     ),

@@ -41,6 +41,8 @@ class CollectStage(StageBase):
                 raise ValueError(f"`temperatures` has {value:g}; write numbers above 0{mend}")
             if count > 1:
                 raise ValueError(f"`temperatures` has {value:g} twice; leave one out, or raise `samples`")
+        if self.samples < (count := len(self.temperatures)):
+            raise ValueError(f"`samples: {self.samples}` is less than one for each of {count} `temperatures`; raise it")
         return self
 
     @property
