@@ -92,6 +92,12 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path):
         compare_runs(a, str(broken))
 
 
+def test_a_sweep_is_no_run_to_compare(tmp_path: Path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(DataError, match=r"is a sweep; give one of its runs, as .*/ROW/seed-0"):
+        compare_runs(str(tmp_path), str(tmp_path))
+
+
 def test_two_real_runs_and_the_command(tmp_path: Path):
     def evaluated(name: str, *overrides: str) -> str:
         end = {"name": "end", "kind": "evaluate", "checkpoints": ["base"], "benchmarks": ["train"]}

@@ -10,6 +10,7 @@ from yonder.data.datasets import load_data
 from yonder.errors import DataError, YonderError
 from yonder.evaluation.comparison import Comparison, compare, ways
 from yonder.recipe import Recipe, load_recipe
+from yonder.reporting.sweeps import is_sweep
 from yonder.schema import Prompt
 
 Row = dict[str, Any]
@@ -51,6 +52,8 @@ def _side(text: str) -> Side:
     if not run.is_dir():
         raise DataError(f"there is no run directory {run}; give RUN, or RUN:STAGE for one of its rows")
     rows = _read(run)
+    if not rows and is_sweep(run):
+        raise DataError(f"{run} is a sweep; give one of its runs, as {run}/ROW/seed-0; its table compares the rows")
     if not rows:
         raise DataError(f"{run} has no evaluations; run its evaluate stage first (`yonder evaluate RECIPE`)")
     stages = dict.fromkeys(row["stage"] for row in rows)

@@ -54,7 +54,7 @@ def test_a_difference_of_one_seed_is_mcnemars() -> None:
     assert made is not None
     assert made["points"] == 50
     assert made["p"] == pytest.approx(2 / 2**5)
-    # as `yonder compare`: 5 of 12 = 0.416667 with half a question in each cell, sqrt((6 / 12 - 0.416667^2) / 12) * 1.959964
+    # as `yonder compare`: 5 of 12 with half a question in each cell, 1.959964 * sqrt((6 / 12 - (5 / 12)^2) / 12)
     assert made["low"] == pytest.approx(100 * (5 / 12 - 1.959964 * ((6 / 12 - (5 / 12) ** 2) / 12) ** 0.5), abs=1e-3)
     assert made["p_by_seed"] == [made["p"]]
 

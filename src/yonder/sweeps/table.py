@@ -16,6 +16,7 @@ from yonder.sweeps.plan import Plan, Run, columns_of
 from yonder.sweeps.settings import RowSettings
 from yonder.sweeps.state import read_state, state_of
 
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What one run says of one checkpoint on one benchmark."""
