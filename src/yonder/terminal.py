@@ -214,6 +214,8 @@ def print_comparison(found: Mapping[str, Any]) -> None:
         cells += [f"{d['p']:.3g}" if known else "", str(row["only_a"]), str(row["only_b"]), f"{row['n']:,}"]
         table.add_row(*map(escape, cells))
     console.print(table)
+    for text in dict.fromkeys(f"{row['benchmark']}, {text}" for row in found["rows"] for text in row["warnings"]):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     for row in found["rows"]:
         if row["left_out"]:
             text = f"{row['benchmark']} ({row['way']}): {row['left_out']} questions left out, unscored in one of them"

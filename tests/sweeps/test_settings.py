@@ -27,11 +27,15 @@ RECIPE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> str:
-    path = tmp_path / "small.yaml"
+def small_recipe(folder: Path) -> str:
+    path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(RECIPE))
     return str(path)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    return small_recipe(tmp_path)
 
 
 def sweep_file(folder: Path, **keys: Any) -> str:

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.sweeps.test_settings import small_recipe
 from yonder.core.statistics import wilson
+from yonder.errors import DataError
+from yonder.sweeps.command import Asked
 from yonder.sweeps.formats import accuracy, as_csv, grid_of, latex, legend, markdown, points
-from yonder.sweeps.table import OTHERS, Found, Key, cell, paired
+from yonder.sweeps.state import state_of
+from yonder.sweeps.table import OTHERS, Found, Key, cell, paired, read_results
 
 KEY = Key("r", "rl", "held")
 
@@ -108,6 +112,24 @@ def test_what_a_checkpoint_was_trained_on_is_said_once_beside_the_table() -> Non
         one["warnings"] = [said]
     assert legend(shown)[-4] == f"a_b (base, x & y): {said}."
     assert said in markdown(shown) and said in latex(shown)
+
+
+def test_what_was_asked_and_what_was_trained_on_are_read_from_the_runs_rows(tmp_path: Path) -> None:
+    plan = Asked(small_recipe(tmp_path), folder=tmp_path / "out").plan()
+    (run,) = plan.runs
+    (run.folder / "stages/end").mkdir(parents=True)
+    row = {"stage": "warmup", "benchmark": "a", "accuracy": 0.5, "low": 0.1, "high": 0.9, "correct": [True, False]}
+    text = json.dumps(row | {"questions": "abc", "contamination": {"note": "N"}})
+    (run.folder / "stages/end/evaluations.jsonl").write_text(text)
+    (one,) = read_results(plan, plan.runs).values()
+    assert one == {0: Found(0.5, 0.1, 0.9, (True, False), "abc", "N")}
+    (run.folder / "evaluations.jsonl").write_text(f"{text}\nno")
+    with pytest.raises(DataError, match=r"evaluations.jsonl, line 2: no evaluation .*; delete the line"):
+        read_results(plan, plan.runs)
+    (run.folder / "sweep_run.json").write_text("{}")
+    assert state_of(run) == "pending"
+    (run.folder / "sweep_run.json").write_text('{"seconds": 3}')
+    assert state_of(run) == "pending"
 
 
 def sweep(**changes: Any) -> dict[str, Any]:

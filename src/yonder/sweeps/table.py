@@ -1,6 +1,5 @@
 """The table of a sweep: what its finished runs say, over seeds, and against the baseline."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from typing import Any
 
 from yonder.core import spread
 from yonder.core.statistics import mean_std
-from yonder.evaluation.comparison import Verdicts, compare
+from yonder.evaluation.comparison import Verdicts, compare, read_rows
 from yonder.reporting.redaction import redact
 from yonder.storage import write_json
 from yonder.sweeps.plan import Plan, Run, columns_of
@@ -81,8 +80,7 @@ def read_results(plan: Plan, runs: Sequence[Run]) -> Results:
     """What the finished runs left in `evaluations.jsonl`."""
     results: Results = {}
     for run in runs:
-        lines = (run.folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        records = read_rows(run.folder)
         benchmarks = list(dict.fromkeys(record["benchmark"] for record in records))
         for column, benchmark in columns_of(plan.sweep, run.row, benchmarks).items():
             for record in records:
