@@ -92,6 +92,21 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path):
         compare_runs(a, str(broken))
 
 
+def test_what_the_checkpoints_were_trained_on_is_said(tmp_path: Path):
+    said = {"exact": 1, "note": "contaminated: of 9 test questions 1 stand in the training data word for word (t)"}
+    a = write(tmp_path / "a", row(A, contamination=said), row(B, stage="base"))
+    (found,) = compare_runs(f"{a}:base", f"{a}:rl")["rows"]
+    assert found["warnings"] == [f"rl: {said['note']}"]
+    shown = CliRunner().invoke(app, ["compare", f"{a}:base", f"{a}:rl"]).output
+    assert shown.count(f"test, rl: {said['note']}") == 1
+
+
+def test_a_sweep_is_no_run_to_compare(tmp_path: Path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(DataError, match=r"is a sweep; give one of its runs, as .*/ROW/seed-0"):
+        compare_runs(str(tmp_path), str(tmp_path))
+
+
 def test_two_real_runs_and_the_command(tmp_path: Path):
     def evaluated(name: str, *overrides: str) -> str:
         end = {"name": "end", "kind": "evaluate", "checkpoints": ["base"], "benchmarks": ["train"]}

@@ -327,7 +327,7 @@ def test_a_key_that_occurs_twice_is_named_with_its_line(recipe: Path, refused: A
 
 def test_a_recipe_that_is_not_a_mapping(recipe: Path, refused: Any) -> None:
     recipe.write_text("- title\n")
-    assert refused("run", recipe) == f"{recipe}: a recipe is a mapping of keys; this file holds list"
+    assert refused("run", recipe) == f"{recipe}: a recipe is a mapping of keys; this file holds a list"
 
 
 def test_an_unknown_recipe_with_a_near_name(refused: Any) -> None:

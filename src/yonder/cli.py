@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from yonder.endings import alike, guarded, listening
-from yonder.errors import Interrupted
+from yonder.errors import Interrupted, RecipeError
 
 app = typer.Typer(
     help="Teach a small language model with the Yes/No of a large one.",
@@ -92,6 +92,8 @@ def sweep(  # noqa: PLR0913 - one argument an option
         typer.echo("\n".join(list_sweeps()))
         return
     asked = Asked(name, overrides or [], grid or [], row or [], seeds, baseline, checkpoint, output_dir, allow_changes)
+    if sum((run_ is not None, print_commands, table)) > 1:
+        raise RecipeError("--run, --print-commands and --table are three things to do; give one of them")
     if print_commands:
         typer.echo("\n".join(run_commands(asked)))
         return

@@ -1,6 +1,5 @@
 """`yonder compare`: the evaluations of two runs, or of two stages of one, question by question."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 from yonder.data.datasets import load_data
 from yonder.errors import DataError, YonderError
-from yonder.evaluation.comparison import Comparison, compare, ways
+from yonder.evaluation.comparison import Comparison, Row, compare, read_rows, ways
 from yonder.recipe import Recipe, load_recipe
+from yonder.reporting.sweeps import is_sweep
 from yonder.schema import Prompt
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +48,15 @@ def _side(text: str) -> Side:
         run = Path(name)
     if not run.is_dir():
         raise DataError(f"there is no run directory {run}; give RUN, or RUN:STAGE for one of its rows")
-    rows = _read(run)
+    rows = read_rows(run)
+    if not rows and is_sweep(run):
+        raise DataError(f"{run} is a sweep; give one of its runs, as {run}/ROW/seed-0; its table compares the rows")
     if not rows:
         raise DataError(f"{run} has no evaluations; run its evaluate stage first (`yonder evaluate RECIPE`)")
     stages = dict.fromkeys(row["stage"] for row in rows)
     if stage is not None and stage not in stages:
         raise DataError(f"{run} has no evaluation of `{stage}`; it has {', '.join(stages)}")
     return Side(run, stage, rows)
-
-
-def _read(run: Path) -> tuple[Row, ...]:
-    """The rows of a finished run, or those that its evaluate stages have so far."""
-    whole = run / "evaluations.jsonl"
-    paths = [whole] if whole.is_file() else sorted(run.glob("stages/[!.]*/evaluations.jsonl"))
-    rows: list[Row] = []
-    for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                rows.append(row | {"stage": row["stage"], "benchmark": row["benchmark"]})
-            except (ValueError, KeyError, TypeError) as error:
-                mend = "delete the line, or evaluate again"
-                raise DataError(f"{path}, line {number}: no evaluation ({error}); {mend}") from error
-    return tuple(rows)
 
 
 def _pairs(a: Side, b: Side) -> list[tuple[Row, Row]]:
@@ -101,12 +85,18 @@ def _compared(a: Side, b: Side, one: Row, other: Row, examples: int) -> list[dic
             f"benchmark `{name}`: {a.run} and {b.run} did not answer the same questions; evaluate both with the same "
             "data, limit and seed"
         )
-    head = {"benchmark": name, "stage_a": one["stage"], "stage_b": other["stage"]}
+    head = {"benchmark": name, "stage_a": one["stage"], "stage_b": other["stage"], "warnings": _warnings(one, other)}
     rows: list[dict[str, Any]] = []
     for way, mine, theirs in ways(one, other):
         found = compare(mine, theirs)
         rows.append(head | {"way": way} | found.to_json() | {"examples": _examples(found, questions, examples)})
     return rows
+
+
+def _warnings(*rows: Row) -> list[str]:
+    """What a reader of the numbers must know: which questions the checkpoints were trained on."""
+    notes = ((row["stage"], str((row.get("contamination") or {}).get("note") or "")) for row in rows)
+    return list(dict.fromkeys(f"{stage}: {note}" for stage, note in notes if note))
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any], questions: Sequence[Prompt] | None, run: Path) -> bool:

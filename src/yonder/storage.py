@@ -16,8 +16,8 @@ except ImportError:  # Windows
 
 
 @contextmanager
-def only_one(folder: Path) -> Generator[None]:
-    """Make a run directory and keep other processes out of it while this one works there (where the system has locks).
+def only_one(folder: Path, what: str = "run directory", mend: str = "change output_dir") -> Generator[None]:
+    """Make a directory and keep other processes out of it while this one works there (where the system has locks).
 
     StorageError when it cannot be made or written, or another process holds it.
     """
@@ -25,15 +25,11 @@ def only_one(folder: Path) -> Generator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        what = "written" if folder.is_dir() else "made"
-        raise StorageError(
-            f"the run directory {folder} cannot be {what} ({error.strerror or error}); change output_dir"
-        ) from error
+        done = "written" if folder.is_dir() else "made"
+        raise StorageError(f"the {what} {folder} cannot be {done} ({error.strerror or error}); {mend}") from error
     with lock:
         if not locked(lock):
-            raise StorageError(
-                f"another process works in the run directory {folder}; wait for it, or change output_dir"
-            )
+            raise StorageError(f"another process works in the {what} {folder}; wait for it, or {mend}")
         yield
 
 

@@ -25,6 +25,7 @@ from yonder.sweeps.formats import grid_of, legend
 from yonder.training.progress import Silent
 
 PLAIN_EVERY_S = 15.0
+PIPE_WIDTH = 200  # columns of a table where nobody's window limits it
 
 
 class TerminalProgress:
@@ -111,7 +112,7 @@ class Lines(Silent):
 
 def print_results(summary: Mapping[str, Any]) -> None:
     """The results table and where the page is, to standard output."""
-    console = Console()
+    console = output()
     benchmarks = list(dict.fromkeys(name for row in summary["results"].values() for name in row))
     if benchmarks:
         table = Table(title=escape(summary["title"] or summary["run_dir"]), title_justify="left")
@@ -145,7 +146,7 @@ def _print_stage_tables(console: Console, stages: Mapping[str, Mapping[str, Any]
 
 def print_plan(found: Mapping[str, Any]) -> None:
     """What each stage needs and whether it fits, to standard output."""
-    console = Console()
+    console = output()
     machine = found["machine"]
     where = f"{machine['devices']} x {machine['memory'] / 1e9:.1f} GB"
     console.print(
@@ -175,7 +176,7 @@ def _duration(seconds: float) -> str:
 
 def print_benchmark(summary: Mapping[str, Any]) -> None:
     """The figures of a judge benchmark, and what is missing from them, to standard output."""
-    console = Console()
+    console = output()
     console.print(f"{summary['benchmark']}: {summary['note']}", highlight=False, soft_wrap=True)
     table = Table()
     table.add_column("")
@@ -200,7 +201,7 @@ def print_benchmark(summary: Mapping[str, Any]) -> None:
 
 def print_comparison(found: Mapping[str, Any]) -> None:
     """Two runs beside each other, the paired difference and the questions that flipped, to standard output."""
-    console = Console()
+    console = output()
     table = Table(title=escape(f"a: {found['a']}   b: {found['b']}"), title_justify="left")
     for name in ("benchmark", "a", "b", "b - a, points", "McNemar p", "only a", "only b", "n"):
         table.add_column(name, justify="left" if name == "benchmark" else "right")
@@ -213,6 +214,8 @@ def print_comparison(found: Mapping[str, Any]) -> None:
         cells += [f"{d['p']:.3g}" if known else "", str(row["only_a"]), str(row["only_b"]), f"{row['n']:,}"]
         table.add_row(*map(escape, cells))
     console.print(table)
+    for text in dict.fromkeys(f"{row['benchmark']}, {text}" for row in found["rows"] for text in row["warnings"]):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     for row in found["rows"]:
         if row["left_out"]:
             text = f"{row['benchmark']} ({row['way']}): {row['left_out']} questions left out, unscored in one of them"
@@ -234,7 +237,7 @@ def _share(found: Mapping[str, Any]) -> str:
 
 def print_sweep(found: Mapping[str, Any]) -> None:
     """The table of a sweep and what must be known of it, to standard output."""
-    console = Console()
+    console = output()
     head, rows = grid_of(found)
     table = Table(title=escape(found["title"] or found["recipe"]), title_justify="left")
     for index, name in enumerate(head):
@@ -244,6 +247,11 @@ def print_sweep(found: Mapping[str, Any]) -> None:
     console.print(table)
     for line in legend(found):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def output() -> Console:
+    """Standard output: as wide as its window, and wide where it is a pipe or a file."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
 def progress_for_this_terminal() -> TerminalProgress | PlainProgress:

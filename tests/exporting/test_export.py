@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from tests.test_errors import tree
 from yonder.cli import app
 from yonder.endings import guarded
-from yonder.errors import RecipeError
+from yonder.errors import RecipeError, StorageError
 from yonder.exporting.choosing import choose
 from yonder.exporting.cleaning import cleaned, cleaned_text, require_clean
 from yonder.exporting.export import export
@@ -203,6 +203,12 @@ def test_a_path_that_slips_through_stops_the_export(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"weights of {tmp_path}")
     with pytest.raises(Exception, match="would name the folder"):
         require_clean(tmp_path, tmp_path)
+
+
+def test_nothing_is_written_into_the_run(done: Path) -> None:
+    with pytest.raises(StorageError, match="is inside the run directory"):
+        export(done, done / "stages" / "rl" / "new")
+    assert not (done / "stages" / "rl" / "new").exists()
 
 
 def test_a_stage_must_be_there(done: Path) -> None:

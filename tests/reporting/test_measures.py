@@ -10,6 +10,7 @@ from yonder.reporting.differences import differences
 from yonder.reporting.page import write_report
 from yonder.reporting.records import read_run
 from yonder.reporting.tables import contaminated, more_of, result_rows, results_table, to_csv
+from yonder.reporting.verdict import notices
 
 ROW: dict[str, Any] = {
     "accuracy": 0.5,
@@ -22,7 +23,14 @@ ROW: dict[str, Any] = {
     "by_group": {"10": {"accuracy": 0.4, "n": 50}, "2": {"accuracy": 0.6, "n": 50}, "bad": {"accuracy": None}},
     "group_spread": {"mean": 0.5, "std": 0.1414, "n": 2, "low": 0.3, "high": 0.7},
     "seeds": {"0": 0.44, "1": 0.48},
-    "contamination": {"checked_against": ["gsm8k"], "exact": 12, "near": 0, "perturbed": 1200, "note": "GSM-Plus."},
+    "seed_spread": {"mean": 0.46, "std": 0.0283, "n": 2, "low": 0.37, "high": 0.55},
+    "contamination": {
+        "checked_against": ["gsm8k"],
+        "exact": 12,
+        "near": 0,
+        "perturbed": 1200,
+        "note": "contaminated: of 2,400 test questions 12 stand in it; 1,200 perturb it",
+    },
     "cached": True,
 }
 
@@ -34,25 +42,26 @@ def run_with(path: Path, row: dict[str, Any], recipe: str = "seed: 1") -> Path:
 
 
 def test_everything_that_was_measured_is_listed_in_order(tmp_path: Path) -> None:
-    """Of the seeds the mean, (0.44 + 0.48) / 2, with their ends."""
     (row,) = result_rows([read_run(run_with(tmp_path, ROW))])
     lines = [(line["label"], round(line["accuracy"], 9), line["note"]) for line in more_of(row.cells["gsm_plus"])]
+    assert [line["high"] for line in more_of(row.cells["gsm_plus"])][-2:] == [0.55, 0.7]
     assert lines == [
         ("vote@8", 0.55, ""),
         ("pass@1", 0.45, ""),
         ("pass@8", 0.8, ""),
         ("without None", 0.625, ""),
-        ("sampled, mean of 2 seeds", 0.46, "44.0 to 48.0"),
+        ("sampled, mean of 2 seeds", 0.46, "± 2.8"),
         ("mean of 2 instances", 0.5, "± 14.1"),
     ]
 
 
 def test_contamination_is_beside_the_number_and_said_once(tmp_path: Path) -> None:
     runs = [read_run(run_with(tmp_path / name, ROW)) for name in ("a", "b")]
-    said = "Of its questions stand in gsm8k: 12 word for word, 1,200 perturbed. GSM-Plus."
+    said = "contaminated: of 2,400 test questions 12 stand in it; 1,200 perturb it"
     assert contaminated(result_rows(runs)) == [{"benchmark": "gsm_plus", "text": said}]
     page = write_report([tmp_path / "a"]).read_text(encoding="utf-8")
-    assert page.count("meets training data</span>") == 1 and page.count(f"meets training data. {said}") == 1
+    assert page.count("meets training data</span>") == 1 and page.count(f"</b> {said}</p>") == 1
+    assert [(one.level, one.where, one.message) for one in notices(runs)] == [("warn", "gsm_plus", f"{said}.")]
     assert "from the cache" in page
 
 
@@ -60,6 +69,9 @@ def test_a_row_without_them_has_none(tmp_path: Path) -> None:
     (row,) = result_rows([read_run(run_with(tmp_path, {"accuracy": 0.5, "contamination": {"exact": 0}}))])
     assert more_of(row.cells["gsm_plus"]) == [] and contaminated([row]) == []
     assert "meets training data" not in write_report([tmp_path]).read_text(encoding="utf-8")
+    unread = {"accuracy": 0.5, "contamination": {"exact": 0, "note": "not checked against x, which could not be read"}}
+    page = write_report([run_with(tmp_path / "unread", unread)]).read_text(encoding="utf-8")
+    assert "meets training data" not in page and page.count("not compared with all training data</span>") == 1
 
 
 def test_instances_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:

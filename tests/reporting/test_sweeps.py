@@ -51,6 +51,23 @@ def test_the_verdict_tells_a_difference_from_chance(sweep: Path) -> None:
     assert verdict["clear"] is False
 
 
+def test_a_difference_is_bold_only_where_its_interval_leaves_out_zero(tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path, rows=3, seeds=1, steps=6)  # +4.0 (-1.0 to +9.0) and +8.0 (+3.0 to +13.0)
+    page = write_report([folder]).read_text(encoding="utf-8")
+    assert '<span class="vote">+4.0 points' in page and '<span class="vote clear">+8.0 points' in page
+
+
+def test_what_a_reader_of_the_numbers_must_know_stands_below_the_table(tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path, rows=2, seeds=1, steps=6)
+    told = json.loads((folder / "sweep.json").read_text())
+    for one in told["table"]["cells"]:
+        one["warnings"] = ["contaminated: <all>"]
+    write_json(folder / "sweep.json", told)
+    page = write_report([folder]).read_text(encoding="utf-8")
+    said = f"<b>gsm8k</b> ({NAMES[0]}, {NAMES[1]}): contaminated: &lt;all&gt;."
+    assert page.count(said) == 1 and page.index("sweep-table") < page.index(said)
+
+
 def test_seeds_are_points_on_a_scale_of_round_ticks(sweep: Path) -> None:
     """From 28.5 % (30.5 - 2) to 36.5 %: a scale of 28 to 38 in steps of 2, so 30 % is at (30 - 28) / 10 = 20 %."""
     record, _ = read_sweep(sweep)

@@ -27,11 +27,15 @@ RECIPE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> str:
-    path = tmp_path / "small.yaml"
+def small_recipe(folder: Path) -> str:
+    path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(RECIPE))
     return str(path)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    return small_recipe(tmp_path)
 
 
 def sweep_file(folder: Path, **keys: Any) -> str:
@@ -115,6 +119,13 @@ def test_the_demos_sweep_varies_the_weights_alone() -> None:
     assert weights["judge only, lambda 0"] == [0, 1]
 
 
+def test_a_row_says_what_its_author_changed_and_nothing_else(recipe: str) -> None:
+    (as_it_is,) = Asked(recipe).plan().runs
+    assert [text for text in as_it_is.overrides if not text.startswith(("seed=", "output_dir="))] == []
+    (one,) = Asked(recipe, checkpoint="warmup").plan().runs
+    assert one.overrides[0] == "stages.end.checkpoints=[warmup]" and len(one.overrides) == 3
+
+
 def test_the_list_has_every_sweep_with_its_size() -> None:
     lines = list_sweeps()
     assert [line.split()[0] for line in lines] == list(shipped_sweeps())
@@ -132,7 +143,7 @@ def test_an_unlabeled_share_draws_that_many_and_the_schedule_stays() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nothing-there"], "there is no recipe file or shipped recipe `nothing-there`"),
+        (["nothing-there"], "there is no sweep, recipe or file `nothing-there`; `yonder sweep --list` and"),
         (["table-44"], "there is no sweep, recipe or file `table-44`; did you mean table-4"),
         (["RECIPE", "--grid", "warmup.epochs"], "--grid warmup.epochs: write KEY=VALUE,VALUE,..."),
         (["RECIPE", "--grid", "warmup.epochs=1,,2"], "--grid warmup.epochs=1,,2: write KEY=VALUE,VALUE,..."),
@@ -151,6 +162,7 @@ def test_an_unlabeled_share_draws_that_many_and_the_schedule_stays() -> None:
             "row as it is: there is no checkpoint `end`; there are: base, warmup, longer",
         ),
         (["RECIPE", "other.yaml"], "override `other.yaml`: write key.sub=value"),
+        (["RECIPE", "--run", "as-it-is/0", "--table"], "are three things to do; give one of them"),
         (["RECIPE", "--run", "other/0"], "--run other/0: there is no such run"),
     ],
 )
@@ -172,6 +184,7 @@ def test_a_wrong_command_is_one_sentence(
         ({"rows": [{"name": "a b"}, {"name": "a-b"}]}, "rows `a b` and `a-b` would have one folder"),
         ({"grid": {"warmup.epochs": []}}, "`grid.warmup.epochs` has no values"),
         ({"benchmarks": ["c"]}, "row as it is: none of its benchmarks (a, b) is a column: c"),
+        ({"rows": [{"name": "x", "figure": "vote"}]}, "row x: `figure: vote` needs votes, and benchmark `a` has none"),
         ({"rows": [{"name": "x", "benchmarks": {"a": "c"}}]}, "row x: there is no benchmark `c`; the recipe has a, b"),
         ({"rows": [{"name": "x", "overrides": ["stages=[]"]}]}, "row x: "),
         ({"seeds": []}, "seeds"),

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from yonder.errors import StorageError
 from yonder.storage import only_one
 from yonder.watching.command import runs_below, summary
 from yonder.watching.folders import Found
+from yonder.watching.live import overall, told
 from yonder.watching.screen import age, line, screen, spark
 from yonder.watching.state import RunState, RunWatch, plain
 from yonder.watching.tail import Tail
-from yonder.watching.terminal import print_lines
+from yonder.watching.terminal import Watches, print_lines
 
 
 def begun_run(path: Path) -> Path:
@@ -211,6 +213,29 @@ def test_lines_for_a_pipe_end_with_the_run(tmp_path: Path) -> None:
     assert said[0] == f"waiting for a run in {path}"
     assert said[1].startswith("rl: step 10 of 100") and said[2] == "rl, step 9: warn: M"
     assert said[-1].startswith("done, ") and len(said) <= 5
+
+
+def test_a_sweep_is_not_done_between_two_of_its_runs(tmp_path: Path) -> None:
+    runs = [{"seed": seed, "folder": f"row/seed-{seed}", "status": "pending"} for seed in (0, 1)]
+    write_json(tmp_path / "sweep.json", {"rows": [{"name": "row", "runs": runs}]})
+    build_run(tmp_path / "row/seed-0", steps=6)
+    watches = Watches([tmp_path])
+    states = watches.look()
+    assert ([state.state for state in states], watches.coming) == (["done"], 1)
+    assert overall(states, watches.coming) == "running"  # the last file is new
+    assert told(states, [tmp_path], watches.coming) == "2 runs: 1 done, 1 not begun"
+    assert overall([replace(states[0], written=1.0)], watches.coming) == "quiet"
+    build_run(tmp_path / "row/seed-1", steps=6)
+    states = watches.look()
+    assert (overall(states, watches.coming), watches.coming) == ("done", 0)
+
+
+def test_a_line_of_a_run_that_is_done_has_its_results(tmp_path: Path) -> None:
+    path = build_run(tmp_path / "one", steps=6)
+    results = {"warmup": {"held": {"accuracy": 0.25}}, "rl": {"held": {"accuracy": 0.5}}}
+    write_json(path / "stages/table/stage.json", {"kind": "evaluate", "status": "done", "result": {"results": results}})
+    _, state = watched(path)
+    assert line(state).startswith("done, ") and line(state).endswith("  warmup on held 25.0 %  rl on held 50.0 %")
 
 
 def test_runs_below_a_folder_as_data(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def crossed_mean(values: Sequence[Sequence[float]]) -> Estimate:
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of independent values with Student's interval: questions of one seed, or seeds whose questions differ.
+    """The mean of independent values with Student's interval: seeds whose questions differ.
 
     ValueError for fewer than two.
     """
@@ -96,16 +96,11 @@ def share(values: Sequence[Sequence[float]], crossed: bool) -> Estimate:
 
 
 def difference(values: Sequence[Sequence[float]], crossed: bool) -> Estimate | None:
-    """The mean of paired differences x[s][q] in [-1, 1]; None with fewer than two questions. Where nothing varies, as
-    wide as Wilson's interval of no difference in so many questions."""
-    if not values or min(map(len, values)) < 2:
+    """The mean of paired differences x[s][q] in [-1, 1]; None with fewer than two seeds (`statistics.paired_difference`
+    is for one) or questions. Where nothing varies, as wide as Wilson's interval of no difference in so many."""
+    if len(values) < 2 or min(map(len, values)) < 2:
         return None
-    if len(values) == 1:
-        found = mean_of(values[0])
-    elif crossed:
-        found = crossed_mean(values)
-    else:
-        found = mean_of([math.fsum(row) / len(row) for row in values])
+    found = crossed_mean(values) if crossed else mean_of([math.fsum(row) / len(row) for row in values])
     if found.low < found.high:
         return Estimate(found.value, max(-1.0, found.low), min(1.0, found.high), found.p)
     half = wilson(0, len(values[0])).high

@@ -24,7 +24,8 @@ from yonder.schema import Prompt
 from yonder.storage import read_json, write_json
 
 PLACE = "YONDER_CACHE"  # where to keep results instead of the user's cache folder; empty: nowhere
-CODE = ("core", "data", "models", "rewards", "sandbox", "evaluation", "schema.py", "assemble.py", "stages/evaluate.py")
+CODE = ("core", "data", "models", "rewards", "sandbox", "evaluation", "schema.py", "assemble.py", "stages/evaluate.py",
+        "training/rollout.py")  # fmt: skip
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "math-verify", "sympy", "pydantic-monty", "numpy")
 _PIECE = 1 << 24  # elements hashed at a time
 

@@ -1,12 +1,16 @@
 """Two rows of `evaluations.jsonl` on the same questions: what differs, how surely, and which questions flipped."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from yonder.core.statistics import mcnemar, paired_difference, wilson
+from yonder.errors import DataError
 from yonder.schema import Interval
 
+Row = dict[str, Any]  # a line of `evaluations.jsonl`
 Verdicts = Sequence[bool | None]
 
 
@@ -39,6 +43,22 @@ class Comparison:
             "only_a": len(self.only_a),
             "only_b": len(self.only_b),
         }
+
+
+def read_rows(run: Path) -> tuple[Row, ...]:
+    """The evaluations of a run, or those that its evaluate stages have so far. DataError for a damaged line."""
+    whole = run / "evaluations.jsonl"
+    paths = [whole] if whole.is_file() else sorted(run.glob("stages/[!.]*/evaluations.jsonl"))
+    rows: list[Row] = []
+    for path in paths:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                rows.append(row | {"stage": row["stage"], "benchmark": row["benchmark"]})
+            except (ValueError, KeyError, TypeError) as error:
+                mend = "delete the line, or evaluate again"
+                raise DataError(f"{path}, line {number}: no evaluation ({error}); {mend}") from error
+    return tuple(rows)
 
 
 def compare(a: Verdicts, b: Verdicts) -> Comparison:

@@ -28,6 +28,8 @@ def export(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StorageError(f"{target} is there already and not empty; name another folder with --to, or empty it")
+    if run.resolve() in target.resolve().parents:
+        raise StorageError(f"{target} is inside the run directory {run}; name a folder outside with --to")
     chosen = choose(run, stage)
     aside = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)

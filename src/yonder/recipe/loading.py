@@ -89,7 +89,8 @@ def read_tree(path: Path, what: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from error
     if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: {what} is a mapping of keys; this file holds {type(tree).__name__}")
+        holds = "nothing" if tree is None else f"a {type(tree).__name__}"
+        raise RecipeError(f"{path}: {what} is a mapping of keys; this file holds {holds}")
     return _unshared(tree)
 
 

@@ -55,7 +55,8 @@ class BenchmarkResult:
     groups: Mapping[str, Accuracy] = field(default_factory=dict[str, Accuracy])  # instances of the benchmark
     spread: Spread | None = None  # over the groups
     seeds: Mapping[str, float] = field(default_factory=dict[str, float])  # seed -> accuracy of sampled answers
-    contamination: str = ""  # a sentence where training and test questions meet, else empty
+    seed_spread: Spread | None = None  # over the seeds; the interval is over questions
+    contamination: str = ""  # where training and test questions meet, or were not compared
     cached: bool = False
 
 
@@ -250,8 +251,9 @@ def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
         subsets=_accuracies(value.get("subsets")),
         groups=_accuracies(value.get("by_group")),
         spread=_spread(_mapping(value.get("group_spread"))),
+        seed_spread=_spread(_mapping(value.get("seed_spread"))),
         seeds={seed: accuracy for seed, accuracy in seeds.items() if accuracy is not None},
-        contamination=_contamination(_mapping(value.get("contamination"))),
+        contamination=str(_mapping(value.get("contamination")).get("note") or "").strip(),
         cached=value.get("cached") is True,
     )
 
@@ -267,19 +269,6 @@ def _spread(value: Mapping[str, Any]) -> Spread | None:
         return None
     ends = number(value.get("low")), number(value.get("high"))
     return Spread(mean, number(value.get("std")), None if n is None else int(n), *ends)
-
-
-def _contamination(value: Mapping[str, Any]) -> str:
-    """What the check found, in a sentence; nothing where it found nothing."""
-    kinds = ("exact", "near", "perturbed")
-    counts = {kind: int(found) for kind in kinds if (found := number(value.get(kind)))}
-    note = str(value.get("note") or "").strip()
-    if not counts:
-        return note
-    said = {"exact": "word for word", "near": "nearly so", "perturbed": "perturbed"}
-    against = ", ".join(_texts(value.get("checked_against"))) or "the training questions"
-    found = ", ".join(f"{count:,} {said[kind]}" for kind, count in counts.items())
-    return f"Of its questions stand in {against}: {found}." + (f" {note}" if note else "")
 
 
 def _accuracy(value: Mapping[str, Any]) -> Accuracy | None:

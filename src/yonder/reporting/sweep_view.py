@@ -30,6 +30,7 @@ def sweep_facts(sweep: SweepRecord) -> dict[str, Any]:
         "done": counts.count("done"),
         "total": len(counts),
         "table": [_line(sweep, line, main) for line in main],
+        "warnings": sweep_warnings(sweep),
         "others": [_line(sweep, line, others) for line in others],
         "charts": [sweep_chart(sweep, main, name) for name in sweep.benchmarks],
         "markdown": to_markdown(_text_table(sweep, [*main, *others])),
@@ -70,6 +71,18 @@ def sweep_notices(sweep: SweepRecord) -> Iterator[Notice]:
                 yield Notice("warn", where, f"This run is {run.status}; the table is without it.")
     for problem in sweep.problems:
         yield Notice("note", "sweep", problem)
+
+
+def sweep_warnings(sweep: SweepRecord) -> list[dict[str, Any]]:
+    """What a reader of a benchmark's numbers must know, each once, with the rows that it is about."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for cell in sweep.cells:
+        for text in cell.warnings:
+            rows.setdefault((cell.benchmark, text), []).append(cell.row)
+    return [
+        {"benchmark": benchmark, "rows": list(dict.fromkeys(names)), "text": text}
+        for (benchmark, text), names in rows.items()
+    ]
 
 
 def sweep_chart(sweep: SweepRecord, lines: Sequence[Line], benchmark: str) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class SweepCell:
     high: float | None
     n: int | None
     difference: Difference | None
+    warnings: tuple[str, ...] = ()  # what a reader of it must know
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,13 @@ class SweepRecord:
 def is_sweep(path: Path) -> bool:
     """Does the folder hold a sweep?"""
     return (Path(path) / FILE).is_file()
+
+
+def planned_runs(path: Path) -> list[Path]:
+    """The folders of all runs of a sweep, begun or not; none where there is no sweep that can be read."""
+    told = read_object(Path(path) / FILE, []) if is_sweep(path) else {}
+    runs = [run for row in _objects(told.get("rows")) for run in _objects(row.get("runs"))]
+    return [Path(path) / str(run["folder"]) for run in runs if run.get("folder")]
 
 
 def read_sweep(path: Path) -> tuple[SweepRecord, list[RunRecord]]:
@@ -149,6 +157,7 @@ def _cell(cell: Mapping[str, Any]) -> SweepCell:
         high=number(cell.get("high")),
         n=_whole(cell.get("n")),
         difference=_difference(_mapping(cell.get("difference"))),
+        warnings=_texts(cell.get("warnings")),
     )
 
 

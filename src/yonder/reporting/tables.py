@@ -6,10 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 from typing import Any
 
-from yonder.reporting.records import Accuracy, BenchmarkResult, RunRecord
+from yonder.reporting.records import Accuracy, BenchmarkResult, RunRecord, Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +110,17 @@ def more_of(result: BenchmarkResult) -> list[dict[str, Any]]:
         for part, decoding, found in ways_of(result)[1:]
         if not decoding.startswith("sampled")
     ]
-    if result.seeds:
-        values = list(result.seeds.values())
-        ends = f"{percent(min(values))} to {percent(max(values))}" if len(values) > 1 else ""
-        label = f"sampled, mean of {len(values)} seeds" if ends else "sampled, one seed"
-        lines.append({**_line(label, fmean(values)), "note": ends})
+    if result.seed_spread is not None:
+        n = result.seed_spread.n or len(result.seeds)
+        lines.append(_spread_line("sampled, one seed" if n == 1 else f"sampled, mean of {n} seeds", result.seed_spread))
     if result.spread is not None:
-        spread = result.spread
-        note = "" if spread.std is None else f"± {percent(spread.std)}"
-        label = f"mean of {spread.n or len(result.groups)} instances"
-        lines.append({**_line(label, spread.mean), "low": spread.low, "high": spread.high, "note": note})
+        lines.append(_spread_line(f"mean of {result.spread.n or len(result.groups)} instances", result.spread))
     return [{"note": "", **line} for line in lines]
 
 
-def _line(label: str, value: float) -> dict[str, Any]:
-    return {"label": label, "accuracy": value, "low": None, "high": None, "n": None}
+def _spread_line(label: str, spread: Spread) -> dict[str, Any]:
+    note = "" if spread.std is None else f"± {percent(spread.std)}"
+    return {"label": label, "accuracy": spread.mean, "low": spread.low, "high": spread.high, "n": None, "note": note}
 
 
 def result_facts(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:

@@ -9,7 +9,15 @@ from typing import Any
 
 from yonder.reporting.judge_view import admission
 from yonder.reporting.records import Accuracy, RunRecord, StageRecord, number
-from yonder.reporting.tables import ResultRow, benchmarks_of, interval_text, percent, result_rows, run_labels
+from yonder.reporting.tables import (
+    ResultRow,
+    benchmarks_of,
+    contaminated,
+    interval_text,
+    percent,
+    result_rows,
+    run_labels,
+)
 
 _GAP_GROWTH = 0.25  # of a whole stage, without a test: more than the monitor's own limit
 MOST_CHANGES = 6  # told in a sentence
@@ -63,6 +71,7 @@ def notices(runs: Sequence[RunRecord]) -> tuple[Notice, ...]:
         for label, run in zip(run_labels(runs), runs, strict=True)
         for notice in _run_notices(run, f"{label} · " if len(runs) > 1 else "")
     ]
+    found += [Notice("warn", one["benchmark"], f"{one['text']}.") for one in contaminated(result_rows(runs))]
     order = {"stop": 0, "warn": 1, "note": 2}
     return tuple(sorted(dict.fromkeys(found), key=lambda notice: order.get(notice.level, 1)))
 

@@ -81,7 +81,7 @@ def legend(sweep: Mapping[str, Any]) -> list[str]:
         lines.append(f"Difference in points{of}, paired over questions and seeds, with 95 % interval.")
     if any(row.get("reported") for row in sweep["rows"]):
         lines.append("In square brackets: what the paper reports.")
-    lines += [str(note) for note in sweep["notes"]]
+    lines += [*_warnings(sweep), *map(str, sweep["notes"])]
     for status in ("failed", "running", "pending"):
         names = [
             f"{row['name']}, seed {run['seed']}"
@@ -122,6 +122,15 @@ def _tex(text: str) -> str:
     for letter in "&%#_{}":
         text = text.replace(letter, f"\\{letter}")
     return text.replace("±", "$\\pm$").replace("<", "$<$").replace(">", "$>$")
+
+
+def _warnings(sweep: Mapping[str, Any]) -> list[str]:
+    """What a reader of a number must know, each once, with the rows that it is about."""
+    rows: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in sweep["table"]["cells"]:
+        for warning in cell["warnings"]:
+            rows.setdefault((cell["benchmark"], warning), {})[cell["row"]] = None
+    return [f"{benchmark} ({', '.join(names)}): {warning}." for (benchmark, warning), names in rows.items()]
 
 
 def _lines(sweep: Mapping[str, Any]) -> list[tuple[str, str | None]]:

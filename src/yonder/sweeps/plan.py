@@ -111,9 +111,16 @@ def _shown(sweep: SweepSettings, row: RowSettings, recipe: Recipe) -> tuple[tupl
         columns = columns_of(sweep, row, stage.benchmarks)
         if columns:
             kept.append(stage.name)
-            if checkpoint is not None:
+            if checkpoint is not None and stage.checkpoints != (checkpoint,):
                 more.append(f"stages.{stage.name}.checkpoints=[{checkpoint}]")
-            more.append(f"stages.{stage.name}.benchmarks=[{', '.join(columns.values())}]")
+            if stage.benchmarks != tuple(columns.values()):
+                more.append(f"stages.{stage.name}.benchmarks=[{', '.join(columns.values())}]")
+            silent = next((name for name in columns.values() if not recipe.benchmarks[name].votes), None)
+            if row.figure == "vote" and silent is not None:
+                raise RecipeError(
+                    f"`figure: vote` needs votes, and benchmark `{silent}` has none; give benchmarks.{silent}.votes, "
+                    "or leave it out of `benchmarks`"
+                )
     if not kept:
         have = sorted({name for stage in evaluations for name in stage.benchmarks})
         raise RecipeError(f"none of its benchmarks ({', '.join(have)}) is a column: {', '.join(sweep.benchmarks)}")

@@ -94,7 +94,7 @@ class Sweeper:
     def sweep(self, jobs: int, command: Callable[[Run], Sequence[str]]) -> None:
         """Make every run that is not done, in order; a failed one is recorded and the rest goes on. `command`: what
         makes one run in a process of its own. Raises Stopped where that was asked for."""
-        with only_one(self.plan.folder):
+        with only_one(self.plan.folder, "folder", "name another with --output-dir"):
             self.states = {run.name: state_of(run) for run in self.plan.runs}
             due: list[Run] = []
             waited: list[Run] = []  # a process that an earlier sweep began works on them

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from yonder.errors import RecipeError
-from yonder.recipe import find_recipe, parse_section, read_tree, shipped_recipes
+from yonder.recipe import parse_section, read_tree, shipped_recipes
 from yonder.recipe.base import Section
 
 
@@ -177,10 +177,12 @@ def _find(name: str) -> Path | None:
     if name in shipped_recipes():
         return None
     near = difflib.get_close_matches(name, [*sweeps, *shipped_recipes()], n=3)
-    if near:
-        raise RecipeError(f"there is no sweep, recipe or file `{name}`; did you mean {' or '.join(near)}?")
-    find_recipe(name)
-    raise AssertionError("unreachable: find_recipe raises")
+    mend = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else "`yonder sweep --list` and `yonder recipes` list those shipped"
+    )
+    raise RecipeError(f"there is no sweep, recipe or file `{name}`; {mend}")
 
 
 def _split(text: str) -> list[str]:

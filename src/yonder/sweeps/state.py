@@ -24,8 +24,9 @@ def state_of(run: Run) -> str:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The record; empty before the run was begun."""
-    return read_json(folder / FILE)
+    """The record; empty before the run was begun, and where it is damaged."""
+    known = read_json(folder / FILE)
+    return known if "status" in known and "began" in known else {}
 
 
 def write_state(folder: Path, status: str, began: float, error: str | None = None) -> None:

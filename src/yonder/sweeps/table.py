@@ -1,6 +1,5 @@
 """The table of a sweep: what its finished runs say, over seeds, and against the baseline."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from yonder.core import spread
-from yonder.core.statistics import mcnemar, mean_std
-from yonder.recipe import Recipe
+from yonder.core.statistics import mean_std
+from yonder.evaluation.comparison import Verdicts, compare, read_rows
 from yonder.reporting.redaction import redact
 from yonder.storage import write_json
 from yonder.sweeps.plan import Plan, Run, columns_of
 from yonder.sweeps.settings import RowSettings
 from yonder.sweeps.state import read_state, state_of
-
-Verdicts = tuple[bool | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +24,8 @@ class Found:
     low: float
     high: float
     correct: Verdicts  # a question each, in the benchmark's order; None: unscored
+    questions: str | None = None  # the hash of what was asked
+    warning: str = ""  # which of the questions it was trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class Key:
 
 
 Results = dict[Key, dict[int, Found]]  # by seed
+OTHERS = "answered other questions than the baseline, so there is no difference question by question"
 
 
 def collect(plan: Plan, states: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -47,11 +47,10 @@ def collect(plan: Plan, states: Mapping[str, str] | None = None) -> dict[str, An
     states = states or {run.name: state_of(run) for run in plan.runs}
     done = [run for run in plan.runs if states[run.name] == "done"]
     results = read_results(plan, done)
-    fixed = {row.name: _same_questions(plan, row) for row in plan.rows}
     columns = list(plan.sweep.benchmarks) or list(dict.fromkeys(key.column for key in results))
     rows = {row.name: row for row in plan.rows}
     cells = [
-        cell(key, found, _baseline(plan, rows[key.row], key, results), fixed[key.row].get(key.column, False))
+        cell(key, found, _baseline(plan, rows[key.row], key, results))
         for key, found in sorted(results.items(), key=lambda item: columns.index(item[0].column))
     ]
     order = {row.name: i for i, row in enumerate(plan.rows)}
@@ -81,20 +80,19 @@ def read_results(plan: Plan, runs: Sequence[Run]) -> Results:
     """What the finished runs left in `evaluations.jsonl`."""
     results: Results = {}
     for run in runs:
-        lines = (run.folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        records = read_rows(run.folder)
         benchmarks = list(dict.fromkeys(record["benchmark"] for record in records))
         for column, benchmark in columns_of(plan.sweep, run.row, benchmarks).items():
             for record in records:
                 figures = record.get("vote") if run.row.figure == "vote" else record
                 if record["benchmark"] == benchmark and figures:
                     key = Key(run.row.name, record["stage"], column)
-                    results.setdefault(key, {})[run.seed] = _found(figures)
+                    results.setdefault(key, {})[run.seed] = _found(figures, record)
     return results
 
 
-def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | None, fixed: bool) -> dict[str, Any]:
-    """One cell; `fixed`: all seeds have the same questions. See docs/sweeps.md for what the numbers are."""
+def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | None) -> dict[str, Any]:
+    """One cell. See docs/sweeps.md for what the numbers are; `warnings`: what a reader of them must know."""
     seeds = sorted(seed for seed in found if found[seed].accuracy is not None)
     values = [found[seed].accuracy or 0.0 for seed in seeds]
     mean, std, _ = mean_std(values)
@@ -102,7 +100,10 @@ def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | N
     if len(seeds) == 1:
         interval = (found[seeds[0]].low, found[seeds[0]].high)
     elif seeds:
-        interval = _interval([found[seed].correct for seed in seeds], mean or 0.0, fixed)
+        interval = _interval([found[seed] for seed in seeds], mean or 0.0)
+    asked = {seed: found[seed].questions for seed in seeds}
+    others = any(seed in asked and asked[seed] != base.questions for seed, base in (baseline or {}).items())
+    warnings = [found[seed].warning for seed in seeds] + ([OTHERS] if others else [])
     questions = {len(found[seed].correct) - found[seed].correct.count(None) for seed in seeds}
     return {
         "row": key.row,
@@ -115,50 +116,62 @@ def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | N
         "low": interval[0],
         "high": interval[1],
         "n": min(questions, default=0),
-        "difference": None if baseline is None else paired(found, baseline, fixed),
+        "difference": None if baseline is None else paired(found, baseline),
+        "warnings": list(dict.fromkeys(filter(None, warnings))),
     }
 
 
-def paired(found: Mapping[int, Found], baseline: Mapping[int, Found], fixed: bool) -> dict[str, Any] | None:
-    """The mean difference in points over the seeds that both have, question by question; None without any."""
+def paired(found: Mapping[int, Found], baseline: Mapping[int, Found]) -> dict[str, Any] | None:
+    """The mean difference in points over the seeds in which both answered the same questions, question by question;
+    None without any."""
     seeds = sorted(seed for seed in found.keys() & baseline.keys() if _comparable(found[seed], baseline[seed]))
-    if not seeds:
+    sides = [(found[seed], baseline[seed]) for seed in seeds]
+    each = [compare(base.correct, mine.correct) for mine, base in sides]
+    if not each or not min(one.a.n for one in each):
         return None
-    sides = [(found[seed].correct, baseline[seed].correct) for seed in seeds]
-    crossed = fixed and len({len(one) for one, _ in sides}) == 1
-    tables = _scored([side for pair in sides for side in pair], crossed)
-    pairs = [(tables[2 * i], tables[2 * i + 1]) for i in range(len(seeds))]
-    if not crossed:
-        pairs = [_both(one, other) for one, other in sides]
-    estimate = spread.difference([[float(a) - float(b) for a, b in zip(*pair, strict=True)] for pair in pairs], crossed)
+    if len(each) == 1:  # as `yonder compare` says it
+        found_once = each[0].difference
+        estimate = spread.Estimate(found_once.value, found_once.low, found_once.high, each[0].p)
+        n = each[0].a.n
+    else:
+        pairs = [_both(mine.correct, base.correct) for mine, base in sides]
+        crossed = _crossed([mine for mine, _ in sides])
+        if crossed:
+            tables = _scored([side.correct for pair in sides for side in pair])
+            pairs = [(tables[2 * i], tables[2 * i + 1]) for i in range(len(seeds))]
+        differences = [[float(a) - float(b) for a, b in zip(*pair, strict=True)] for pair in pairs]
+        estimate, n = spread.difference(differences, crossed), min(map(len, differences))
     if estimate is None:
         return None
-    each = [mcnemar([bool(a) for a in one], [bool(b) for b in other]) for one, other in pairs]
     return {
         "points": 100 * estimate.value,
         "low": 100 * estimate.low,
         "high": 100 * estimate.high,
-        "p": each[0] if len(seeds) == 1 else estimate.p,
+        "p": estimate.p,
         "seeds": seeds,
-        "n": min(len(one) for one, _ in pairs),
-        "p_by_seed": each,
+        "n": n,
+        "p_by_seed": [one.p for one in each],
     }
 
 
-def _interval(sides: Sequence[Verdicts], mean: float, fixed: bool) -> tuple[float | None, float | None]:
+def _interval(sides: Sequence[Found], mean: float) -> tuple[float | None, float | None]:
     """Over seeds and questions, around the mean of the seeds' accuracies."""
-    crossed = fixed and len({len(side) for side in sides}) == 1
-    tables = _scored(sides, True) if crossed else [[x for x in side if x is not None] for side in sides]
+    crossed, verdicts = _crossed(sides), [side.correct for side in sides]
+    tables = _scored(verdicts) if crossed else [[x for x in side if x is not None] for side in verdicts]
     if not all(tables):
         return None, None
     found = spread.share([[float(x) for x in row] for row in tables], crossed)
     return max(0.0, found.low - found.value + mean), min(1.0, found.high - found.value + mean)
 
 
-def _scored(sides: Sequence[Verdicts], crossed: bool) -> list[list[bool]]:
-    """Without the questions that are unscored anywhere; empty where the sides do not answer the same ones."""
-    if not crossed:
-        return [[] for _ in sides]
+def _crossed(sides: Sequence[Found]) -> bool:
+    """Whether all seeds have the same questions; seeds that draw a limit or a development split do not."""
+    asked = {side.questions for side in sides}
+    return len(asked) == 1 and None not in asked
+
+
+def _scored(sides: Sequence[Verdicts]) -> list[list[bool]]:
+    """Answers to the same questions, without those that are unscored anywhere."""
     kept = [column for column in zip(*sides, strict=True) if None not in column]
     return [[bool(column[i]) for column in kept] for i in range(len(sides))]
 
@@ -169,12 +182,15 @@ def _both(one: Verdicts, other: Verdicts) -> tuple[list[bool], list[bool]]:
 
 
 def _comparable(one: Found, other: Found) -> bool:
-    return one.accuracy is not None and other.accuracy is not None and len(one.correct) == len(other.correct)
+    scored = one.accuracy is not None and other.accuracy is not None
+    return scored and one.questions == other.questions and len(one.correct) == len(other.correct)
 
 
-def _found(figures: Mapping[str, Any]) -> Found:
-    correct = tuple(figures["correct"])
-    return Found(figures["accuracy"], float(figures["low"]), float(figures["high"]), correct)
+def _found(figures: Mapping[str, Any], record: Mapping[str, Any]) -> Found:
+    """`figures`: of the record, or of its vote."""
+    warning = str((record.get("contamination") or {}).get("note") or "")
+    accuracy, low, high = figures["accuracy"], float(figures["low"]), float(figures["high"])
+    return Found(accuracy, low, high, tuple(figures["correct"]), record.get("questions"), warning)
 
 
 def _baseline(plan: Plan, row: RowSettings, key: Key, results: Results) -> Mapping[int, Found] | None:
@@ -185,24 +201,6 @@ def _baseline(plan: Plan, row: RowSettings, key: Key, results: Results) -> Mappi
     same = results.get(Key(name, key.checkpoint, key.column))
     shown = [found for other, found in results.items() if (other.row, other.column) == (name, key.column)]
     return same or (shown[0] if len(shown) == 1 else None)
-
-
-def _same_questions(plan: Plan, row: RowSettings) -> dict[str, bool]:
-    """Column -> whether its questions are the same under every seed, which draws limits and development splits."""
-    recipe = plan.of(row)[0].load()
-    columns = columns_of(plan.sweep, row, list(recipe.benchmarks))
-    return {column: _fixed(recipe, recipe.benchmarks[name].data) for column, name in columns.items()}
-
-
-def _fixed(recipe: Recipe, data: str) -> bool:
-    base = data.partition(".")[0]
-    settings = recipe.data[base]
-    drawn = settings.limit is not None or settings.mixture is not None or data != base
-    apart = any(
-        other.development and (other.source, other.split) == (settings.source, settings.split)
-        for other in recipe.data.values()
-    )
-    return not drawn and not apart
 
 
 def _row(plan: Plan, row: RowSettings, states: Mapping[str, str]) -> dict[str, Any]:

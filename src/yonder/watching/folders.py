@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yonder.errors import StorageError
+from yonder.reporting.sweeps import planned_runs
 
 DEPTH = 4  # folders below the given one, in which runs are looked for
 _MARKS = ("summary.json", "card.json", "stages")  # a recipe.yaml alone may be anybody's
@@ -62,6 +63,12 @@ def signature(runs: Sequence[Found], folders: Sequence[Path] = ()) -> str:
 def last_written(run: Path) -> float:
     """When a file of the run was last written, seconds since the epoch; 0 where there is none."""
     return max((_size_and_time(path)[1] / 1e9 for path in _shown_files(run)), default=0.0)
+
+
+def to_come(folders: Sequence[Path], found: Sequence[Found]) -> int:
+    """How many runs of the sweeps among the folders have not begun."""
+    known = {run.path.resolve() for run in found}
+    return sum(run.resolve() not in known for folder in folders for run in planned_runs(folder))
 
 
 def held(run: Path, locks: Path = Path("/proc/locks")) -> bool:

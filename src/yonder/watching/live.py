@@ -19,8 +19,8 @@ from yonder.reporting.records import RunRecord, read_run
 from yonder.reporting.rollout_sample import Known
 from yonder.reporting.sweeps import is_sweep, read_sweep
 from yonder.reporting.tables import duration
-from yonder.watching.folders import Found, find_runs, signature
-from yonder.watching.state import RunState, RunWatch
+from yonder.watching.folders import Found, find_runs, signature, to_come
+from yonder.watching.state import QUIET_S, RunState, RunWatch
 
 EVERY_S = 5.0  # least time between two pages
 SHARE = 0.05  # of one core that making pages may take...
@@ -78,13 +78,14 @@ class Live:
         found = find_runs(self.folders)
         self._watches = {run: self._watches.get(run) or RunWatch(run) for run in found}
         states = [watch.look() for watch in self._watches.values()]
-        state = overall(states)
+        coming = to_come(self.folders, found)
+        state = overall(states, coming)
         version = signature(found, self.folders)
         wait = max(self.every_s, min(self._cost_s / SHARE, MOST_S))
         if self._made.version and found and now - self._made_at < wait:
             version = self._made.version
         self._looked_at = self.clock()
-        self._status = {"version": version, "state": state, "line": told(states, self.folders)}
+        self._status = {"version": version, "state": state, "line": told(states, self.folders, coming)}
         return self._status
 
     def _make(self, version: str) -> Made:
@@ -110,19 +111,23 @@ def _compressed(version: str, runs: Sequence[RunRecord], facts: dict[str, Any]) 
     return Made(version, gzip.compress(page, 1), gzip.compress(twin, 1))
 
 
-def overall(states: Sequence[RunState]) -> str:
-    """waiting (no run yet), running (one runs), quiet (none runs, not all are done) or done."""
+def overall(states: Sequence[RunState], coming: int = 0) -> str:
+    """waiting (no run yet), running (one runs), quiet (none runs, not all are done) or done. `coming`: runs of a sweep
+    that have not begun; between two of its runs all others may be done."""
     known = {state.state for state in states}
+    if states and coming:
+        known.add("running" if time.time() - max(state.written for state in states) < QUIET_S else "quiet")
     return "waiting" if not known else "running" if "running" in known else "quiet" if "quiet" in known else "done"
 
 
-def told(states: Sequence[RunState], folders: Sequence[Path]) -> str:
+def told(states: Sequence[RunState], folders: Sequence[Path], coming: int = 0) -> str:
     """One line for people: what runs, how far it is, how long it takes."""
     if not states:
         return f"waiting for a run in {', '.join(map(str, folders))}"
-    if len(states) > 1:
+    if len(states) + coming > 1:
         counts = {kind: sum(state.state == kind for state in states) for kind in ("running", "done", "quiet")}
-        return f"{len(states)} runs: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+        counts["not begun"] = coming
+        return f"{len(states) + coming} runs: " + ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     (state,) = states
     if state.state == "done":
         return f"ended {clock_time(state.written)}"

@@ -38,7 +38,8 @@ def line(state: RunState) -> str:
     figures = "  ".join(f"{figure.name} {shown(figure)}" for figure in state.figures)
     where = f"done, {clock_time(state.written)}" if state.state == "done" else progress_text(state)
     quiet = f"  (nothing was written since {clock_time(state.written)})" if state.state == "quiet" else ""
-    return f"{where}{quiet}" + (f"  {figures}" if figures and state.state != "done" else "")
+    found = [f"{stage} on {benchmark} {percent(value)} %" for stage, benchmark, value in state.results[-_RESULTS:]]
+    return "  ".join([where + quiet, *(found if state.state == "done" else [figures] if figures else [])])
 
 
 def shown(figure: Figure) -> str:

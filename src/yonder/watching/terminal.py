@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live as Screen
 
-from yonder.watching.folders import Found, find_runs
+from yonder.watching.folders import Found, find_runs, to_come
 from yonder.watching.live import overall, told
 from yonder.watching.screen import line, screen
 from yonder.watching.state import RunState, RunWatch
@@ -33,10 +33,12 @@ class Watches:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
         self._known: dict[Found, RunWatch] = {}
+        self.coming = 0  # runs of a sweep that have not begun
 
     def look(self) -> list[RunState]:
         """Where each stands."""
         self._known = {run: self._known.get(run) or RunWatch(run) for run in find_runs(self.folders)}
+        self.coming = to_come(self.folders, list(self._known))
         return [watch.look() for watch in self._known.values()]
 
 
@@ -47,7 +49,7 @@ def show(folders: Sequence[Path], console: Console, every_s: float = EVERY_S) ->
     with keys() as pressed, Screen(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as drawn:
         while True:
             states = watches.look()
-            waiting = f"{told(states, folders)} (q or Ctrl-C ends this view)"
+            waiting = f"{told(states, folders, watches.coming)} (q or Ctrl-C ends this view)"
             drawn.update(screen(states, waiting, console.width, ascii_only), refresh=True)
             if pressed(every_s) in ("q", "Q", "\x03", "\x04"):
                 return
@@ -67,7 +69,7 @@ def print_lines(
             said_wait = text
             say(text)
         for state in states:
-            name = f"{state.label}: " if len(states) > 1 else ""
+            name = f"{state.label}: " if len(states) + watches.coming > 1 else ""
             old = before.get(state.path)
             for trip in state.trips:
                 if old is None or trip not in old.trips:
@@ -78,7 +80,7 @@ def print_lines(
                 say(name + line(state))
                 said_at[state.path] = time.monotonic()
             before[state.path] = state
-        if states and overall(states) == "done":
+        if states and overall(states, watches.coming) == "done":
             return
         time.sleep(every_s)
 
