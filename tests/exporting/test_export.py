@@ -86,6 +86,11 @@ def test_a_policy_is_the_checkpoint_that_the_stage_chose(done: Path, tmp_path: P
     assert not (tmp_path / ".out.unfinished").exists()
 
 
+def test_whoever_reads_one_file_reads_all(done: Path, tmp_path: Path) -> None:
+    export(done, tmp_path / "out")
+    assert len({file.stat().st_mode for file in (tmp_path / "out").iterdir()}) == 1
+
+
 def test_nothing_private_is_in_any_file(done: Path, tmp_path: Path) -> None:
     for stage in ("warmup", "rl", "fit", "rank"):
         export(done, tmp_path / stage, stage)

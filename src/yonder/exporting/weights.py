@@ -32,6 +32,8 @@ def save_weights(chosen: Chosen, folder: Path, dtype: str | None, value_head: bo
         _set_generation(model, tokenizer, chosen)
     model = model.to(getattr(torch, dtype or stored))
     model.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):  # the library lets their owner alone read them; a server may be another
+        file.chmod((folder / "config.json").stat().st_mode)
     tokenizer.save_pretrained(folder)
     if value_head:
         shutil.copyfile(head, folder / VALUE_HEAD)
