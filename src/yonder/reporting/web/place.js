@@ -14,5 +14,6 @@ document.addEventListener("yonder:keep", (event) => {
 document.addEventListener("yonder:return", (event) => {
   const row = event.detail.rollout && rollouts.find((found) => sameRollout(found) === event.detail.rollout);
   if (row) filterRollouts(row);
+  if (event.detail.ranges.length) document.querySelectorAll("figure.chart").forEach((figure) => figure.draw?.());
   for (const [name, range] of event.detail.ranges) [...figures].find((figure) => figure.name === name)?.range(range);
 });
