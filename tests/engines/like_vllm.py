@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.running import running
 from yonder.models.policy import Policy
 
 
@@ -151,12 +152,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(like: Policy) -> Generator[LikeVLLM]:
     """A running server."""
-    server = LikeVLLM(like)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with running(LikeVLLM(like)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
