@@ -83,6 +83,19 @@ def test_each_row_says_what_its_own_checkpoint_was_trained_on(tmp_path: Path):
     assert "CONTAM" not in accuracy_text(base)
 
 
+def test_near_questions_alone_are_said_in_milder_words(tmp_path: Path):
+    ten = "one two three four five six seven eight nine ten"
+    made = recipe(tmp_path)
+    lines(tmp_path / "train.jsonl", [question(f"{ten} and a hen")])
+    lines(tmp_path / "test.jsonl", [question(f"{ten} and a cow"), question("Cy?")])
+    found = Contamination(made).check("warmup", "test")
+    assert found is not None and (found["exact"], found["perturbed"], found["near"]) == (0, 0, 1)
+    note = "close to training data: of 2 test questions 1 are nearly the same as training questions (train)"
+    assert found["note"] == note
+    row = {"accuracy": 0.5, "low": 0.1, "high": 0.9, "n": 2, "contamination": found}
+    assert accuracy_text(row) == "50.0% [10.0%, 90.0%]  1 questions nearly in the training data"
+
+
 def test_mixtures_are_looked_into_and_lost_data_are_named(tmp_path: Path):
     made = recipe(tmp_path)
     check = Contamination(made)

@@ -96,7 +96,8 @@ def _note(found: dict[str, dict[int, list[str]]], total: int, unread: Sequence[s
         for kind, places in found.items()
         if places
     ]
-    sentences = [f"contaminated: of {total:,} test questions {'; '.join(said)}"] if said else []
+    head = "contaminated" if found["exact"] or found["perturbed"] else "close to training data"
+    sentences = [f"{head}: of {total:,} test questions {'; '.join(said)}"] if said else []
     if unread:
         sentences.append(f"not checked against {', '.join(unread)}, which could not be read")
     return ". ".join(sentences)

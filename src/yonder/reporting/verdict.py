@@ -71,7 +71,9 @@ def notices(runs: Sequence[RunRecord]) -> tuple[Notice, ...]:
         for label, run in zip(run_labels(runs), runs, strict=True)
         for notice in _run_notices(run, f"{label} · " if len(runs) > 1 else "")
     ]
-    found += [Notice("warn", one["benchmark"], f"{one['text']}.") for one in contaminated(result_rows(runs))]
+    for one in contaminated(result_rows(runs)):
+        level = "note" if one["text"].startswith("close") else "warn"
+        found.append(Notice(level, one["benchmark"], f"{one['text']}."))
     order = {"stop": 0, "warn": 1, "note": 2}
     return tuple(sorted(dict.fromkeys(found), key=lambda notice: order.get(notice.level, 1)))
 
