@@ -275,10 +275,16 @@ def test_time_stays_linear(piece: str):
     assert time.perf_counter() - start < 4
 
 
+def test_a_plain_number_behind_the_last_power_or_product_is_the_answer():
+    assert final_number("3 ^ 3 is more than 15 so we stop: 5 + 1 = 6 so k = 6 and answer is d") == 6
+    assert final_number("6 / 100 \\times 50 = 3 are absent, so 47 students are present") == 47
+    assert final_number("Then 47 students are left.\nThey pay 2 ^ 3 dollars") == 8
+
+
 def test_few_anchors_are_tried(monkeypatch: pytest.MonkeyPatch):
     tried: list[str] = []
 
-    def never(text: str, last: bool = False) -> None:
+    def never(text: str) -> None:
         tried.append(text)
 
     monkeypatch.setattr("yonder.rewards.answers.latex_inside", never)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-import warnings
+
+from yonder.core.syntax import syntax_tree
 
 HEADER = "def solution():\n"
 INDENT = "    "
@@ -28,7 +29,7 @@ def solution_body(program: str) -> str | None:
     parse, has no `solution` (nor exactly one function), takes arguments, or cannot be written as one function.
     """
     program = program.replace("\r\n", "\n").replace("\r", "\n")
-    tree = _parse(program)
+    tree = syntax_tree(program)
     function = _solution(tree) if tree is not None else None
     if tree is None or function is None:
         return None
@@ -42,25 +43,7 @@ def solution_body(program: str) -> str | None:
     body = _slice(program, function, statements[0], docstring_end)
     if body is None or around:
         body = "\n".join(textwrap.indent(ast.unparse(node), INDENT) for node in (*around, *statements))
-    return body if _parse(HEADER + body, whole=True) is not None else None
-
-
-def parses(program: str) -> bool:
-    """Whether it is Python that compiles."""
-    return _parse(program, whole=True) is not None
-
-
-def _parse(program: str, whole: bool = False) -> ast.Module | None:
-    """The syntax tree; None where the text does not parse, or with `whole` does not compile."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(program)
-            if whole:
-                compile(tree, "program", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return tree
+    return body if syntax_tree(HEADER + body, whole=True) is not None else None
 
 
 def _solution(tree: ast.Module) -> ast.FunctionDef | None:

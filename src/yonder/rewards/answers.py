@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from yonder.rewards.latex import latex_inside, latex_number
+from yonder.rewards.latex import last_latex, latex_inside, latex_number
 
 _FIGURE = r"(?:(?:\d{1,3}(?:,\d{2,3}){0,6},\d{3}(?!,?\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3}(?![\w.]))?|(?<!\d)\.\d+)"
 _NUMBER = re.compile(  # neither a power or its exponent ("cm^2") nor a piece of a longer thing ("1.2.3")
@@ -43,15 +43,15 @@ def final_number(text: str) -> float | None:
     The last anchor with a number decides: "the answer is", "answer:", "####", \boxed{}; what follows it is read up to
     the end of its sentence (300 characters at most), behind the last "=" there, first number. "answer:" must be
     followed by the number itself: a whole solution may stand behind it. A text without such an anchor gives its last
-    number. Only finite numbers count.
+    number, or a LaTeX expression of its last line with no number behind it. Only finite numbers count.
     """
     text = _clean(text)
     for anchor in list(_ANCHOR.finditer(text))[: -_TRIES - 1 : -1]:
         number = _after(anchor, text)
         if number is not None:
             return number
-    number = latex_inside(text.rstrip().rpartition("\n")[2][-_REACH:], last=True)
-    if number is not None:
+    number, behind = last_latex(text.rstrip().rpartition("\n")[2][-_REACH:])
+    if number is not None and not _NUMBER.search(behind):
         return number
     for match in reversed(list(_NUMBER.finditer(text))):
         number = _value(match, spaced_sign=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from yonder.core.judging import judge_value
+from yonder.core.syntax import parses, syntax_tree
 from yonder.protocols import EarlyScorer
 from yonder.schema import JudgeScore, Response, Rollout, Score
 
@@ -178,23 +179,13 @@ def guarded(rollout: Rollout, rules: JudgeRules) -> tuple[str, str] | None:
     return None
 
 
-def parses(program: str) -> bool:
-    """Whether a text is a Python program."""
-    try:
-        ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
-
-
 def strip_commentary(program: str) -> str:
     """A program without comments and strings that stand alone, the channels by which its text could talk to the judge.
 
     A program that has none of them, or does not parse, is returned as it is.
     """
-    try:
-        tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = syntax_tree(program)
+    if tree is None:
         return program
     texts = [node for node in ast.walk(tree) if _is_text(node)]
     if "#" not in program and not texts:

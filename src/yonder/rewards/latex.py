@@ -31,10 +31,20 @@ def latex_number(text: str) -> float | None:
     return _parsed(text.rpartition("=")[2])
 
 
-def latex_inside(text: str, last: bool = False) -> float | None:
-    r"""The value of the first (or last) such expression within a sentence ("we get \frac{1}{2}"); None without one."""
-    runs = [run for run in _ALLOWED.findall(text) if _COMMAND.search(run)]
-    return latex_number(runs[-1 if last else 0]) if runs else None
+def latex_inside(text: str) -> float | None:
+    r"""The value of the first such expression within a sentence ("we get \frac{1}{2}"); None without one."""
+    runs = _runs(text)
+    return latex_number(runs[0][0]) if runs else None
+
+
+def last_latex(text: str) -> tuple[float | None, str]:
+    """The value of the last such expression within a text, and the text behind it."""
+    runs = _runs(text)
+    return (latex_number(runs[-1][0]), text[runs[-1].end() :]) if runs else (None, text)
+
+
+def _runs(text: str) -> list[re.Match[str]]:
+    return [run for run in _ALLOWED.finditer(text) if _COMMAND.search(run[0])]
 
 
 @lru_cache(maxsize=4096)

@@ -3,8 +3,9 @@
 import re
 from typing import NamedTuple
 
+from yonder.core.syntax import parses
 from yonder.data.augmentation import named_solution
-from yonder.data.programs import HEADER, INDENT, parses, solution_body
+from yonder.data.programs import HEADER, INDENT, solution_body
 from yonder.data.tasks import CONCLUSION, without_ending
 from yonder.recipe.data import TaskSettings
 from yonder.rewards.answers import final_letter, final_number
@@ -87,7 +88,7 @@ def _programs(text: str) -> list[str]:
     lines = text[start.start() :].split("\n")
     for end in range(len(lines), 0, -1):
         program = "\n".join(lines[:end])
-        if (end == len(lines) or not lines[end].startswith(INDENT)) and parses(program):
+        if (end == len(lines) or not lines[end].startswith(INDENT)) and parses(program, whole=True):
             return [program]
     return ["\n".join(lines)]
 
@@ -101,7 +102,7 @@ def _continued(prompt: Prompt, text: str, finished: bool) -> Reading:
     end = inside.index(False) if False in inside else len(lines)
     body = "\n".join(lines[:end]).rstrip()
     ended = finished or end < len(lines)
-    if body and parses(HEADER + body):
+    if body and parses(HEADER + body, whole=True):
         return Reading(prompt.prefix + body, ended)
     return Reading(prompt.prefix + body, ended, "no Python program" if ended else "cut before its program ended")
 
