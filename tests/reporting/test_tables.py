@@ -2,12 +2,14 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.reporting.fixture import HOSTILE, build_run, judge_check, write_json, write_lines
+from yonder.core.statistics import wilson
 from yonder.reporting.charts import scale
 from yonder.reporting.judge_view import admission, judge_view
 from yonder.reporting.records import RunRecord, StageRecord, read_run
@@ -69,6 +71,32 @@ def test_several_runs_have_a_column_and_different_names(tmp_path: Path) -> None:
 def test_verdict(tmp_path: Path, results: dict[str, Any], said: str) -> None:
     (verdict,) = verdicts([run_with(tmp_path, results)])
     assert said in verdict.sentence
+
+
+def test_the_verdict_is_paired_where_the_questions_are_the_same(tmp_path: Path) -> None:
+    """Ten flips one way: the intervals of 50 and 60 of 100 overlap, the paired one lies above zero."""
+
+    def answered(right: int, questions: str = "q") -> dict[str, Any]:
+        found = wilson(right, 100)
+        return {"accuracy": right / 100, "low": found.low, "high": found.high, "n": 100, "questions": questions}
+
+    def lines(run: RunRecord, **right: int) -> RunRecord:
+        rows = [
+            {"stage": stage, "benchmark": "gsm8k", "correct": [1] * n + [0] * (100 - n), **answered(n)}
+            for stage, n in right.items()
+        ]
+        (run.path / "evaluations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_run(run.path)
+
+    run = run_with(tmp_path / "a", {"sft": {"gsm8k": answered(50)}, "rl": {"gsm8k": answered(60)}})
+    (before,), (verdict,) = verdicts([run]), verdicts([lines(run, sft=50, rl=60)])
+    assert before.difference is None and "intervals overlap" in before.sentence
+    assert verdict.overlap and verdict.difference == pytest.approx((3.72, 15.89), abs=0.01)
+    assert verdict.sentence.endswith("; on the same questions the difference lies between 3.7 and 15.9 points.")
+    (stale,) = verdicts([lines(run, sft=51, rl=60)])
+    assert stale.difference is None  # other numbers than the summary's: not these answers
+    other = run_with(tmp_path / "b", {"sft": {"gsm8k": answered(50)}, "rl": {"gsm8k": answered(60, "other")}})
+    assert verdicts([lines(other, sft=50, rl=60)])[0].difference is None
 
 
 def test_verdict_counts_points_against_the_first_row(tmp_path: Path) -> None:

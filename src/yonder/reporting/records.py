@@ -58,6 +58,8 @@ class BenchmarkResult:
     seed_spread: Spread | None = None  # over the seeds; the interval is over questions
     contamination: str = ""  # where training and test questions meet, or were not compared
     cached: bool = False
+    questions: str = ""  # says whether two results are about the same questions in the same order
+    correct: tuple[bool | None, ...] = ()  # greedy answers in that order; None: not scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def read_run(path: Path) -> RunRecord:
         recipe=_read_text(path / "recipe.yaml", problems),
         card=card,
         stages=stages,
-        results=_read_results(summary, stages),
+        results=_read_results(summary, stages, _answers(path, problems)),
         problems=tuple(problems),
     )
 
@@ -220,7 +222,19 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
     )
 
 
-def _read_results(summary: Mapping[str, Any], stages: tuple[StageRecord, ...]) -> dict[str, dict[str, BenchmarkResult]]:
+def _answers(path: Path, problems: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(stage, benchmark) -> its line in `evaluations.jsonl`, which has the verdict on each question."""
+    whole = path / "evaluations.jsonl"
+    files = [whole] if whole.is_file() else sorted(path.glob("stages/[!.]*/evaluations.jsonl"))
+    rows = [row for file in files for _, row in read_lines(file, problems)]
+    return {(str(row.get("stage")), str(row.get("benchmark"))): row for row in rows}
+
+
+def _read_results(
+    summary: Mapping[str, Any],
+    stages: tuple[StageRecord, ...],
+    answers: Mapping[tuple[str, str], dict[str, Any]],
+) -> dict[str, dict[str, BenchmarkResult]]:
     """The summary's results; without a summary, what the evaluate stages say themselves."""
     tables = [_mapping(summary.get("results"))]
     if not tables[0]:
@@ -229,13 +243,16 @@ def _read_results(summary: Mapping[str, Any], stages: tuple[StageRecord, ...]) -
     for table in tables:
         for stage, row in table.items():
             for benchmark, value in _mapping(row).items():
-                result = _benchmark(_mapping(value))
+                result = _benchmark(_mapping(value), answers.get((stage, benchmark), {}))
                 if result is not None:
                     results.setdefault(stage, {})[benchmark] = result
     return results
 
 
-def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
+def _benchmark(value: Mapping[str, Any], answers: Mapping[str, Any]) -> BenchmarkResult | None:
+    """`answers`: the line with the same numbers and every verdict; {} where it is lost."""
+    same = answers.get("questions") == value.get("questions") and answers.get("accuracy") == value.get("accuracy")
+    correct = tuple(_items(answers.get("correct"))) if same else ()
     greedy = _accuracy(value)
     if greedy is None:
         return None
@@ -255,6 +272,8 @@ def _benchmark(value: Mapping[str, Any]) -> BenchmarkResult | None:
         seeds={seed: accuracy for seed, accuracy in seeds.items() if accuracy is not None},
         contamination=str(_mapping(value.get("contamination")).get("note") or "").strip(),
         cached=value.get("cached") is True,
+        questions=str(value.get("questions") or ""),
+        correct=tuple(None if one is None else bool(one) for one in correct),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from yonder.core.statistics import paired_difference
 from yonder.reporting.judge_view import admission
-from yonder.reporting.records import Accuracy, RunRecord, StageRecord, number
+from yonder.reporting.records import Accuracy, BenchmarkResult, RunRecord, StageRecord, number
 from yonder.reporting.tables import (
     ResultRow,
     benchmarks_of,
@@ -36,6 +37,7 @@ class Verdict:
     first_stage: str
     first: Accuracy
     points: float  # difference in percentage points
+    difference: tuple[float, float] | None  # its 95 % interval, paired; None: not the same questions, or the same row
     overlap: bool | None  # do the two 95 % intervals overlap? None: not both known, or the same row
     sentence: str
 
@@ -79,11 +81,12 @@ def notices(runs: Sequence[RunRecord]) -> tuple[Notice, ...]:
 
 
 def _verdict(rows: Sequence[ResultRow], benchmark: str, several: bool) -> Verdict | None:
-    have = [(row, row.cells[benchmark].greedy) for row in rows if benchmark in row.cells]
+    have = [(row, row.cells[benchmark]) for row in rows if benchmark in row.cells]
     if not have:
         return None
-    (first_row, first), (best_row, best) = have[0], max(have, key=lambda pair: pair[1].value)
-    points = 100 * (best.value - first.value)
+    (first_row, first_cell), (best_row, best_cell) = have[0], max(have, key=lambda pair: pair[1].greedy.value)
+    first, best = first_cell.greedy, best_cell.greedy
+    difference = None if best_row is first_row else _paired(first_cell, best_cell)
     overlap = None
     if best_row is not first_row and None not in (best.low, first.high):
         overlap = (best.low or 0.0) <= (first.high or 0.0)
@@ -99,14 +102,28 @@ def _verdict(rows: Sequence[ResultRow], benchmark: str, several: bool) -> Verdic
         first_run=first_row.run,
         first_stage=first_row.stage,
         first=first,
-        points=points,
+        points=100 * (best.value - first.value),
+        difference=difference,
         overlap=overlap,
-        sentence=_sentence(benchmark, (name(best_row), best), (name(first_row), first), len(have), overlap),
+        sentence=_sentence(
+            benchmark, (name(best_row), best), (name(first_row), first), len(have), _certainty(difference, overlap)
+        ),
     )
 
 
+def _paired(first: BenchmarkResult, best: BenchmarkResult) -> tuple[float, float] | None:
+    """The 95 % interval of the difference in points on the questions that both were asked; None where they differ."""
+    if not first.questions or first.questions != best.questions or len(first.correct) != len(best.correct):
+        return None
+    both = [(bool(a), bool(b)) for a, b in zip(first.correct, best.correct, strict=True) if None not in (a, b)]
+    if not both:
+        return None
+    found = paired_difference([a for a, _ in both], [b for _, b in both])
+    return 100 * found.low, 100 * found.high
+
+
 def _sentence(
-    benchmark: str, best: tuple[str, Accuracy], first: tuple[str, Accuracy], rows: int, overlap: bool | None
+    benchmark: str, best: tuple[str, Accuracy], first: tuple[str, Accuracy], rows: int, certainty: str
 ) -> str:
     interval = interval_text(best[1])
     reached = f"{percent(best[1].value)} %" + (f" (95 % interval {interval})" if interval else "")
@@ -116,12 +133,22 @@ def _sentence(
         return f"No stage is better than the first row on {benchmark}: {first[0]} has {reached}."
     points = 100 * (best[1].value - first[1].value)
     above = f"{points:.1f} points above {first[0]} ({percent(first[1].value)} %)"
-    said = f"{best[0]} is best on {benchmark} with {reached}, {above}"
+    return f"{best[0]} is best on {benchmark} with {reached}, {above}{certainty}."
+
+
+def _certainty(difference: tuple[float, float] | None, overlap: bool | None) -> str:
+    """The end of the sentence: what the paired interval says, or the two intervals where it is not known."""
+    if difference is not None:
+        low, high = difference
+        chance = ", so it may be chance" if low <= 0 else ""
+        return f"; on the same questions the difference lies between {low:.1f} and {high:.1f} points{chance}"
     if overlap is None:
-        return said + "."
-    if overlap:
-        return said + "; the two intervals overlap, so the difference may be chance."
-    return said + "; the two intervals do not overlap."
+        return ""
+    return (
+        "; the two intervals overlap, so the difference may be chance"
+        if overlap
+        else "; the two intervals do not overlap"
+    )
 
 
 def _run_notices(run: RunRecord, prefix: str) -> Iterator[Notice]:
