@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from yonder.assembly.judges import load_judge
 from yonder.data.datasets import load_data
-from yonder.judge_assembly import load_judge
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_tokenizer, pick_device

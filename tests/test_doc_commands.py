@@ -17,7 +17,7 @@ import typer.main
 
 from tests.doc_commands import FAST, PARSED, SLOW, classes
 from tests.documents import DOCUMENTS, ROOT, Command, commands, fenced, name
-from yonder.cli import app
+from yonder.commands.cli import app
 from yonder.errors import RecipeError
 from yonder.recipe import Recipe, load_recipe, shipped_recipes
 

@@ -13,7 +13,7 @@ from tools import command_reference, draw_figures, recipe_reference
 import yonder
 from tests.documents import DOCUMENTS, ROOT, anchors, links, name
 from tests.documents import fenced as blocks
-from yonder.cli import app
+from yonder.commands.cli import app
 from yonder.data.attacks import ATTACKS
 from yonder.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 from yonder.recipe.attacks import WITHHELD

@@ -18,9 +18,9 @@ import pytest
 import torch
 import yaml
 
-from yonder.cli import app
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
 from yonder.data.responses import append_lines, read_lines
-from yonder.endings import guarded
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import dump_recipe, judge_settings, load_recipe

@@ -10,14 +10,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, CommandInfo, OptionInfo
 
-from yonder.cli import app
+from yonder.commands.cli import app
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 HEAD = """\
 # Commands
 
 Every command of `yonder`. This page is written by `tools/command_reference.py` from the functions in
-`src/yonder/cli.py`: edit those, run the script, commit both. `yonder COMMAND --help` says the same in a terminal. Exit
+`src/yonder/commands/cli.py`: edit those, run the script, commit both. `yonder COMMAND --help` says the same in a terminal. Exit
 codes: [resuming](resuming.md#signals-and-exit-codes).
 """
 WORDS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}

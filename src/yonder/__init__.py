@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yonder.judge_assembly import load_judge
-    from yonder.pipeline import run
+    from yonder.assembly.judges import load_judge
+    from yonder.pipeline.running import run
     from yonder.recipe import load_recipe
     from yonder.sandbox import Sandbox
 
@@ -24,9 +24,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Sandbox": "yonder.sandbox",
-    "load_judge": "yonder.judge_assembly",
+    "load_judge": "yonder.assembly.judges",
     "load_recipe": "yonder.recipe",
-    "run": "yonder.pipeline",
+    "run": "yonder.pipeline.running",
 }
 
 

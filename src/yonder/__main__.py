@@ -1,5 +1,5 @@
 """`python -m yonder`."""
 
-from yonder.cli import main
+from yonder.commands.cli import main
 
 main()

@@ -27,8 +27,8 @@ from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
-from yonder.pipeline import run
-from yonder.planning import HERE, HOST, Machine, Planner
+from yonder.pipeline.running import run
+from yonder.planning.needs import HERE, HOST, Machine, Planner
 from yonder.recipe import Recipe, parse_recipe
 from yonder.recipe.rollouts import ColocateSettings
 from yonder.schema import Rollout

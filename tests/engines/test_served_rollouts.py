@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.engines.like_vllm import LikeVLLM, serving
-from tests.test_pipeline import WARMUP, write
+from tests.pipeline.test_pipeline import WARMUP, write
 from tests.training.tools import tiny_distiller, tiny_policy
 from yonder.engines.build import rollout_sampler, weights_folder
 from yonder.engines.checking import Rules
@@ -22,7 +22,7 @@ from yonder.errors import ModelError, RecipeError, RolloutError, StorageError, T
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe, parse_recipe
 from yonder.recipe.rollouts import RolloutSettings
 from yonder.recipe.stages import DistillStage

@@ -15,7 +15,7 @@ from yonder.evaluation import cached
 from yonder.evaluation.cached import ResultCache, cache_folder, key_of, policy_hash
 from yonder.models.loading import load_causal_lm, load_tokenizer
 from yonder.models.policy import Policy
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.recipe.models import FreshModel
 from yonder.schema import Prompt

@@ -11,7 +11,7 @@ import yaml
 from tests.test_errors import tree
 from yonder.evaluation.benchmarks import accuracy_text
 from yonder.evaluation.contamination import Contamination
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.references import trained_on
 

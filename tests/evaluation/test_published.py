@@ -11,7 +11,7 @@ import yaml
 from tests.test_errors import tree
 from yonder.data.datasets import load_data
 from yonder.evaluation.benchmarks import BenchmarkResult, evaluate
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.recipe.rewards import VerifiableSettings

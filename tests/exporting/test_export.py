@@ -12,15 +12,15 @@ from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.test_errors import tree
-from yonder.cli import app
-from yonder.endings import guarded
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
 from yonder.errors import RecipeError, StorageError
 from yonder.exporting.choosing import choose
 from yonder.exporting.cleaning import cleaned, cleaned_text, require_clean
 from yonder.exporting.export import export
 from yonder.exporting.quality import checks_of_judges
 from yonder.models.loading import load_causal_lm, load_tokenizer
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.storage import read_json, write_json
 

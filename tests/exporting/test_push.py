@@ -18,7 +18,7 @@ TOKEN = "hf_notARealToken12345"
 def pushed(folder: Path, hub: Hub, public: bool = False) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys; from pathlib import Path\n"
-        "from yonder.endings import guarded; from yonder.exporting.push import push\n"
+        "from yonder.commands.endings import guarded; from yonder.exporting.push import push\n"
         "guarded(lambda: print(push(Path(sys.argv[1]), 'me/student', sys.argv[2] == 'True')))"
     )
     environment = os.environ | {

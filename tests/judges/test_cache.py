@@ -11,8 +11,8 @@ import pytest
 
 from tests.judges.faulty import Faulty, serving
 from tests.judges.test_served import PAIRS, judge, served
+from yonder.assembly.judges import build_yes_no
 from yonder.errors import ModelError, StorageError
-from yonder.judge_assembly import build_yes_no
 from yonder.judges.cache import VerdictCache
 from yonder.judges.served import ServedJudge
 from yonder.recipe.rewards import JudgeSettings

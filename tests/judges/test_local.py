@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.models.tiny import FAMILIES, causal_lm, tokenizer
+from yonder.assembly.judges import load_judge
 from yonder.errors import ModelError, RecipeError
-from yonder.judge_assembly import load_judge
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.judges.replicas import Replicas, deal

@@ -17,7 +17,7 @@ from yonder.core.judging import rating_mean, split_rating
 from yonder.errors import RecipeError
 from yonder.evaluation.judge_check.check import CheckPlan, check_judge
 from yonder.judges.rating import LocalRater, RatingPrompt, read_rating_prompt
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeRules
 from yonder.rewards.rating import RatingReward, Ratings

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from tests.judges.faulty import Faulty, scores, serving
-from tests.test_pipeline import Heard, write
+from tests.pipeline.test_pipeline import Heard, write
+from yonder.assembly.judges import load_judge, load_preference
 from yonder.errors import ModelError, RecipeError
-from yonder.judge_assembly import load_judge, load_preference
 from yonder.judges.llama_cpp import LlamaCppBackEnd
 from yonder.judges.prompt import Asked, LabelTokens
 from yonder.judges.served import ServedJudge, verdict_of, verdict_of_probabilities
 from yonder.models.loading import load_tokenizer
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeReward, Verdict
 from yonder.transport import Limits, Transport, Unanswered

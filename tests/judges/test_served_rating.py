@@ -11,15 +11,15 @@ import pytest
 
 from tests.judges.model_server import ModelServer, serving_model
 from tests.judges.test_rating import RULES, rollout
+from tests.pipeline.test_pipeline import Heard
 from tests.stages.test_label import LABELS, STUDENT, TEACHER, labels_of, planted, recipe_of
-from tests.test_pipeline import Heard
+from yonder.assembly.judges import build_rater
 from yonder.core.judging import rating_mean
 from yonder.errors import ModelError, RecipeError
-from yonder.judge_assembly import build_rater
 from yonder.judges.cache import RatingsCache
 from yonder.judges.rating import LocalRater, RatingPrompt
 from yonder.judges.served_rating import ServedRater, read_rating
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import parse_section
 from yonder.recipe.rewards import RatingSettings, decisive
 from yonder.rewards.early import early_scorers

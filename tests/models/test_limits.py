@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tests.models.tiny import policy, tokenizer
-from yonder.assemble import Workshop
+from yonder.assembly.workshop import Workshop
 from yonder.errors import ModelError
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler

@@ -9,9 +9,9 @@ import pytest
 
 from tests.reporting.fixture import HOSTILE, build_run, write_json
 from tests.reporting.test_page import Page
+from yonder.commands.terminal import print_results
 from yonder.reporting.page import write_report
 from yonder.reporting.stage_tables import Found, StageTable, stage_tables
-from yonder.terminal import print_results
 
 
 def win_rate(**changes: Any) -> dict[str, Any]:

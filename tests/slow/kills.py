@@ -29,8 +29,8 @@ import zstandard
 from safetensors.torch import load_file
 
 from tests.judges.faulty import serving
-from yonder.cli import app
-from yonder.endings import guarded
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
 
 RECIPE = """
 threads: 1
@@ -115,7 +115,7 @@ SERVED_REWARD = """  served: {kind: judge, model: "yonder:judge", backend: sglan
     mass_floor: 0.0, allow_unmeasured: true}
 """
 SERVED_TERM = "{reward: judge, data: unlabeled, weight: 0.1}\n      - {reward: served, data: unlabeled, weight: 0.15}"
-IMPORTS = ("peft", "transformers.models.llama.modeling_llama", "yonder.pipeline", "yonder.terminal")
+IMPORTS = ("peft", "transformers.models.llama.modeling_llama", "yonder.pipeline.running", "yonder.commands.terminal")
 TIMES = 3  # kills of one run
 LONGER = 1.3  # a killed run computes longer than the unbroken one: what was lost, and loading, come again
 WHILE_SAVING = 0.2  # share of the kills that wait for a checkpoint

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.evaluation.alpaca import annotation_rows, write_gamed, write_outputs
-from tests.test_alpaca_eval import recipe
+from tests.stages.test_alpaca_eval import recipe
 from yonder.evaluation.alpaca_eval import figures, read_gamed
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.slow import servers
 from tests.test_errors import tree
 from yonder.exporting.export import export
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.pipeline.test_resuming import every_stage
 from tests.slow.kills import outcome
-from tests.test_resuming import every_stage
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

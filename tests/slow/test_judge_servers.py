@@ -15,8 +15,8 @@ import pytest
 
 from tests.slow import servers
 from tests.slow.judge_model import VOCABULARY, pairs, save_judge
+from yonder.assembly.judges import build_rater, build_yes_no, load_preference, rating_rules
 from yonder.core.judging import rating_mean
-from yonder.judge_assembly import build_rater, build_yes_no, load_preference, rating_rules
 from yonder.judges.openai import VotesBackEnd, fold
 from yonder.judges.rating import RatingPrompt
 from yonder.judges.served import ServedJudge

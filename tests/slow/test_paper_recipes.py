@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.models import FreshModel

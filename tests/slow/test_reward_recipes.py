@@ -14,7 +14,7 @@ from tests.slow.test_paper_recipes import save, tiny
 from tests.teachers.server import Teacher, serving
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_tokenizer
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage

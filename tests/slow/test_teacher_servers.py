@@ -22,7 +22,7 @@ import yaml
 from tests.slow import servers
 from tests.slow.judge_model import save_judge
 from yonder.data.responses import read_lines, read_responses
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 
 pytestmark = pytest.mark.slow

@@ -25,7 +25,7 @@ from yonder.errors import ModelError
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.reporting.records import read_lines as read_log
 from yonder.schema import Rollout

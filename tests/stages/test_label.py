@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.test_pipeline import Heard, write
+from tests.pipeline.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
 from yonder.data.pseudo_labels import read_labels
 from yonder.data.responses import append_responses, is_unread, read_lines, read_responses, unread
 from yonder.errors import RecipeError, Stopped, StorageError
-from yonder.pipeline import Runner, run
+from yonder.pipeline.running import Runner, run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.answers import LabelStage
 from yonder.recipe.data import TaskSettings

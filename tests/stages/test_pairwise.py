@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.judges.faulty import serving
+from tests.pipeline.test_pipeline import Heard
 from tests.stages.test_label import LABELS, STUDENT, TEACHER, labels_of, planted, recipe_of
-from tests.test_pipeline import Heard
+from yonder.assembly.judges import load_preference
 from yonder.data.responses import read_lines
 from yonder.errors import RecipeError, Stopped
-from yonder.judge_assembly import load_preference
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe.references import models_of
 from yonder.schema import Response
 from yonder.signals import StopRequest

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.pipeline.test_pipeline import Heard, write
 from tests.stages.test_label import LABELS, STUDENT, TEACHER, TEXT, VOTES, planted
-from tests.test_pipeline import Heard, write
 from yonder.data.datasets import load_data
 from yonder.data.pseudo_labels import LabelStages, PseudoLabels, read_labels, solved, voted
 from yonder.data.responses import append_lines, append_responses, unread
 from yonder.data.streams import build_stream
 from yonder.errors import DataError, RecipeError
-from yonder.pipeline import Runner, closure, run
+from yonder.pipeline.running import Runner, closure, run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.data import DataSettings
 from yonder.recipe.references import stage_inputs

@@ -11,7 +11,7 @@ import yaml
 
 from tests.slow.kills import outcome
 from yonder.errors import RecipeError, RunsFailed, Stopped
-from yonder.pipeline import run as run_pipeline
+from yonder.pipeline.running import run as run_pipeline
 from yonder.recipe import load_recipe
 from yonder.signals import StopRequest
 from yonder.sweeps.command import Asked

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from yonder.cli import app
-from yonder.endings import guarded
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
 from yonder.errors import RecipeError
 from yonder.sweeps.command import Asked, list_sweeps
 from yonder.sweeps.settings import load_sweep, parse_grid, parse_rows, parse_seeds, shipped_sweeps, slug, table_rows

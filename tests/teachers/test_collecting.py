@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.pipeline.test_pipeline import Heard, write
 from tests.teachers.server import FUNCTION, Teacher, serving
-from tests.test_pipeline import Heard, write
 from yonder.data.responses import read_lines, read_responses
 from yonder.errors import BudgetReached, ModelError, RecipeError, ServerError, Stopped
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.signals import StopRequest
 from yonder.teachers.spending import Budget, Prices
@@ -397,7 +397,7 @@ def test_a_tokenizer_measures_the_prompts(teacher: Teacher, tmp_path: Path) -> N
 
 
 def test_a_plan_has_no_memory_for_a_teacher_elsewhere(teacher: Teacher, tmp_path: Path) -> None:
-    from yonder.plan_report import plan_recipe
+    from yonder.planning.report import plan_recipe
 
     recipe = recipe_of(tmp_path, teacher)
     assert plan_recipe(recipe, "8GB", 1, False, 1.0, None)["stages"] == []

@@ -18,8 +18,8 @@ from tests.engines.test_served_rollouts import through
 from tests.judges.faulty import Faulty, serving
 from tests.training.test_rollback import lines
 from tests.training.tools import WordReward, tiny_distiller, tiny_policy
+from yonder.assembly.judges import load_judge
 from yonder.errors import ModelError, Stopped
-from yonder.judge_assembly import load_judge
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
 from yonder.models.encoding import PromptEncoder

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from tests.test_pipeline import write
+from tests.pipeline.test_pipeline import write
 from tests.training.test_supervised import EXAMPLES, dies_at, new_policy, plan, trainer
 from yonder.judges.local import LocalJudge
 from yonder.models.lora import Lora, add_lora
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.rewards.judge import JudgeRules, Verdict
 from yonder.schema import Response

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from yonder.plans import run_states
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.rewards import VerifiableSettings
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.sandbox import Sandbox
 from yonder.schema import Completion, Prompt, Rollout, Score, Trip
+from yonder.stages.plans import run_states
 from yonder.training.monitor import Monitor
 from yonder.training.rollback import Safety
 from yonder.training.rollout import Term

@@ -11,14 +11,14 @@ from typing import Any, cast
 import pytest
 import torch
 
+from tests.pipeline.test_pipeline import Heard, write
 from tests.stages.test_label import TEACHER, TEXT, planted
-from tests.test_pipeline import Heard, write
-from yonder.assemble import load_correctness
+from yonder.assembly.workshop import load_correctness
 from yonder.data.negatives import make_negatives
 from yonder.errors import DataError, RecipeError
 from yonder.models.classifier import Classifier, LocalClassifier, classifier_logits
 from yonder.models.loading import load_classifier, load_tokenizer
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import Recipe, load_recipe
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.models import FreshModel

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.models.tiny import CPU, fresh
-from tests.test_pipeline import write
+from tests.pipeline.test_pipeline import write
 from tests.training.test_rollback import Fooled, Interrupt, lines, same, weights
 from tests.training.tools import tiny_distiller, tiny_policy
 from yonder import load_judge
@@ -21,12 +21,12 @@ from yonder.judges.prompt import JudgePrompt
 from yonder.models.classifier import LocalClassifier
 from yonder.models.loading import load_classifier
 from yonder.models.lora import Lora, add_lora
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.recipe.loading import parse_recipe
-from yonder.refitting import refitted_rewards
 from yonder.rewards.judge import JudgeReward, JudgeRolloutReward, JudgeRules
 from yonder.schema import Completion, Prompt, Response, Rollout, Score, Trip
+from yonder.stages.refitting import refitted_rewards
 from yonder.training.distill import Distiller
 from yonder.training.fit import Trainee, classifier_examples, judge_trainee
 from yonder.training.monitor import Monitor

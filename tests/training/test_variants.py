@@ -18,9 +18,9 @@ from tests.training.tools import LENIENT, WordReward, tiny_distiller, tiny_polic
 from yonder.errors import ModelError, TrainingError
 from yonder.models.loading import load_tokenizer
 from yonder.models.teacher import Guide, Teacher
-from yonder.plans import estimator, kl_control, loss_settings
 from yonder.recipe.stages import DistillStage
 from yonder.schema import Rollout, Score
+from yonder.stages.plans import estimator, kl_control, loss_settings
 from yonder.training.distill import Distiller
 from yonder.training.monitor import Monitor
 from yonder.training.optimizer import build_optimizer

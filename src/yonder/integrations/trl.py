@@ -16,10 +16,10 @@ the response, where the prompt ends with it). Prompts and completions may be pla
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
-from yonder.assemble import load_correctness, load_verifier
+from yonder.assembly.judges import load_judge
+from yonder.assembly.workshop import load_correctness, load_verifier
 from yonder.errors import DataError
 from yonder.integrations.rollouts import Text, build_rollout, question_of, read_label
-from yonder.judge_assembly import load_judge
 from yonder.protocols import Reward
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings

@@ -15,10 +15,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from yonder.assemble import load_correctness, load_verifier
+from yonder.assembly.judges import load_judge
+from yonder.assembly.workshop import load_correctness, load_verifier
 from yonder.errors import DataError, RecipeError, TrainingError
 from yonder.integrations.rollouts import build_rollout, read_label
-from yonder.judge_assembly import load_judge
 from yonder.protocols import Reward
 from yonder.recipe import parse_section
 from yonder.recipe.data import TaskSettings

@@ -35,7 +35,7 @@ class Sections(Section):
     notes: tuple[str, ...] = ()
     """What a reader of the results must know (data that differ from a paper's, contamination); printed beside the
     results."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of everything random in this run."""
     output_dir: Path = Path("runs/unnamed")
     """The run directory."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yonder.assembly.judges import load_preference
 from yonder.data.responses import append_lines, read_lines
 from yonder.evaluation.alpaca_eval import (
     Answered,
@@ -15,7 +16,6 @@ from yonder.evaluation.alpaca_eval import (
     read_inputs,
     sentence,
 )
-from yonder.judge_assembly import load_preference
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.stage_base import BASE
 from yonder.rewards.preference import PreferenceJudge

@@ -1,6 +1,5 @@
 """The stage `check-judge`: measure a judge before it may train anything."""
 
-from yonder.consent import refuse_judge
 from yonder.data.attacks import ATTACKS
 from yonder.data.negatives import make_attacks
 from yonder.evaluation.judge_check.admission import MASS_FAIL
@@ -12,6 +11,7 @@ from yonder.recipe.attacks import WITHHELD
 from yonder.recipe.judge_stages import CheckJudgeStage
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.references import labeled_by
+from yonder.stages.consent import refuse_judge
 from yonder.stages.context import Result, StageContext, announce, collected, responses_task, still_wrong
 from yonder.storage import write_json
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yonder.assemble import Workshop
+from yonder.assembly.workshop import Workshop
 from yonder.data.attacks import ALWAYS_WRONG
 from yonder.data.responses import (
     as_rollout,

@@ -2,13 +2,15 @@
 
 import sys
 
-from yonder.consent import admit_judges
 from yonder.data.responses import read_lines
 from yonder.engines.build import rollout_sampler
-from yonder.handing_on import checkpoint_of, handed_on
 from yonder.models.loading import positions
 from yonder.models.policy import Policy
-from yonder.plans import (
+from yonder.recipe.stages import DistillStage
+from yonder.stages.consent import admit_judges
+from yonder.stages.context import Result, StageContext, announce, development_accuracy
+from yonder.stages.handing_on import checkpoint_of, handed_on
+from yonder.stages.plans import (
     completions_per_step,
     distill_plan,
     estimator,
@@ -18,9 +20,7 @@ from yonder.plans import (
     run_states,
     safety,
 )
-from yonder.recipe.stages import DistillStage
-from yonder.refitting import build_follow, build_refit
-from yonder.stages.context import Result, StageContext, announce, development_accuracy
+from yonder.stages.refitting import build_follow, build_refit
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.distill import Distiller
 from yonder.training.learner import Learner

@@ -11,13 +11,13 @@ from yonder.data.responses import (
     reference_response,
 )
 from yonder.errors import DataError
-from yonder.handing_on import checkpoint_of
-from yonder.plans import (
-    supervised_plan,
-)
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.schema import Response
 from yonder.stages.context import Result, StageContext, collected, responses_task, still_wrong
+from yonder.stages.handing_on import checkpoint_of
+from yonder.stages.plans import (
+    supervised_plan,
+)
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.fit import HELD_OUT, LENGTH, LIKELIHOOD, SOURCE, Trainee, balanced, split_by_question
 from yonder.training.records import Recorder

@@ -4,9 +4,9 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yonder.assembly.judges import judge_rules, load_preference, verdict_sentence
 from yonder.core.comparisons import drawn_pairs, win_rates
 from yonder.data.responses import append_lines, read_lines
-from yonder.judge_assembly import judge_rules, load_preference, verdict_sentence
 from yonder.recipe.answers import LabelStage
 from yonder.recipe.references import preferring
 from yonder.recipe.rewards import PreferenceSettings

@@ -1,12 +1,12 @@
 """The stage `warmup`: supervised fine-tuning."""
 
 from yonder.data.datasets import with_solutions
-from yonder.handing_on import handed_on
-from yonder.plans import (
-    supervised_plan,
-)
 from yonder.recipe.stages import WarmupStage
 from yonder.stages.context import Result, StageContext, development_accuracy
+from yonder.stages.handing_on import handed_on
+from yonder.stages.plans import (
+    supervised_plan,
+)
 from yonder.training.checkpoint import CheckpointStore
 from yonder.training.records import Recorder
 from yonder.training.rollout import derived_seed

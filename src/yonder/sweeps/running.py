@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from yonder.errors import Stopped, YonderError
 from yonder.models.loading import pick_device
-from yonder.pipeline import run as run_pipeline
+from yonder.pipeline.running import run as run_pipeline
 from yonder.signals import StopRequest
 from yonder.storage import only_one
 from yonder.sweeps.log import LoggedProgress

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from yonder.pipeline import finished
+from yonder.pipeline.running import finished
 from yonder.storage import read_json, write_json
 from yonder.sweeps.plan import Run
 

@@ -37,7 +37,7 @@ NOTHING_LEARNED = (
 
 @dataclass(slots=True)
 class Distiller:
-    """Everything one distill stage works with, built by `yonder.assemble`."""
+    """Everything one distill stage works with, built by `yonder.assembly.workshop`."""
 
     plan: Plan
     learner: Learner

@@ -4,7 +4,7 @@ policy."""
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from yonder.assemble import Workshop
+from yonder.assembly.workshop import Workshop
 from yonder.data.responses import left_responses
 from yonder.judges.local import LocalJudge
 from yonder.models.classifier import Classifier, LocalClassifier

@@ -9,11 +9,11 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.test_errors import tree
-from yonder.cli import app
-from yonder.comparing import compare_runs
+from yonder.commands.cli import app
+from yonder.commands.comparing import compare_runs
 from yonder.errors import DataError
 from yonder.evaluation.comparison import compare
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.stages.evaluate import questions_hash
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from yonder.consent import require_checks
 from yonder.data.datasets import load_data, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.engines.build import check_engine, check_servers
@@ -23,6 +22,7 @@ from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 from yonder.rewards.base import load_function
 from yonder.sandbox import Sandbox
+from yonder.stages.consent import require_checks
 from yonder.teachers.build import asked_of, require_teacher
 from yonder.trackers.starting import require_trackers
 

@@ -9,7 +9,7 @@ import torch
 from yonder.core.memory import Shape, forward_flops, head_flops, training_factor, weight_bytes
 from yonder.data.datasets import load_data
 from yonder.data.sources import on_hub
-from yonder.planning import Planner
+from yonder.planning.needs import Planner
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.references import rewards_of

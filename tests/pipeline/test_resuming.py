@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.judges.faulty import serving
+from tests.pipeline.test_pipeline import Heard, write
 from tests.slow.kills import outcome, unpacked
 from tests.test_errors import tree
-from tests.test_pipeline import Heard, write
 from yonder.data.responses import append_lines, read_lines, read_responses
 from yonder.errors import RecipeError, Stopped, StorageError
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.schema import Response
 from yonder.signals import StopRequest

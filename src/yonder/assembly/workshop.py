@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import torch
 
+from yonder.assembly.judges import build_rater, build_yes_no, judge_prompt, judge_rules, rating_rules, verdict_sentence
 from yonder.data.datasets import load_data, resampled
 from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
-from yonder.judge_assembly import build_rater, build_yes_no, judge_prompt, judge_rules, rating_rules, verdict_sentence
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
 from yonder.judges.served import ServedJudge

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from tests.pipeline.test_pipeline import WARMUP, Heard, write
 from tests.test_errors import tree
-from tests.test_pipeline import WARMUP, Heard, write
-from yonder.consent import admit_judges, checks_of, require_checks
 from yonder.errors import RecipeError, TrainingError
-from yonder.pipeline import Runner, closure, run
+from yonder.pipeline.running import Runner, closure, run
 from yonder.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 from yonder.recipe.stages import DistillStage
+from yonder.stages.consent import admit_judges, checks_of, require_checks
 from yonder.training.progress import Silent
 
 JUDGE = {"kind": "judge", "model": "yonder:judge"}

@@ -9,11 +9,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from yonder.commands.scoring import Work, maker, record_of, scored_lines, shown
 from yonder.core.judging import judge_value
 from yonder.evaluation.judge_benchmarks.base import Benchmark, Item, Scored
 from yonder.recipe.rewards import JudgeSettings
 from yonder.rewards.judge import JudgeReward
-from yonder.scoring import Work, maker, record_of, scored_lines, shown
 from yonder.storage import write_json
 from yonder.training.progress import Progress
 

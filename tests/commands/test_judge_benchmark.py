@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import yonder.scoring
-from yonder.cli import app
+import yonder.commands.scoring
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
+from yonder.commands.judge_benchmark import summarise
 from yonder.data.columns import Row
 from yonder.data.responses import read_lines
-from yonder.endings import guarded
 from yonder.evaluation.judge_benchmarks import BENCHMARKS
-from yonder.judge_benchmark import summarise
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.judges.shared_prefix import groups
 from yonder.models.loading import load_tokenizer
@@ -243,7 +243,7 @@ def test_what_beginnings_share(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_benchmark_goes_on(tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yonder.scoring, "CHUNK", 2)
+    monkeypatch.setattr(yonder.commands.scoring, "CHUNK", 2)
     file, output = written(tmp_path, "rewardbench2"), tmp_path / "out.jsonl"
     call = ("rewardbench2", "--file", file, "--prompt", "program", "--output", output, "--json")
     first = command(*call)
@@ -257,7 +257,7 @@ def test_an_interrupted_benchmark_goes_on(tmp_path: Path, command: Any, monkeypa
     assert read_lines(output)[0]["scores"][0]["mass"] == 0.5  # what was whole is kept
     again, before = json.loads(said), json.loads(first[1])
     assert again["figures"]["average"]["value"] == pytest.approx(before["figures"]["average"]["value"], abs=1e-6)
-    monkeypatch.setattr(yonder.scoring, "load_judge", None)  # a finished one asks no judge
+    monkeypatch.setattr(yonder.commands.scoring, "load_judge", None)  # a finished one asks no judge
     assert command(*call)[:2] == (0, said)
 
 

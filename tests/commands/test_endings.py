@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from yonder import endings
-from yonder.endings import alike, guarded, listening
+from yonder.commands import endings
+from yonder.commands.endings import alike, guarded, listening
 from yonder.errors import Interrupted, RecipeError, ServerError, Stopped, YonderError
-from yonder.processes import leading
+from yonder.pipeline.processes import leading
 from yonder.training.distributed import ALONE
 
 TORCHRUN = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "none", "GROUP_WORLD_SIZE": "1"}

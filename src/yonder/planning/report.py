@@ -8,8 +8,8 @@ import torch
 
 from yonder.errors import RecipeError
 from yonder.models.loading import pick_device
-from yonder.pacing import Pacer, given, measured
-from yonder.planning import Machine, Planner
+from yonder.planning.needs import Machine, Planner
+from yonder.planning.pacing import Pacer, given, measured
 from yonder.recipe import Recipe
 
 UNITS = {"": 1e9, "MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

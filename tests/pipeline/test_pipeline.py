@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from tests.test_errors import tree
+from yonder.commands.terminal import print_results
 from yonder.data.attacks import ATTACKS
 from yonder.data.responses import read_lines
 from yonder.errors import DataError, RecipeError, StorageError, TrainingError
 from yonder.evaluation.benchmarks import accuracy_text
-from yonder.pipeline import Runner, run
+from yonder.pipeline.running import Runner, run
 from yonder.recipe import load_recipe
 from yonder.recipe.attacks import WITHHELD
 from yonder.storage import only_one
-from yonder.terminal import print_results
 from yonder.training.progress import Silent
 
 

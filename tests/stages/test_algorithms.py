@@ -10,10 +10,10 @@ import pytest
 
 from yonder import run
 from yonder.errors import ModelError, RecipeError
-from yonder.plans import completions_per_step, estimator, kl_control, loss_settings
 from yonder.recipe import Recipe, dump_recipe, load_recipe, parse_recipe
 from yonder.recipe.algorithms import PRESETS
 from yonder.recipe.stages import DistillStage
+from yonder.stages.plans import completions_per_step, estimator, kl_control, loss_settings
 from yonder.training.advantages import Estimator
 from yonder.training.kl_control import KLControl
 from yonder.training.update import LossSettings

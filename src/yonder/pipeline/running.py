@@ -15,13 +15,12 @@ from typing import Any, Protocol
 import torch
 
 import yonder
-from yonder.card import outside_files, write_card
-from yonder.changes import Made, difference, goes_on, refuse_changes, shown
-from yonder.consent import checks_of
 from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
-from yonder.preflight import check_inputs, check_rollout_servers, check_teacher
-from yonder.processes import Lead, Task, follow, leading
+from yonder.pipeline.card import outside_files, write_card
+from yonder.pipeline.changes import Made, difference, goes_on, refuse_changes, shown
+from yonder.pipeline.preflight import check_inputs, check_rollout_servers, check_teacher
+from yonder.pipeline.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.references import data_behind, data_of, rewards_of, stage_inputs
 from yonder.recipe.rewards import decisive
@@ -29,6 +28,7 @@ from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
 from yonder.reporting.redaction import redact, redact_yaml
 from yonder.signals import StopRequest
+from yonder.stages.consent import checks_of
 from yonder.storage import only_one, read_json, write_json, write_whole
 from yonder.trackers.starting import tracking
 from yonder.training.distributed import ALONE, World

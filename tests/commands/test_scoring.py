@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import yonder.scoring
+import yonder.commands.scoring
 from yonder import load_judge
-from yonder.cli import app
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
+from yonder.commands.scoring import ADDED
 from yonder.data.responses import read_lines
-from yonder.endings import guarded
 from yonder.evaluation.scored_file import one_line
-from yonder.scoring import ADDED
 
 QUESTION = "tom has n0 apples . he buys n1 apples . how many apples does he have now ?"
 HEAD = "def solution():\n    n0 = {}\n    n1 = 30\n    return n0 {} n1"
@@ -124,7 +124,7 @@ def test_no_verdict_is_null_and_counted(file: Path, command: Any) -> None:
 def test_an_interrupted_output_continues_after_its_last_whole_line(
     file: Path, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(yonder.scoring, "CHUNK", 8)
+    monkeypatch.setattr(yonder.commands.scoring, "CHUNK", 8)
     output = file.with_name("answers.scored.jsonl")
     command(file)
     whole = read_lines(output)
@@ -144,7 +144,7 @@ def test_an_interruption_says_how_to_go_on(file: Path, command: Any, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(yonder.scoring, "load_judge", interrupted)
+        patch.setattr(yonder.commands.scoring, "load_judge", interrupted)
         code, _, said = command(file)
     assert code == 130
     assert said.endswith(f"yonder: interrupted; the same command continues {file.with_name('answers.scored.jsonl')}\n")
@@ -153,7 +153,7 @@ def test_an_interruption_says_how_to_go_on(file: Path, command: Any, monkeypatch
 
 def test_a_finished_output_asks_no_judge(file: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = command(file, "--json")
-    monkeypatch.setattr(yonder.scoring, "load_judge", None)
+    monkeypatch.setattr(yonder.commands.scoring, "load_judge", None)
     assert command(file, "--json")[:2] == first[:2]
 
 

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from tests.evaluation.alpaca import write_gamed, write_outputs
+from tests.pipeline.test_pipeline import Heard
 from tests.test_errors import tree
-from tests.test_pipeline import Heard
 from yonder.data.responses import read_lines
 from yonder.errors import DataError, RecipeError, TrainingError
 from yonder.evaluation.alpaca_eval import read_gamed, read_outputs
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.rewards.preference import PreferenceJudge
 

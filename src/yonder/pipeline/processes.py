@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from yonder.assemble import Workshop
+from yonder.assembly.workshop import Workshop
 from yonder.errors import YonderError
 from yonder.recipe import Recipe
 from yonder.signals import StopRequest

@@ -13,7 +13,7 @@ import torch
 from tests.models.tiny import CPU, fresh, tokenizer
 from tests.training.test_rollback import hacked, lines, same, weights
 from tests.training.test_supervised import plan, sft, trainer
-from yonder.endings import SIGNALS, listening
+from yonder.commands.endings import SIGNALS, listening
 from yonder.errors import Stopped
 from yonder.models.loading import load_causal_lm
 from yonder.models.lora import Lora, add_lora

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from tests.test_errors import tree
-from yonder.cli import app
-from yonder.endings import guarded
+from yonder.commands.cli import app
+from yonder.commands.endings import guarded
 from yonder.errors import RecipeError
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import dump_recipe, load_recipe, parse_recipe
 from yonder.recipe.rounds import expanded
 

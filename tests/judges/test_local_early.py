@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_algorithms import recipe_of, stage_of
+from tests.stages.test_algorithms import recipe_of, stage_of
 from yonder import run
-from yonder.assemble import Workshop
+from yonder.assembly.workshop import Workshop
 from yonder.errors import RecipeError
 from yonder.judges.grouped import GroupedReward
 from yonder.models.loading import load_classifier, load_tokenizer

@@ -11,16 +11,16 @@ import torch
 
 from tests.models.tiny import CPU, FAMILIES, fresh, tokenizer
 from tests.test_errors import tree
-from yonder.cli import app
+from yonder.commands.cli import app
 from yonder.core.memory import Numbers, adapter_size, kept_by_a_layer
 from yonder.errors import ModelError, RecipeError
 from yonder.models.loading import load_causal_lm, load_classifier
 from yonder.models.lora import Lora, add_lora
 from yonder.models.shapes import longest, model_shape
 from yonder.models.trunk import Trunk
-from yonder.pacing import Pacer, given, measured
-from yonder.plan_report import plan_recipe, size_of
-from yonder.planning import HERE, Machine, Planner
+from yonder.planning.needs import HERE, Machine, Planner
+from yonder.planning.pacing import Pacer, given, measured
+from yonder.planning.report import plan_recipe, size_of
 from yonder.recipe import load_recipe, parse_recipe
 from yonder.training.optimizer import trainable
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from yonder.endings import alike, guarded, listening
+from yonder.commands.endings import alike, guarded, listening
 from yonder.errors import Interrupted, RecipeError
 
 app = typer.Typer(
@@ -100,8 +100,8 @@ def sweep(  # noqa: PLR0913 - one argument an option
     plan = asked.plan()
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.commands.terminal import Lines, TerminalProgress, print_sweep
     from yonder.sweeps.making import make_run, make_sweep, make_table, refuse_failed
-    from yonder.terminal import Lines, TerminalProgress, print_sweep
 
     bar = TerminalProgress() if sys.stderr.isatty() else Lines()
     try:
@@ -165,8 +165,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two runs question by question: paired difference with its interval, McNemar's test, flips."""
-    from yonder.comparing import compare_runs
-    from yonder.terminal import print_comparison
+    from yonder.commands.comparing import compare_runs
+    from yonder.commands.terminal import print_comparison
 
     found = compare_runs(first, second, examples)
     if as_json:
@@ -219,9 +219,9 @@ def judge(  # noqa: PLR0913 - one argument an option
     checked = judge_settings(model, prompt, settings or [])
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.commands.scoring import Columns, score_file
+    from yonder.commands.terminal import progress_for_this_terminal
     from yonder.evaluation.scored_file import one_line
-    from yonder.scoring import Columns, score_file
-    from yonder.terminal import progress_for_this_terminal
 
     target = output or _scored(file)
     columns = Columns(question, response, correct)
@@ -261,8 +261,8 @@ def judge_benchmark(  # noqa: PLR0913 - one argument an option
     items = read_items(benchmark, file, split, limit)
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from yonder.judge_benchmark import run_benchmark
-    from yonder.terminal import print_benchmark, progress_for_this_terminal
+    from yonder.commands.judge_benchmark import run_benchmark
+    from yonder.commands.terminal import print_benchmark, progress_for_this_terminal
 
     target = output or (Path(f"{name}.scored.jsonl") if file is None or file.is_dir() else _scored(file))
     try:
@@ -295,8 +295,8 @@ def plan(
 
     loaded = load_recipe(recipe, overrides or [])
 
-    from yonder.plan_report import plan_recipe
-    from yonder.terminal import print_plan
+    from yonder.commands.terminal import print_plan
+    from yonder.planning.report import plan_recipe
 
     found = plan_recipe(loaded, memory, devices, offload, tflops, gbps)
     if as_json:
@@ -331,7 +331,7 @@ def export_model(  # noqa: PLR0913 - one argument an option
 @app.command()
 def doctor() -> None:
     """Say what this machine can run, what is missing, and how to get it."""
-    from yonder.doctor import findings
+    from yonder.commands.doctor import findings
 
     worst = 0
     for finding in findings():
@@ -360,10 +360,10 @@ def _run(
         loaded = load_recipe(recipe, overrides or [])
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from yonder.commands.terminal import print_results, progress_for_this_terminal
     from yonder.models.loading import pick_device
-    from yonder.pipeline import names_of_kind
-    from yonder.pipeline import run as run_pipeline
-    from yonder.terminal import print_results, progress_for_this_terminal
+    from yonder.pipeline.running import names_of_kind
+    from yonder.pipeline.running import run as run_pipeline
     from yonder.training.distributed import begun
 
     with alike():

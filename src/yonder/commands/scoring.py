@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import yonder
+from yonder.assembly.judges import load_judge
 from yonder.core.judging import judge_value
 from yonder.data.columns import Row
 from yonder.data.files import read_rows
 from yonder.data.responses import append_lines, read_lines
 from yonder.errors import DataError
 from yonder.evaluation.scored_file import summarise
-from yonder.judge_assembly import load_judge
 from yonder.judges.prompt import read_judge_prompt
 from yonder.recipe.rewards import CONSENT, JudgeSettings
 from yonder.reporting.redaction import redact

@@ -10,17 +10,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.models.tiny import CPU, tokenizer
+from tests.pipeline.test_pipeline import write
+from tests.pipeline.test_resuming import Stopping
 from tests.slow.kills import outcome
 from tests.test_errors import tree
-from tests.test_pipeline import write
-from tests.test_resuming import Stopping
-from yonder.assemble import Workshop
+from yonder.assembly.workshop import Workshop
 from yonder.errors import ModelError, RecipeError, Stopped, StorageError
 from yonder.models.bases import BASE_FILE, base_of
 from yonder.models.fresh import fresh_model
 from yonder.models.loading import load_causal_lm
 from yonder.models.lora import AdapterOff, fold_adapter
-from yonder.pipeline import run
+from yonder.pipeline.running import run
 from yonder.recipe import load_recipe
 from yonder.recipe.algorithms import KLSettings
 from yonder.recipe.models import FreshModel
