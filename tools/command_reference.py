@@ -17,8 +17,8 @@ HEAD = """\
 # Commands
 
 Every command of `yonder`. This page is written by `tools/command_reference.py` from the functions in
-`src/yonder/commands/cli.py`: edit those, run the script, commit both. `yonder COMMAND --help` says the same in a terminal. Exit
-codes: [resuming](resuming.md#signals-and-exit-codes).
+`src/yonder/commands/cli.py`: edit those, run the script, commit both. `yonder COMMAND --help` says the same in a
+terminal. Exit codes: [resuming](resuming.md#signals-and-exit-codes).
 """
 WORDS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}
 
