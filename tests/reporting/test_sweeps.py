@@ -57,6 +57,23 @@ def test_a_difference_is_bold_only_where_its_interval_leaves_out_zero(tmp_path: 
     assert '<span class="vote">+4.0 points' in page and '<span class="vote clear">+8.0 points' in page
 
 
+def test_what_all_rows_share_is_told_once_and_what_the_sweep_does_itself_never(tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path, rows=2, seeds=1, steps=6)
+    told = json.loads((folder / "sweep.json").read_text())
+    for row in told["rows"]:
+        row["overrides"] += ["policy.threads=<1>", "stages.end.checkpoints=[warm-up]"]
+    write_json(folder / "sweep.json", told)
+    page = write_report([folder])
+    facts = json.loads(page.with_suffix(".json").read_text())["sweep"]
+    assert facts["common"] == ["policy.threads=<1>"]
+    assert [line["overrides"] for line in facts["table"]] == [
+        ["distill.terms.0.weight=1.0"],
+        ["distill.terms.0.weight=0.75"],
+    ]
+    text = page.read_text(encoding="utf-8")
+    assert text.count("In every row: <code>policy.threads=&lt;1&gt;</code>") == 1
+
+
 def test_what_a_reader_of_the_numbers_must_know_stands_below_the_table(tmp_path: Path) -> None:
     folder = build_sweep(tmp_path, rows=2, seeds=1, steps=6)
     told = json.loads((folder / "sweep.json").read_text())

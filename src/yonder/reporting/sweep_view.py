@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +14,7 @@ from yonder.reporting.sweeps import Difference, SweepCell, SweepRecord
 from yonder.reporting.tables import Table, percent, to_markdown
 from yonder.reporting.verdict import Notice
 
+_SHOWS = re.compile(r"stages\.[\w-]+\.(checkpoints|benchmarks)=")  # which rows are evaluated: the sweep's own doing
 Line = tuple[str, str, dict[str, SweepCell]]  # row, checkpoint, benchmark -> cell
 
 
@@ -25,6 +27,7 @@ def sweep_facts(sweep: SweepRecord) -> dict[str, Any]:
         "recipe": sweep.recipe,
         "notes": list(sweep.notes),
         "baseline": sweep.baseline,
+        "common": _common(sweep),
         "rows": [asdict(row) for row in sweep.rows],
         "benchmarks": list(sweep.benchmarks),
         "done": counts.count("done"),
@@ -139,11 +142,12 @@ def p_text(p: float | None) -> str:
 
 def _line(sweep: SweepRecord, line: Line, lines: Sequence[Line]) -> dict[str, Any]:
     row, checkpoint, cells = line
-    overrides = next((found.overrides for found in sweep.rows if found.name == row), ())
+    mine = next((found.overrides for found in sweep.rows if found.name == row), ())
+    common = _common(sweep)
     return {
         "row": row,
         "checkpoint": checkpoint,
-        "overrides": list(overrides),
+        "overrides": [text for text in mine if text not in common and not _SHOWS.match(text)],
         "baseline": row == sweep.baseline,
         "colour": _colour(sweep, row),
         "cells": {
@@ -156,6 +160,12 @@ def _line(sweep: SweepRecord, line: Line, lines: Sequence[Line]) -> dict[str, An
             for name, cell in cells.items()
         },
     }
+
+
+def _common(sweep: SweepRecord) -> list[str]:
+    """What every one of several rows changes in the recipe."""
+    first, *others = [row.overrides for row in sweep.rows] or [()]
+    return [text for text in first if others and all(text in more for more in others) and not _SHOWS.match(text)]
 
 
 def _verdict(sweep: SweepRecord, lines: Sequence[Line], benchmark: str) -> dict[str, Any] | None:
