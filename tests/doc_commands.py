@@ -55,7 +55,7 @@ PARSED = (
     (r"ssh -L .*", "another machine"),
     (r"srun yonder run my\.yaml", "needs Slurm"),
     (r"python (benchmarks|tools|examples)/\S+\.py.*", "hours, or has a test of its own"),
-    (r"make (test|test-slow|check|setup|setup-dev)", "installs, or runs these very tests"),
+    (r"make (test|test-slow|check|setup|setup-dev|sweep-demo)", "installs, takes long, or runs these very tests"),
     (r"pip install .*", "installs"),
     (r"git clone REPOSITORY yonder|cd yonder", "the reader's place"),
     (r"([A-Z_]+=\S+ )*vllm serve .*", "a server; started in tests/slow/servers.py"),

@@ -47,6 +47,8 @@ def test_halves_of_two_training_questions_do_not_add_up():
 
 
 def test_short_and_empty_questions():
+    assert overlap([Question("What is 2 + 3?")], [Question("What is 2 - 3?")]) == Overlap((), (), (0,))
+    assert overlap([Question("a well-known 5")], [Question("A well known 5.")]) == Overlap((0,), (), ())
     assert overlap([Question("2 + 2?"), Question("")], [Question("2+2"), Question("")]) == Overlap((0,), (), ())
     assert overlap([], [Question("2 + 2?")]) == overlap([Question("2 + 2?")], []) == Overlap((), (), ())
 

@@ -42,10 +42,21 @@ def test_development_is_disjoint_and_stable() -> None:
     everything = load_data("all", recipe(all={"source": "svamp"}), TASK, 0)
     questions = {prompt.id: prompt.question for prompt in everything}
     assert not {questions[name] for name in held} & {questions[name] for name in rest}  # SVAMP repeats 9 questions
-    assert len(rest) >= 3043 - 200 - 9
+    assert len(rest) == 3043 - 200 - 30  # so many stand in it in other punctuation
     limited = recipe(a={"source": "svamp", "development": 200, "limit": 50})
     assert ids("a.development", limited) == held
     assert set(ids("a", limited)) <= set(rest)
+
+
+def test_a_development_question_in_other_punctuation_is_not_trained_on(tmp_path: Path) -> None:
+    rows = [
+        {"question": text, "answer": "1"} for i in range(20) for text in (f"Bo has {i} hens?", f"bo has {i} hens ?")
+    ]
+    data = recipe(a={"source": write(tmp_path, rows), "development": 10})
+    everything = load_data("a", recipe(a={"source": write(tmp_path, rows)}), TEXT, 0)
+    questions = {prompt.id: prompt.question.lower().replace(" ?", "?") for prompt in everything}
+    held, rest = ({questions[name] for name in ids(part, data, task=TEXT)} for part in ("a.development", "a"))
+    assert held and rest and not held & rest
 
 
 def test_development_follows_questions_not_rows_labels_or_task(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_the_list_has_every_sweep_with_its_size() -> None:
 def test_an_unlabeled_share_draws_that_many_and_the_schedule_stays() -> None:
     plan = Asked("svamp-weights").plan()
     whole, part = (plan.chosen(f"{name}/0").load() for name in ("judge-0.3-and-0.7", "judge-5-of-the-unlabeled"))
-    assert part.data["svamp_questions"].limit == 112  # 5 % of 2,243
+    assert part.data["svamp_questions"].limit == 108  # 5 % of 2,161
     assert whole.data["svamp_questions"].limit is None
     assert whole.stage("with_judge") == part.stage("with_judge")
 

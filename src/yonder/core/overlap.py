@@ -1,6 +1,6 @@
 """Which test questions training questions repeat, nearly repeat, or perturb. Linear in the length of both.
 
-- exact: equal in letters and digits: case, spaces and punctuation do not count, "1,000" is "1000".
+- exact: equal in letters, digits and operators: case, spaces and punctuation do not count, "1,000" is "1000".
 - near: at least half (NEAR) of the test question's runs of 8 words (WORDS) stand in ONE training question. A question
   of fewer words is one run. The rule is ours; GPT-3 (Brown et al. 2020, appendix C) looks for any run of 13 words.
 - perturbed: both were made from one question, or one of them from the other, as their sources say (GSM-Plus,
@@ -15,6 +15,7 @@ from typing import NamedTuple
 WORDS = 8
 NEAR = 0.5
 _WORD = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_]+")
+_SAME = re.compile(rf"{_WORD.pattern}|[+*/^=<>×÷√%]|-(?=\s*\d)")  # "2 + 3" is not "2 - 3"; "well-known" is "well known"
 Run = tuple[str, ...]
 
 
@@ -35,10 +36,9 @@ class Overlap(NamedTuple):
 
 def overlap(test: Sequence[Question], training: Iterable[Question]) -> Overlap:
     """Compare test questions with all training questions, each read once."""
-    words = [_words(question.text) for question in test]
-    texts = _places("".join(found) for found in words)
-    origins = _places(None if question.origin is None else _normal(question.origin) for question in test)
-    runs = [_runs(found) for found in words]
+    texts = _places(normal(question.text) for question in test)
+    origins = _places(None if question.origin is None else normal(question.origin) for question in test)
+    runs = [_runs(_words(question.text)) for question in test]
     holders: dict[Run, list[int]] = {}
     for place, found in enumerate(runs):
         for run in found:
@@ -47,21 +47,21 @@ def overlap(test: Sequence[Question], training: Iterable[Question]) -> Overlap:
     perturbed: set[int] = set()
     near: set[int] = set()
     for question in training:
-        found = _words(question.text)
-        text = "".join(found)
+        text = normal(question.text)
         exact.update(texts.get(text, ()))
         perturbed.update(origins.get(text, ()))
         if question.origin is not None:
-            origin = _normal(question.origin)
+            origin = normal(question.origin)
             perturbed.update(texts.get(origin, ()), origins.get(origin, ()))
-        shared = Counter(place for run in _runs(found) for place in holders.get(run, ()))
+        shared = Counter(place for run in _runs(_words(question.text)) for place in holders.get(run, ()))
         near.update(place for place, count in shared.items() if count >= NEAR * len(runs[place]))
     perturbed -= exact
     return Overlap(*(tuple(sorted(places)) for places in (exact, perturbed, near - exact - perturbed)))
 
 
-def _normal(text: str) -> str:
-    return "".join(_words(text))
+def normal(text: str) -> str:
+    """What two questions share that are the same word for word: letters, digits and operators, without the rest."""
+    return "".join(word.replace(",", "") for word in _SAME.findall(text.lower())) or " ".join(text.split())
 
 
 def _words(text: str) -> list[str]:

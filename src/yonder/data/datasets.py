@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from yonder.core.overlap import normal
 from yonder.data.pseudo_labels import Overlay
 from yonder.data.records import Record
 from yonder.data.shots import with_shots
@@ -182,7 +183,8 @@ def _has_solution(record: Record, task: TaskSettings) -> bool:
 def _part(
     name: str, settings: DataSettings, records: list[Record], recipe_data: Mapping[str, DataSettings], seed: int
 ) -> list[Record]:
-    """The development part, or the rest: without every question that any data set over this source sets apart.
+    """The development part, or the rest: without every question that any data set over this source sets apart, also
+    where case, spaces or punctuation differ.
 
     Decided on all rows of the source, usable or not, so that it does not depend on task or labels.
     """
@@ -194,8 +196,8 @@ def _part(
         if data.development and (data.source, data.split) == (settings.source, settings.split):
             same = (data.options, data.columns) == (settings.options, settings.columns)
             theirs = records if same else read_records(data, other)
-            apart.update(_key(record.question) for record in _drawn(theirs, data.development, salt))
-    return [record for record in records if _key(record.question) not in apart]
+            apart.update(normal(record.question) for record in _drawn(theirs, data.development, salt))
+    return [record for record in records if normal(record.question) not in apart]
 
 
 def _drawn(records: Iterable[Record], count: int, salt: str) -> list[Record]:
