@@ -18,7 +18,7 @@ from yonder.data.attacks import ATTACKS
 from yonder.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
 from yonder.recipe.attacks import WITHHELD
 
-PACKAGES = "core|data|evaluation|models|pipeline|recipe|reporting|rewards|sandbox|stages|training"
+PACKAGES = "|".join(sorted(path.name for path in (ROOT / "src/yonder").iterdir() if (path / "__init__.py").is_file()))
 
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 

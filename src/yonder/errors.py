@@ -84,6 +84,6 @@ class NotFinite(TrainingError):
 
 
 class RunsFailed(YonderError):
-    """Some runs of a sweep failed; the others are done, and the same command tries these again."""
+    """Some runs of a sweep failed or are not done yet; the same command tries these again."""
 
     exit_code = 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ def write_whole(path: Path, text: str) -> None:
 
     StorageError when the disk is full or read-only.
     """
-    aside = path.with_name(f".{path.name}.unfinished")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.unfinished")
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

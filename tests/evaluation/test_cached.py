@@ -66,6 +66,16 @@ def test_tokenizer_configuration_code_and_packages_count(monkeypatch: pytest.Mon
     assert policy_hash(one) is None and key_of(one, [], {}) is None
 
 
+def test_the_code_that_decides_is_all_there(monkeypatch: pytest.MonkeyPatch):
+    before = cached.code_hash.__wrapped__()
+    monkeypatch.setattr(cached, "CODE", (*cached.CODE, "gone.py"))
+    with pytest.raises(FileNotFoundError, match=r"gone\.py"):
+        cached.code_hash.__wrapped__()
+    monkeypatch.setattr(cached, "CODE", tuple(part for part in cached.CODE if part != "assembly"))
+    monkeypatch.setattr(cached, "CODE", cached.CODE[:-1])
+    assert cached.code_hash.__wrapped__() != before
+
+
 def test_weights_are_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch):
     whole = policy_hash(policy())
     monkeypatch.setattr(cached, "_PIECE", 7)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.test_errors import tree
+from yonder.errors import RecipeError
 from yonder.evaluation.benchmarks import accuracy_text
 from yonder.evaluation.contamination import Contamination
 from yonder.pipeline.running import run
@@ -73,7 +74,7 @@ def test_each_row_says_what_its_own_checkpoint_was_trained_on(tmp_path: Path):
     base, warm, rl = rows
     assert "contamination" not in base
     assert warm["contamination"] == {
-        "checked_against": ["train"], "exact": 2, "perturbed": 0, "near": 0,
+        "checked_against": ["train"], "exact": 2, "perturbed": 0, "near": 0, "chosen": 0,
         "note": "contaminated: of 4 test questions 2 stand in the training data word for word (train)",
     }  # fmt: skip
     found = rl["contamination"]
@@ -81,6 +82,24 @@ def test_each_row_says_what_its_own_checkpoint_was_trained_on(tmp_path: Path):
     assert found["note"].endswith("1 perturb training questions or are perturbed by them (plus)")
     assert accuracy_text(rl).endswith("CONTAMINATED: 3 questions")
     assert "CONTAM" not in accuracy_text(base)
+
+
+def test_a_test_set_under_another_name_that_chose_the_checkpoint_is_told(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    tests = (tmp_path / "test.jsonl").read_text()
+    (tmp_path / "val.jsonl").write_text(tests.replace("Cy?", "Di?"))
+    changed = tree(tmp_path) | yaml.safe_load((tmp_path / "r.yaml").read_text())
+    changed["data"]["val"] = {"source": str(tmp_path / "val.jsonl")}
+    changed["stages"][1]["evaluate"] = {"data": "val", "every": 1}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(changed))
+    made = load_recipe(str(tmp_path / "r.yaml"))
+    warm, rl = (Contamination(made).check(name, "test") for name in ("warmup", "rl"))
+    assert warm is not None and warm["chosen"] == 0
+    assert rl is not None and rl["chosen"] == 3 and rl["note"].endswith("3 helped to choose the checkpoint (val)")
+    changed["data"]["val"]["source"] = str(tmp_path / "." / "sub" / ".." / "test.jsonl").replace("/sub/../", "/./")
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(changed))
+    with pytest.raises(RecipeError, match="has the questions of benchmark `test`"):
+        load_recipe(str(tmp_path / "r.yaml"))
 
 
 def test_near_questions_alone_are_said_in_milder_words(tmp_path: Path):

@@ -57,6 +57,28 @@ def test_a_difference_is_bold_only_where_its_interval_leaves_out_zero(tmp_path: 
     assert '<span class="vote">+4.0 points' in page and '<span class="vote clear">+8.0 points' in page
 
 
+def test_a_difference_to_another_row_is_never_told_as_one_to_the_baseline(tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path, rows=3, seeds=2, steps=6)
+    told = json.loads((folder / "sweep.json").read_text())
+    told["table"]["cells"][5]["difference"]["against"] = NAMES[1]
+    write_json(folder / "sweep.json", told)
+    (verdict,) = sweep_verdicts(read_sweep(folder)[0])
+    assert verdict["row"] == NAMES[2] and "paired" not in verdict["sentence"] and not verdict["clear"]
+    assert verdict["points"] == pytest.approx(8.0)  # of the means
+    assert "+8.0 points (+3.0 to +13.0), p &lt; 0.001, against three to one" in write_report([folder]).read_text()
+
+
+def test_a_row_of_one_seed_is_not_the_best_beside_rows_of_several(tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path, rows=3, seeds=2, steps=6)
+    told = json.loads((folder / "sweep.json").read_text())
+    for key in ("values", "seeds"):
+        told["table"]["cells"][5][key] = told["table"]["cells"][5][key][:1]
+    write_json(folder / "sweep.json", told)
+    (verdict,) = sweep_verdicts(read_sweep(folder)[0])
+    assert verdict["row"] == NAMES[1]
+    assert verdict["sentence"].startswith("three to one is best of the 2 rows with 2 seeds on gsm8k")
+
+
 def test_what_all_rows_share_is_told_once_and_what_the_sweep_does_itself_never(tmp_path: Path) -> None:
     folder = build_sweep(tmp_path, rows=2, seeds=1, steps=6)
     told = json.loads((folder / "sweep.json").read_text())

@@ -91,8 +91,8 @@ def test_the_verdict_is_paired_where_the_questions_are_the_same(tmp_path: Path) 
     run = run_with(tmp_path / "a", {"sft": {"gsm8k": answered(50)}, "rl": {"gsm8k": answered(60)}})
     (before,), (verdict,) = verdicts([run]), verdicts([lines(run, sft=50, rl=60)])
     assert before.difference is None and "intervals overlap" in before.sentence
-    assert verdict.overlap and verdict.difference == pytest.approx((3.72, 15.89), abs=0.01)
-    assert verdict.sentence.endswith("; on the same questions the difference lies between 3.7 and 15.9 points.")
+    assert verdict.overlap and verdict.difference == pytest.approx((10, 3.72, 15.89), abs=0.01)
+    assert verdict.sentence.endswith("; question by question the difference is +10.0 points (3.7 to 15.9).")
     (stale,) = verdicts([lines(run, sft=51, rl=60)])
     assert stale.difference is None  # other numbers than the summary's: not these answers
     other = run_with(tmp_path / "b", {"sft": {"gsm8k": answered(50)}, "rl": {"gsm8k": answered(60, "other")}})

@@ -14,6 +14,7 @@ from yonder.errors import RecipeError, RunsFailed, Stopped
 from yonder.pipeline.running import run as run_pipeline
 from yonder.recipe import load_recipe
 from yonder.signals import StopRequest
+from yonder.storage import write_json
 from yonder.sweeps.command import Asked
 from yonder.sweeps.making import make_run, make_sweep, make_table, refuse_failed
 from yonder.sweeps.sharing import SharedStages
@@ -220,3 +221,21 @@ def test_several_processes_make_the_same_as_one(recipe: str, tmp_path: Path) -> 
     for run in one.plan().runs:
         assert outcome(run.folder) == outcome(tmp_path / "two" / run.folder.relative_to(tmp_path / "one"))
     assert sum("begins" in line for line in said) == 4
+
+
+def test_a_run_of_another_machine_is_left_alone_as_long_as_it_writes(recipe: str, tmp_path: Path) -> None:
+    asked = ask(recipe, tmp_path / "out", seeds="0")
+    found, _ = sweep(asked)
+    run = asked.plan().runs[0]
+    write_json(run.folder / "sweep_run.json", read_state(run.folder) | {"status": "running", "machine": "container-1"})
+    found, said = sweep(asked)
+    assert "runs on another machine (container-1), which wrote last" in "\n".join(said)
+    assert f"--run {run.name} goes on with it now" in "\n".join(said)
+    with pytest.raises(RunsFailed, match=r"1 of \d runs are not done, first .*: running; the table is without them"):
+        refuse_failed(found)
+    refuse_failed(found, collecting=True)
+    for file in run.folder.rglob("*"):
+        os.utime(file, (time.time() - 1000,) * 2)
+    found, said = sweep(asked)
+    assert "another machine" not in "\n".join(said)
+    refuse_failed(found)

@@ -11,7 +11,7 @@ from tests.sweeps.test_settings import small_recipe
 from yonder.core.statistics import wilson
 from yonder.errors import DataError
 from yonder.sweeps.command import Asked
-from yonder.sweeps.formats import accuracy, as_csv, grid_of, latex, legend, markdown, points
+from yonder.sweeps.formats import _tex, accuracy, as_csv, grid_of, latex, legend, markdown, points
 from yonder.sweeps.state import state_of
 from yonder.sweeps.table import OTHERS, Found, Key, cell, paired, read_results
 
@@ -133,7 +133,7 @@ def test_what_was_asked_and_what_was_trained_on_are_read_from_the_runs_rows(tmp_
 
 
 def sweep(**changes: Any) -> dict[str, Any]:
-    difference = {"points": 4.125, "low": 1.0, "high": 7.25, "p": 0.0002}
+    difference = {"points": 4.125, "low": 1.0, "high": 7.25, "p": 0.0002, "against": "base"}
     cells = [
         {"row": "base", "benchmark": "a_b", "checkpoint": "rl", "values": [0.5, 0.6], "seeds": [0, 1], "mean": 0.55,
          "std": 0.0707, "low": 0.4, "high": 0.7, "n": 10, "difference": None, "warnings": []},
@@ -164,7 +164,9 @@ def test_the_table_as_people_read_it() -> None:
         ["none", "0 of 2", "", ""],
     ]
     assert legend(sweep())[-3:] == ["N", "Failed: x & y, seed 1.", "Pending: none, seed 0; none, seed 1."]
-    assert points(None) == ""
+    assert points(None, "base") == ""
+    assert points(sweep()["table"]["cells"][1], "other") == "+4.1 (+1.0 to +7.2), p < 0.001, against base"
+    assert "Rows of one seed have intervals over questions alone" in "".join(legend(sweep()))
 
 
 def test_markdown_latex_and_csv_hold_the_same() -> None:
@@ -177,6 +179,10 @@ def test_markdown_latex_and_csv_hold_the_same() -> None:
     first, second = csv.DictReader(as_csv(sweep()).splitlines())
     assert (json.loads(first["values"]), first["difference_p"]) == ([0.5, 0.6], "")
     assert (second["row"], second["std"], second["difference_points"]) == ("x & y", "", "4.125")
+    assert second["difference_against"] == "base"
+    odd = latex(sweep(title="one\n\\two"))
+    assert odd.startswith("% one\n% \\two\n\\begin")
+    assert _tex("x^2 ~ $5 \\a") == "x\\textasciicircum{}2 \\textasciitilde{} \\$5 \\textbackslash{}a"
 
 
 def test_rows_with_several_checkpoints_have_a_line_each() -> None:

@@ -113,7 +113,7 @@ def sweep(  # noqa: PLR0913 - one argument an option
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command continues where it was") from None
     typer.echo(json.dumps(found)) if as_json else print_sweep(found)
-    refuse_failed(found)
+    refuse_failed(found, collecting=table)
 
 
 @app.command()

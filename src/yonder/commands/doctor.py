@@ -40,9 +40,8 @@ def _accelerator() -> Finding:
         return Finding("accelerator", True, True, f"{torch.cuda.device_count()} x {', '.join(sorted(names))}")
     if torch.backends.mps.is_available():
         return Finding("accelerator", True, True, "Apple GPU (mps)")
-    return Finding(
-        "accelerator", False, True, "none: the shipped `demo` and `svamp-cpu` run on the CPU; the others want a GPU"
-    )
+    recipes = "demo, demo-*, rewards-demo, svamp-cpu and svamp-few-labels run on a CPU; the others want a GPU"
+    return Finding("accelerator", False, True, f"none: {recipes}")
 
 
 def _disk() -> Finding:

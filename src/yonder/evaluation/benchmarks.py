@@ -128,7 +128,7 @@ def accuracy_text(figures: Mapping[str, Any]) -> str:
     if spread and spread["mean"] is not None:
         text += f"  mean@{spread['n']} {spread['mean']:.1%}"
     found = figures.get("contamination") or {}
-    known, near = found.get("exact", 0) + found.get("perturbed", 0), found.get("near", 0)
+    known, near = max(found.get("exact", 0) + found.get("perturbed", 0), found.get("chosen", 0)), found.get("near", 0)
     text += f"  CONTAMINATED: {known:,} questions" if known else ""
     return f"{text}  {near:,} questions nearly in the training data" if near else text
 

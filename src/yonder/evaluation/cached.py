@@ -24,7 +24,7 @@ from yonder.schema import Prompt
 from yonder.storage import read_json, write_json
 
 PLACE = "YONDER_CACHE"  # where to keep results instead of the user's cache folder; empty: nowhere
-CODE = ("core", "data", "models", "rewards", "sandbox", "evaluation", "schema.py", "assemble.py", "stages/evaluate.py",
+CODE = ("core", "data", "models", "rewards", "sandbox", "evaluation", "schema.py", "assembly", "stages/evaluate.py",
         "training/rollout.py")  # fmt: skip
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "math-verify", "sympy", "pydantic-monty", "numpy")
 _PIECE = 1 << 24  # elements hashed at a time
@@ -109,7 +109,10 @@ def code_hash() -> str:
     digest = hashlib.sha256()
     for part in CODE:
         path = root / part
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+        if not files:
+            raise FileNotFoundError(f"CODE names {part}, which Yonder does not have")
+        for file in files:
             digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

@@ -10,12 +10,13 @@ from yonder.data.records import Record
 from yonder.data.sources import read_records
 from yonder.errors import DataError
 from yonder.recipe import Recipe
-from yonder.recipe.references import trained_on
+from yonder.recipe.references import chosen_on, trained_on
 
 WORDS = {
     "exact": "stand in the training data word for word",
     "perturbed": "perturb training questions or are perturbed by them",
     "near": "are nearly the same as training questions",
+    "chosen": "helped to choose the checkpoint",
 }
 
 
@@ -47,6 +48,13 @@ class Contamination:
                 for place in places:
                     found[kind].setdefault(place, []).append(name)
         exact, perturbed = set(found["exact"]), set(found["perturbed"])
+        for name in chosen_on(self.recipe, checkpoint):
+            looked_at = self._read(name)
+            if isinstance(looked_at, str):
+                unread.append(name)
+                continue
+            for place in self._overlap(benchmark, name, test, looked_at).exact:
+                found["chosen"].setdefault(place, []).append(name)
         found["perturbed"] = {place: of for place, of in found["perturbed"].items() if place not in exact}
         found["near"] = {place: of for place, of in found["near"].items() if place not in exact | perturbed}
         counts = {kind: len(places) for kind, places in found.items()}
@@ -96,7 +104,8 @@ def _note(found: dict[str, dict[int, list[str]]], total: int, unread: Sequence[s
         for kind, places in found.items()
         if places
     ]
-    head = "contaminated" if found["exact"] or found["perturbed"] else "close to training data"
+    grave = any(found[kind] for kind in ("exact", "perturbed", "chosen"))
+    head = "contaminated" if grave else "close to training data"
     sentences = [f"{head}: of {total:,} test questions {'; '.join(said)}"] if said else []
     if unread:
         sentences.append(f"not checked against {', '.join(unread)}, which could not be read")

@@ -1,5 +1,6 @@
 """Where a model comes from: the weights it began as, the stages before it, and the data that they read."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from yonder.data.hub import KNOWN
@@ -42,7 +43,7 @@ def base_of_all(chosen: Chosen) -> Base:
         return Base(f"random weights, family {reference.family}, {size}", None)
     if reference.startswith("yonder:"):
         return Base(f"`{reference}`, shipped with Yonder", None)
-    local = reference.startswith((".", "/", "~")) or reference.count("/") != 1
+    local = reference.startswith((".", "/", "~")) or reference.count("/") != 1 or Path(reference).is_dir()
     return Base(f"a local folder, `{reference}`" if local else f"`{reference}`", None if local else reference)
 
 

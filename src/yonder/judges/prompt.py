@@ -209,7 +209,8 @@ class JudgePrompt:
             sides.append(side)
         if set(sides[0]) & set(sides[1]):
             raise ModelError(
-                f"the judge's tokenizer begins `{labels[0]}` and `{labels[1]}` with one token; choose other labels"
+                f"the judge's tokenizer begins `{labels[0]}` and `{labels[1]}` with one token; choose others (`yes`, "
+                "`no`), or another judge"
             )
         yes, no = (tuple(side) for side in sides)
         yes_texts, no_texts = (tuple(cast(str, self.tokenizer.decode([i])) for i in side) for side in (yes, no))

@@ -1,8 +1,11 @@
 """Checks before the first stage what needs no weights: an error in the last stage must not cost the hours before it."""
 
+import socket
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
-from yonder.data.datasets import load_data, with_solutions
+from yonder.assembly.judges import judge_prompt
+from yonder.data.datasets import load_data, warn_once, with_solutions
 from yonder.data.sources import fingerprint, on_hub
 from yonder.engines.build import check_engine, check_servers
 from yonder.errors import DataError, ModelError, SandboxError
@@ -20,8 +23,11 @@ from yonder.recipe.references import data_of, label_stages, models_of, preferrin
 from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
+from yonder.rewards.answers import read_number
 from yonder.rewards.base import load_function
+from yonder.rewards.unanswerable import NONE
 from yonder.sandbox import Sandbox
+from yonder.schema import Prompt
 from yonder.stages.consent import require_checks
 from yonder.teachers.build import asked_of, require_teacher
 from yonder.trackers.starting import require_trackers
@@ -53,6 +59,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         _check_comparisons(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_reward(recipe.rewards[name])
+        _check_labels(name, recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
         try:
             locate(model)
@@ -78,6 +85,34 @@ def _check_reward(settings: RewardSettings) -> None:
         read_rating_prompt(settings.prompt, settings.scale)
     if isinstance(settings, JudgeSettings | ClassifierSettings | RatingSettings | TeacherSettings):
         pick_devices(settings.device)
+
+
+def _check_labels(name: str, settings: RewardSettings) -> None:
+    """Yes and No differ from their first token on, where the judge's tokenizer is at hand."""
+    known = type(settings) is JudgeSettings and settings.backend in ("local", "vllm", "sglang", "llama-cpp")
+    if not known or not isinstance(settings.model, str) or settings.model.startswith("stage:"):
+        return
+    try:
+        judge_prompt(settings, load_tokenizer(settings.model), settings.every_spelling)
+    except ModelError as error:
+        raise ModelError(f"rewards.{name}: {error}") from error
+
+
+def silent_judges(recipe: Recipe, stages: Sequence[StageSettings]) -> Iterator[str]:
+    """A sentence for each server of a judge that these stages will ask and where nobody listens now."""
+    for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
+        server = getattr(recipe.rewards[name], "server", None)
+        for url in server.urls if server is not None else ():
+            place = urlsplit(url)
+            try:
+                with socket.create_connection(
+                    (place.hostname or "", place.port or (443 if place.scheme == "https" else 80)), timeout=2
+                ):
+                    pass
+            except OSError as error:
+                asked = next(stage.name for stage in stages if name in rewards_of(recipe, stage))
+                why = error.strerror or error
+                yield f"rewards.{name}: no server answers at {url} ({why}); stage {asked} will ask it"
 
 
 def check_rollout_servers(stages: Sequence[StageSettings]) -> None:
@@ -110,12 +145,29 @@ def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             raise DataError(f"data.{base}: {error}") from error
         parts = [settings, *(recipe.data[part.partition(".")[0]] for part in settings.mixture or {})]
         if not any(on_hub(part) for part in parts):
-            load_data(name, recipe.data, recipe.task, recipe.seed)
+            prompts = load_data(name, recipe.data, recipe.task, recipe.seed)
+            if settings.mixture is None and (settings.task or recipe.task).format in ("program", "text"):
+                _check_answers(name, prompts)
     for stage in stages:
         if not isinstance(stage, WarmupStage) or label_stages(recipe, stage.data):
             continue  # solutions of a label stage are there when it is done
         if not on_hub(recipe.data[stage.data.partition(".")[0]]):
             with_solutions(load_data(stage.data, recipe.data, recipe.task, recipe.seed), stage.data)
+
+
+def _check_answers(name: str, prompts: Sequence[Prompt]) -> None:
+    """Say which labels are no numbers where numbers are compared, and which questions have none though others do."""
+    labeled = [(prompt, prompt.answer) for prompt in prompts if prompt.answer is not None]
+    odd = [(prompt, text) for prompt, text in labeled if read_number(text) is None and text != NONE]
+    if odd:
+        warn_once(
+            f"data.{name}: {len(odd)} of {len(labeled)} answers are no numbers, so no response to their questions can "
+            f"be verified (first: {odd[0][0].id}, `{odd[0][1][:40]}`)"
+        )
+    if labeled and len(labeled) < len(prompts):
+        first = next(prompt.id for prompt in prompts if prompt.answer is None)
+        missing = len(prompts) - len(labeled)
+        warn_once(f"data.{name}: {missing} of {len(prompts)} questions have no answer (first: {first})")
 
 
 def check_sandbox(recipe: Recipe) -> None:

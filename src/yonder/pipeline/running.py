@@ -19,7 +19,7 @@ from yonder.data.sources import fingerprint
 from yonder.errors import RecipeError
 from yonder.pipeline.card import outside_files, write_card
 from yonder.pipeline.changes import Made, difference, goes_on, refuse_changes, shown
-from yonder.pipeline.preflight import check_inputs, check_rollout_servers, check_teacher
+from yonder.pipeline.preflight import check_inputs, check_rollout_servers, check_teacher, silent_judges
 from yonder.pipeline.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
 from yonder.recipe.references import data_behind, data_of, rewards_of, stage_inputs
@@ -88,7 +88,10 @@ def run(
             shelf = shelf or NoShelf()
             runner = Runner(recipe, progress or Silent(), stop or StopRequest(), allow_changes, lead, shelf)
             runner.begin(wanted)
-            check_rollout_servers([stage for stage in wanted if not runner.done(stage)])
+            due = [stage for stage in wanted if not runner.done(stage)]
+            check_rollout_servers(due)
+            for sentence in silent_judges(recipe, due):
+                runner.progress.say(sentence)
             with tracking(recipe.trackers, recipe.output_dir, runner.progress):
                 for stage in wanted:
                     runner.stop.check("no stage is running")

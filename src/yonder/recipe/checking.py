@@ -1,5 +1,6 @@
 """The checks of a recipe that need more than one section."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ def _sources(recipe: Sections, name: str) -> set[tuple[str, str, str]]:
     """Where the questions of a data set come from: source, split and options, of a mixture those of its parts."""
     settings = recipe.data[name.partition(".")[0]]
     if settings.source is not None:
-        return {(settings.source, settings.split, str(sorted(settings.options.items())))}
+        source = settings.source if settings.source.startswith("hub:") else os.path.normpath(settings.source)
+        return {(source, settings.split, str(sorted(settings.options.items())))}
     parts = [part for part in settings.mixture or {} if not part.endswith(".development") and part != name]
     return {source for part in parts if recipe.data[part].source for source in _sources(recipe, part)}
 

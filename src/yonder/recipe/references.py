@@ -176,10 +176,19 @@ def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
 def trained_on(recipe: Sections, name: str) -> tuple[str, ...]:
     """Data sets whose questions made the checkpoint of a stage what it is: those that it and the stages before it were
     trained on, and those that their fitted judges and labels come from. `base` was trained on none of the recipe."""
+    return _behind(recipe, name, choosing=False)
+
+
+def chosen_on(recipe: Sections, name: str) -> tuple[str, ...]:
+    """Data sets that were looked at to choose a checkpoint, of a stage or of one before it."""
+    return _behind(recipe, name, choosing=True)
+
+
+def _behind(recipe: Sections, name: str, choosing: bool) -> tuple[str, ...]:
     found: list[str] = []
     waiting = [stage for stage in recipe.stages if stage.name == name]
     for stage in waiting:  # grows
-        found += [data for key, data in data_of(stage) if key != "evaluate.data"]
+        found += [data for key, data in data_of(stage) if (key == "evaluate.data") == choosing]
         names = {other.name for other in waiting}
         waiting += [recipe.stage(other) for other in stage_inputs(recipe, stage) if other not in names]
     return tuple(dict.fromkeys(found))

@@ -77,7 +77,7 @@ def judge_view(stage: StageRecord) -> dict[str, Any]:
         "figures": figures,
         "fitted": _fitted(mapping(check.get("fitted"))),
         "headline": None
-        if pairwise is None
+        if pairwise is None or verdict == "unmeasured"
         else {"value": pairwise["text"], "label": "of pairs: judge prefers the right one"},
         "reliability": _reliability(_rows(check.get("reliability"))),
         "histogram": _histogram(_numbers(check.get("histogram_right")), _numbers(check.get("histogram_wrong"))),

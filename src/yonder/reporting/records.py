@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import zstandard
 from yonder.errors import StorageError
 
 MARKS = ("summary.json", "recipe.yaml", "card.json", "stages")  # a run directory has one of these
+_LARGEST = sys.float_info.max  # an integer above it is no number that could be drawn
 _ODD = re.compile(
     r"NaN|Infinity|[eE]\+?\d{3}|\d{300}|\\u[dD][89a-fA-F]"
 )  # texts of what `clean` changes; most lines have none
@@ -166,6 +168,8 @@ def clean(value: Any) -> Any:
     """JSON data with NaN and infinities as None (not measured), and lone surrogates, which UTF-8 lacks, replaced."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if abs(value) <= _LARGEST else None
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):

@@ -255,7 +255,7 @@ def _load(chosen: Sequence[Sighting], runs: Sequence[RunRecord]) -> list[tuple[S
 
 def _row(found: Sighting, row: Mapping[str, Any]) -> dict[str, Any]:
     """One rollout as the page needs it; texts cut to a length that a person would read."""
-    response, completion = str(row.get("response") or ""), str(row.get("completion") or "")
+    response, completion = redact_text(str(row.get("response") or "")), redact_text(str(row.get("completion") or ""))
     response = response or completion
     given = len(response) - len(completion) if completion and response.endswith(completion) else 0
     scores = row.get("scores")
@@ -265,7 +265,7 @@ def _row(found: Sighting, row: Mapping[str, Any]) -> dict[str, Any]:
         "step": found.step,
         "stream": found.stream,
         "prompt": cut(found.prompt, 200),
-        "question": cut(str(row.get("question") or "")),
+        "question": cut(redact_text(str(row.get("question") or ""))),
         "response": cut(response),
         "given": given,
         "answer": None if row.get("answer") is None else cut(str(row["answer"]), 500),

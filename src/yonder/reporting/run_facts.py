@@ -65,7 +65,7 @@ def _run_tiles(facts: dict[str, Any]) -> list[dict[str, str]]:
         found.append({"value": f"{percent(verdict['best']['value'])} %", "label": label, "note": verdict["stage"]})
         if verdict["difference"] or verdict["overlap"] is not None:
             apart = "intervals overlap" if verdict["overlap"] else "intervals apart"
-            note = "{:.1f} to {:.1f}".format(*verdict["difference"]) if verdict["difference"] else apart
+            note = "{:.1f} to {:.1f}".format(*verdict["difference"][1:]) if verdict["difference"] else apart
             points = f"{verdict['points']:+.1f}"
             found.append({"value": points, "label": f"points over {verdict['first_stage']}", "note": note})
     return found

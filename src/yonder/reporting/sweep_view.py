@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from yonder.reporting.charts import scale
@@ -154,12 +154,18 @@ def _line(sweep: SweepRecord, line: Line, lines: Sequence[Line]) -> dict[str, An
             name: {
                 **asdict(cell),
                 "best": cell.mean is not None and cell.mean == _best(lines, name) and len(lines) > 1,
-                "said": None if cell.difference is None else difference_text(cell.difference),
+                "said": None if cell.difference is None else _said(sweep, cell.difference),
                 "clear": cell.difference is not None and _clear(cell.difference),
             }
             for name, cell in cells.items()
         },
     }
+
+
+def _said(sweep: SweepRecord, difference: Difference) -> str:
+    """With the row that it is to, where that is not the sweep's baseline."""
+    against = difference.against
+    return difference_text(difference) + (f", against {against}" if against not in (None, sweep.baseline) else "")
 
 
 def _common(sweep: SweepRecord) -> list[str]:
@@ -173,10 +179,13 @@ def _verdict(sweep: SweepRecord, lines: Sequence[Line], benchmark: str) -> dict[
     have = [(row, cell) for row, cell in have if cell.mean is not None]
     if not have:
         return None
-    best_row, best = max(have, key=lambda pair: pair[1].mean or 0.0)
+    most = max(len(cell.values) for _, cell in have)
+    whole = [pair for pair in have if len(pair[1].values) == most]  # fewer seeds: a mean that varies more
+    best_row, best = max(whole, key=lambda pair: pair[1].mean or 0.0)
     base_row, base = next((pair for pair in have if pair[0] == sweep.baseline), have[0])
-    paired = best.difference.points if best.difference and base_row == sweep.baseline else None
-    points = 100 * ((best.mean or 0.0) - (base.mean or 0.0)) if paired is None else paired
+    if best.difference is not None and best.difference.against not in (None, base_row):
+        best = replace(best, difference=None)  # it is to another row than the sentence names
+    points = best.difference.points if best.difference else 100 * ((best.mean or 0.0) - (base.mean or 0.0))
     return {
         "benchmark": benchmark,
         "row": best_row,
@@ -185,13 +194,14 @@ def _verdict(sweep: SweepRecord, lines: Sequence[Line], benchmark: str) -> dict[
         "baseline": base_row,
         "points": points,
         "clear": best.difference is not None and _clear(best.difference),
-        "sentence": _sentence(sweep, benchmark, (best_row, best), (base_row, base), len(have)),
+        "sentence": _sentence(sweep, benchmark, (best_row, best), (base_row, base), len(have), len(whole)),
     }
 
 
 def _sentence(
-    sweep: SweepRecord, benchmark: str, best: tuple[str, SweepCell], base: tuple[str, SweepCell], rows: int
+    sweep: SweepRecord, benchmark: str, best: tuple[str, SweepCell], base: tuple[str, SweepCell], rows: int, whole: int
 ) -> str:
+    """`whole`: how many of the rows have all seeds, which alone can be the best."""
     name = "the baseline" if base[0] == sweep.baseline else "the first row"
     seeds = len(best[1].values)
     reached = (
@@ -204,7 +214,8 @@ def _sentence(
         return f"{best[0]} reaches {reached} on {benchmark}; there is no other row to compare it with."
     if best[0] == base[0]:
         return f"No row is better than {name}, {base[0]}, on {benchmark}: it has {reached}."
-    said = f"{best[0]} is best on {benchmark} with {reached}; {name}, {base[0]}, has {percent(base[1].mean)} %."
+    of = f" of the {whole} rows with {seeds} seeds" if whole < rows else ""
+    said = f"{best[0]} is best{of} on {benchmark} with {reached}; {name}, {base[0]}, has {percent(base[1].mean)} %."
     difference = best[1].difference
     if difference is None:
         return said

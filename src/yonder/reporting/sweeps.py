@@ -41,6 +41,7 @@ class Difference:
     low: float | None
     high: float | None
     p: float | None
+    against: str | None = None  # the row that it is to
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,9 @@ def _difference(value: Mapping[str, Any]) -> Difference | None:
     points = number(value.get("points"))
     if points is None:
         return None
-    return Difference(points, number(value.get("low")), number(value.get("high")), number(value.get("p")))
+    against = value.get("against")
+    figures = number(value.get("low")), number(value.get("high")), number(value.get("p"))
+    return Difference(points, *figures, against if isinstance(against, str) else None)
 
 
 def _whole(value: Any) -> int | None:

@@ -37,7 +37,7 @@ class Verdict:
     first_stage: str
     first: Accuracy
     points: float  # difference in percentage points
-    difference: tuple[float, float] | None  # its 95 % interval, paired; None: not the same questions, or the same row
+    difference: tuple[float, float, float] | None  # points and 95 % interval on the same questions, where they are
     overlap: bool | None  # do the two 95 % intervals overlap? None: not both known, or the same row
     sentence: str
 
@@ -111,15 +111,16 @@ def _verdict(rows: Sequence[ResultRow], benchmark: str, several: bool) -> Verdic
     )
 
 
-def _paired(first: BenchmarkResult, best: BenchmarkResult) -> tuple[float, float] | None:
-    """The 95 % interval of the difference in points on the questions that both were asked; None where they differ."""
+def _paired(first: BenchmarkResult, best: BenchmarkResult) -> tuple[float, float, float] | None:
+    """The difference in points and its 95 % interval, on the questions scored for both; None where they were asked
+    others."""
     if not first.questions or first.questions != best.questions or len(first.correct) != len(best.correct):
         return None
     both = [(bool(a), bool(b)) for a, b in zip(first.correct, best.correct, strict=True) if None not in (a, b)]
     if not both:
         return None
     found = paired_difference([a for a, _ in both], [b for _, b in both])
-    return 100 * found.low, 100 * found.high
+    return 100 * found.value, 100 * found.low, 100 * found.high
 
 
 def _sentence(
@@ -136,12 +137,12 @@ def _sentence(
     return f"{best[0]} is best on {benchmark} with {reached}, {above}{certainty}."
 
 
-def _certainty(difference: tuple[float, float] | None, overlap: bool | None) -> str:
+def _certainty(difference: tuple[float, float, float] | None, overlap: bool | None) -> str:
     """The end of the sentence: what the paired interval says, or the two intervals where it is not known."""
     if difference is not None:
-        low, high = difference
+        points, low, high = difference
         chance = ", so it may be chance" if low <= 0 else ""
-        return f"; on the same questions the difference lies between {low:.1f} and {high:.1f} points{chance}"
+        return f"; question by question the difference is {points:+.1f} points ({low:.1f} to {high:.1f}){chance}"
     if overlap is None:
         return ""
     return (

@@ -22,6 +22,9 @@ _CANNOT = re.compile(
     r"|\binsufficient\s+information\b|\b(?:we|i)\s+(?:do\s+not|don['’]t|can\s?not|can['’]t)\s+(?:know|determine|calculate)\b",
     re.IGNORECASE,
 )
+_AFTER_ALL = re.compile(  # "cannot be calculated directly, but 3 + 2 = 5"
+    r"(?:=|\b(?:other\s+than|gets?|gives?|obtain|have|is|are))\s*[-$€£]?\s?\d", re.IGNORECASE
+)
 _RETURNS_NONE = re.compile(r"^\s*return\s+None\s*(?:#.*)?$", re.MULTILINE)
 
 
@@ -60,9 +63,11 @@ def declines(text: str) -> bool:
     none, unknown, cannot be determined...; without such an anchor, its last sentence says so."""
     anchors = list(_ANCHOR.finditer(text))
     if anchors:
-        return _SAID.match(text, anchors[-1].start()) is not None
+        said = _SAID.match(text, anchors[-1].start())
+        return said is not None and not _AFTER_ALL.search(text, said.end())
     sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n", text) if part.strip()]
-    return bool(sentences) and _CANNOT.search(sentences[-1]) is not None
+    cannot = _CANNOT.search(sentences[-1]) if sentences else None
+    return cannot is not None and not _AFTER_ALL.search(sentences[-1], cannot.end())
 
 
 def returned_none(program: str, detail: str) -> bool:

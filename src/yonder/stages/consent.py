@@ -74,7 +74,7 @@ def refuse_judge(recipe: Recipe, stage: CheckJudgeStage, admission: Admission) -
     if verdict == "unmeasured" and stage.floor:
         raise TrainingError(
             f"stage {stage.name}: the floor of {stage.floor:g} cannot be checked: {why} "
-            "Collect more questions or samples, or drop `floor`"
+            f"Collect more questions or samples; or set `floor: 0` and rewards.{stage.reward}.allow_unmeasured: true"
         )
 
 

@@ -36,7 +36,7 @@ def grid_of(sweep: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         row = [line, *([checkpoint or ""] if several else []), _seeds(sweep, line, cells.values())]
         for name in table["benchmarks"]:
             row += [accuracy(cells.get(name), reported.get(name))]
-            row += [points(cells.get(name))] if against else []
+            row += [points(cells.get(name), sweep["baseline"])] if against else []
         rows.append(row)
     return head, rows
 
@@ -51,13 +51,14 @@ def accuracy(cell: Cell | None, reported: float | None = None) -> str:
     return f"{100 * cell['mean']:.1f}{spread}{interval} {text}".rstrip()
 
 
-def points(cell: Cell | None) -> str:
-    """`+4.1 (1.0 to 7.2), p 0.02`."""
+def points(cell: Cell | None, baseline: str | None) -> str:
+    """`+4.1 (1.0 to 7.2), p 0.02`, and against which row where that is not `baseline`."""
     found = None if cell is None else cell["difference"]
     if found is None:
         return ""
     p = "" if found["p"] is None else ", p < 0.001" if found["p"] < 0.001 else f", p {found['p']:.2g}"
-    return f"{found['points']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f}){p}"
+    against = "" if found["against"] == baseline else f", against {found['against']}"
+    return f"{found['points']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f}){p}{against}"
 
 
 def markdown(sweep: Mapping[str, Any]) -> str:
@@ -71,14 +72,16 @@ def markdown(sweep: Mapping[str, Any]) -> str:
 
 def legend(sweep: Mapping[str, Any]) -> list[str]:
     """What the numbers are, the sweep's notes, and which runs are missing."""
-    several = any(len(row["runs"]) > 1 for row in sweep["rows"])
-    said = "mean ± standard deviation over seeds (95 % interval over questions and seeds)" if several else None
-    lines = [f"Per cent, {said or 'with the 95 % interval over questions'}."]
+    counts = {len(cell["seeds"]) for cell in sweep["table"]["cells"]}
+    several = max(counts, default=1) > 1
+    over = "questions and seeds" if several else "questions"
+    said = "mean ± standard deviation over seeds" if several else "accuracy"
+    lines = [f"Per cent: {said} (95 % interval over {over})."]
     if any(cell["difference"] is not None for cell in sweep["table"]["cells"]):
-        names = dict.fromkeys([*([sweep["baseline"]] if sweep["baseline"] else [])])
-        names |= dict.fromkeys(row["baseline"] for row in sweep["rows"] if row.get("baseline"))
-        of = f" to {next(iter(names))}" if len(names) == 1 else " to each row's baseline"
-        lines.append(f"Difference in points{of}, paired over questions and seeds, with 95 % interval.")
+        of = f" to {sweep['baseline']}" if sweep["baseline"] else ""
+        lines.append(f"Difference in points{of}, paired over {over}, with 95 % interval.")
+    if several and 1 in counts:
+        lines.append("Rows of one seed have intervals over questions alone, which leave out what another seed changes.")
     if any(row.get("reported") for row in sweep["rows"]):
         lines.append("In square brackets: what the paper reports.")
     lines += [*_warnings(sweep), *map(str, sweep["notes"])]
@@ -97,7 +100,7 @@ def legend(sweep: Mapping[str, Any]) -> list[str]:
 def as_csv(sweep: Mapping[str, Any]) -> str:
     """One line a cell, shares as they are, unrounded; an empty field is not known."""
     fields = ["row", "checkpoint", "benchmark", "seeds", "values", "mean", "std", "low", "high", "n"]
-    more = ["points", "low", "high", "p"]
+    more = ["points", "low", "high", "p", "against"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*fields, *(f"difference_{name}" for name in more)])
@@ -111,17 +114,26 @@ def as_csv(sweep: Mapping[str, Any]) -> str:
 def latex(sweep: Mapping[str, Any]) -> str:
     """A tabular with booktabs' rules."""
     head, rows = grid_of(sweep)
-    lines = [f"% {sweep['title']}", f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule"]
+    lines = [*_comment(sweep["title"]), f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", "\\toprule"]
     lines += [" & ".join(map(_tex, head)) + " \\\\", "\\midrule"]
     lines += [" & ".join(map(_tex, row)) + " \\\\" for row in rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    return "\n".join([*lines, *(f"% {line}" for line in legend(sweep))]) + "\n"
+    return "\n".join([*lines, *(said for line in legend(sweep) for said in _comment(line))]) + "\n"
+
+
+_TEX = str.maketrans(
+    {letter: f"\\{letter}" for letter in "&%#_{}$"}
+    | {"\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}"}
+    | {"±": "$\\pm$", "<": "$<$", ">": "$>$", "\n": " "}
+)
 
 
 def _tex(text: str) -> str:
-    for letter in "&%#_{}":
-        text = text.replace(letter, f"\\{letter}")
-    return text.replace("±", "$\\pm$").replace("<", "$<$").replace(">", "$>$")
+    return text.translate(_TEX)
+
+
+def _comment(text: str) -> list[str]:
+    return [f"% {line}" for line in text.splitlines()]
 
 
 def _warnings(sweep: Mapping[str, Any]) -> list[str]:

@@ -34,8 +34,8 @@ def make_table(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def refuse_failed(found: dict[str, Any]) -> None:
-    """Raise RunsFailed where a run failed."""
+def refuse_failed(found: dict[str, Any], collecting: bool = False) -> None:
+    """Raise RunsFailed where a run failed, and unless `collecting` where one is not done."""
     runs = [(row["name"], run) for row in found["rows"] for run in row["runs"]]
     failed = [(name, run) for name, run in runs if run["status"] == "failed"]
     if failed:
@@ -43,4 +43,11 @@ def refuse_failed(found: dict[str, Any]) -> None:
         raise RunsFailed(
             f"{len(failed)} of {len(runs)} runs failed, first {name}, seed {run['seed']}: {run['error']}; the same "
             "command tries them again"
+        )
+    missing = [(name, run) for name, run in runs if run["status"] != "done"]
+    if missing and not collecting:
+        name, run = missing[0]
+        raise RunsFailed(
+            f"{len(missing)} of {len(runs)} runs are not done, first {name}, seed {run['seed']}: {run['status']}; the "
+            "table is without them, and the same command goes on"
         )

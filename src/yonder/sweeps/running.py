@@ -19,7 +19,7 @@ from yonder.storage import only_one
 from yonder.sweeps.log import LoggedProgress
 from yonder.sweeps.plan import LOCKS, Plan, Run
 from yonder.sweeps.sharing import SharedStages
-from yonder.sweeps.state import read_state, state_of, works_here, write_state
+from yonder.sweeps.state import SILENT_S, read_state, silent_for, state_of, works_here, write_state
 from yonder.sweeps.table import write_sweep
 from yonder.training.distributed import begun
 from yonder.training.progress import Progress
@@ -106,13 +106,22 @@ class Sweeper:
                 elif works_here(run.folder):
                     waited.append(run)
                 else:
-                    self.bar.say(self._line(run, "runs elsewhere"))
+                    self.bar.say(self._line(run, self._elsewhere(run)))
             due += waited
             write_sweep(self.plan, self.states)
             if jobs == 1:
                 self._one_by_one(due)
             else:
                 self._together(due, jobs, command)
+
+    def _elsewhere(self, run: Run) -> str:
+        """What is said of a run that a process of another machine works on, as far as its files tell."""
+        since = duration(silent_for(run.folder))
+        return (
+            f"runs on another machine ({read_state(run.folder).get('machine')}), which wrote last {since} ago; was it "
+            f"killed, then --run {run.name} goes on with it now, and this command {duration(SILENT_S)} after its last "
+            "sign"
+        )
 
     def _one_by_one(self, due: Sequence[Run]) -> None:
         for i, run in enumerate(due):

@@ -1,5 +1,6 @@
 """What became of a run of a sweep: its record beside the run directory's own files."""
 
+import math
 import os
 import socket
 import time
@@ -11,6 +12,7 @@ from yonder.storage import read_json, write_json
 from yonder.sweeps.plan import Run
 
 FILE = "sweep_run.json"
+SILENT_S = 900.0  # a run of another machine that has written nothing for so long was killed
 
 
 def state_of(run: Run) -> str:
@@ -19,7 +21,7 @@ def state_of(run: Run) -> str:
     if not known:
         return "pending"
     if known["status"] in ("failed", "running"):
-        return "running" if _alive(known) else "failed" if known["status"] == "failed" else "pending"
+        return "running" if _alive(run.folder, known) else "failed" if known["status"] == "failed" else "pending"
     return "done" if finished(run.load(), run.stages) else "pending"
 
 
@@ -38,15 +40,21 @@ def write_state(folder: Path, status: str, began: float, error: str | None = Non
 def works_here(folder: Path) -> bool:
     """Whether a process of this machine works on the run."""
     known = read_state(folder)
-    return known.get("machine") == socket.gethostname() and _alive(known)
+    return known.get("machine") == socket.gethostname() and _alive(folder, known)
 
 
-def _alive(known: dict[str, Any]) -> bool:
-    """Whether the process of a record still works on it; one of another machine is believed."""
+def silent_for(folder: Path) -> float:
+    """Seconds since a run wrote anything into its folder; infinite where it has none."""
+    files = (file for pattern in ("*", "stages/*", "stages/*/*") for file in folder.glob(pattern))
+    return time.time() - max((file.stat().st_mtime for file in files if file.exists()), default=-math.inf)
+
+
+def _alive(folder: Path, known: dict[str, Any]) -> bool:
+    """Whether the process of a record still works on it; one of another machine as long as it writes."""
     if known["status"] != "running":
         return False
     if known.get("machine") != socket.gethostname():
-        return True
+        return silent_for(folder) < SILENT_S
     try:
         os.kill(int(known["process"]), 0)
     except ProcessLookupError:

@@ -50,7 +50,7 @@ def collect(plan: Plan, states: Mapping[str, str] | None = None) -> dict[str, An
     columns = list(plan.sweep.benchmarks) or list(dict.fromkeys(key.column for key in results))
     rows = {row.name: row for row in plan.rows}
     cells = [
-        cell(key, found, _baseline(plan, rows[key.row], key, results))
+        cell(key, found, _baseline(plan, rows[key.row], key, results), _against(plan, rows[key.row]))
         for key, found in sorted(results.items(), key=lambda item: columns.index(item[0].column))
     ]
     order = {row.name: i for i, row in enumerate(plan.rows)}
@@ -91,8 +91,11 @@ def read_results(plan: Plan, runs: Sequence[Run]) -> Results:
     return results
 
 
-def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | None) -> dict[str, Any]:
-    """One cell. See docs/sweeps.md for what the numbers are; `warnings`: what a reader of them must know."""
+def cell(
+    key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | None, against: str | None = None
+) -> dict[str, Any]:
+    """One cell. See docs/sweeps.md for what the numbers are; `warnings`: what a reader of them must know; `against`:
+    the row that `baseline` is of."""
     seeds = sorted(seed for seed in found if found[seed].accuracy is not None)
     values = [found[seed].accuracy or 0.0 for seed in seeds]
     mean, std, _ = mean_std(values)
@@ -104,6 +107,7 @@ def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | N
     asked = {seed: found[seed].questions for seed in seeds}
     others = any(seed in asked and asked[seed] != base.questions for seed, base in (baseline or {}).items())
     warnings = [found[seed].warning for seed in seeds] + ([OTHERS] if others else [])
+    difference = None if baseline is None else paired(found, baseline)
     questions = {len(found[seed].correct) - found[seed].correct.count(None) for seed in seeds}
     return {
         "row": key.row,
@@ -116,7 +120,7 @@ def cell(key: Key, found: Mapping[int, Found], baseline: Mapping[int, Found] | N
         "low": interval[0],
         "high": interval[1],
         "n": min(questions, default=0),
-        "difference": None if baseline is None else paired(found, baseline),
+        "difference": None if difference is None else difference | {"against": against},
         "warnings": list(dict.fromkeys(filter(None, warnings))),
     }
 
@@ -193,10 +197,16 @@ def _found(figures: Mapping[str, Any], record: Mapping[str, Any]) -> Found:
     return Found(accuracy, low, high, tuple(figures["correct"]), record.get("questions"), warning)
 
 
+def _against(plan: Plan, row: RowSettings) -> str | None:
+    """The row that a row is compared with."""
+    name = row.baseline or plan.sweep.baseline
+    return None if name == row.name else name
+
+
 def _baseline(plan: Plan, row: RowSettings, key: Key, results: Results) -> Mapping[int, Found] | None:
     """What a cell is compared with: the baseline's cell of the same checkpoint, or of the one that it shows."""
-    name = row.baseline or plan.sweep.baseline
-    if name is None or name == row.name:
+    name = _against(plan, row)
+    if name is None:
         return None
     same = results.get(Key(name, key.checkpoint, key.column))
     shown = [found for other, found in results.items() if (other.row, other.column) == (name, key.column)]

@@ -31,7 +31,7 @@ LEAST = 8  # examples of each label, and fresh ones in all, that a refit needs
 
 @dataclass(frozen=True, slots=True)
 class RefitPlan:
-    """The numbers of a refit; see `recipe.stages.RefitSettings` for the meaning of each."""
+    """The numbers of a refit; see `RefitSettings` in `recipe/` for the meaning of each."""
 
     reward: str
     rewards: Collection[str]  # it and those made of it
@@ -140,7 +140,7 @@ class Answered:
 
 @dataclass(slots=True)
 class Refit:
-    """One reward's refits; a `training.rollback.Refitter`."""
+    """One reward's refits; a `Refitter`."""
 
     plan: RefitPlan
     trainee: Trainee

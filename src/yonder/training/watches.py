@@ -20,7 +20,7 @@ SHOWN_AN_ITERATION = 2
 
 @dataclass(frozen=True, slots=True)
 class MonitorRules:
-    """See `recipe.stages.MonitorSettings`."""
+    """See `MonitorSettings` in `recipe/`."""
 
     window: int
     min_wrong: int

@@ -122,16 +122,17 @@ function showRollout() {
     return;
   }
   const where = [stageLabel(row.run, row.stage), row.stream, `step ${row.step}`, row.prompt, row.tokens === null ? "" : `${row.tokens} tokens`];
-  target.replaceChildren(
+  const parts = [
     el("p.where", {}, where.filter(Boolean).join(" · ")),
     el("p.badges", {}, badges(row)),
     otherSteps(row),
     el("h3.minor", {}, "Question"), el("p.question", {}, row.question || "–"),
     el("h3.minor", {}, "Response"), program(row),
-    el("h3.minor", {}, "Answer"), el("p.answer", {}, row.answer ?? "not known: this stream has no labels"),
+    el("h3.minor", {}, "Right answer"), el("p.answer", {}, row.answer ?? "not known: this stream has no labels"),
     el("h3.minor", {}, "Scores"),
     row.scores.length ? el("div.scroll", { tabindex: "0" }, el("table.scores", {}, el("thead", {}, el("tr", {}, ["reward", "score", "reason"].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, row.scores.map(scoreRow)))) : el("p.empty", {}, "No reward has scored it."),
-  );
+  ];
+  target.replaceChildren(...parts.filter(Boolean));
 }
 
 function go(at) {
