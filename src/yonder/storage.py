@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,6 +32,9 @@ def only_one(folder: Path, what: str = "run directory", mend: str = "change outp
     with lock:
         if not locked(lock):
             raise StorageError(f"another process works in the {what} {folder}; wait for it, or {mend}")
+        with suppress(OSError):  # for those who look on; a full disk is told by what is written next
+            lock.write(f"{socket.gethostname()}\n")
+            lock.flush()
         yield
 
 

@@ -71,8 +71,11 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path):
     a = write(tmp_path / "a", row(A))
     with pytest.raises(DataError, match="there is no run directory"):
         compare_runs(a, str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match="has no evaluations; run its evaluate stage"):
+    with pytest.raises(DataError, match="empty is no run directory; give the output_dir"):
         compare_runs(a, write(tmp_path / "empty"))
+    (tmp_path / "empty/card.json").write_text("{}")
+    with pytest.raises(DataError, match="has no evaluations; run its evaluate stage"):
+        compare_runs(a, str(tmp_path / "empty"))
     with pytest.raises(DataError, match="has no evaluation of `sft`; it has rl"):
         compare_runs(a, f"{a}:sft")
     with pytest.raises(DataError, match="both sides are the same; name two stages"):

@@ -123,6 +123,7 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     write_json(path / "summary.json", {})
     done = watch.look(later)
     assert done.state == "done" and line(done).startswith("done, ") and done.results == (("rl", "dev", 0.5),)
+    (path / ".lock").unlink(missing_ok=True)  # as where nothing tells whose it was
     os.utime(path / "recipe.yaml", (later, later))  # the command was given once more, and has begun
     assert watch.look(later).state == "running"
 
@@ -213,6 +214,18 @@ def test_lines_for_a_pipe_end_with_the_run(tmp_path: Path) -> None:
     assert said[0] == f"waiting for a run in {path}"
     assert said[1].startswith("rl: step 10 of 100") and said[2] == "rl, step 9: warn: M"
     assert said[-1].startswith("done, ") and len(said) <= 5
+
+
+def test_a_run_whose_process_is_gone_is_quiet_at_once(tmp_path: Path) -> None:
+    path = begun_run(tmp_path / "one")
+    watch, _ = watched(path)
+    assert watch.look().state == "running"  # nothing says whose it was, and its files are new
+    if Path("/proc/locks").exists():
+        with only_one(path):
+            assert watch.look().state == "running"
+        assert watch.look().state == "quiet"
+        (path / ".lock").write_text("another-machine\n")
+        assert watch.look().state == "running"
 
 
 def test_a_sweep_is_not_done_between_two_of_its_runs(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from yonder.data.datasets import load_data
 from yonder.errors import DataError, YonderError
 from yonder.evaluation.comparison import Comparison, Row, compare, read_rows, ways
 from yonder.recipe import Recipe, load_recipe
+from yonder.reporting.records import MARKS
 from yonder.reporting.sweeps import is_sweep
 from yonder.schema import Prompt
 
@@ -51,6 +52,8 @@ def _side(text: str) -> Side:
     rows = read_rows(run)
     if not rows and is_sweep(run):
         raise DataError(f"{run} is a sweep; give one of its runs, as {run}/ROW/seed-0; its table compares the rows")
+    if not rows and not any((run / mark).exists() for mark in MARKS):
+        raise DataError(f"{run} is no run directory; give the output_dir of a recipe that was run")
     if not rows:
         raise DataError(f"{run} has no evaluations; run its evaluate stage first (`yonder evaluate RECIPE`)")
     stages = dict.fromkeys(row["stage"] for row in rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from yonder.errors import StorageError
 from yonder.reporting.sweeps import planned_runs
 
+LOCKS = Path("/proc/locks")  # of Linux
 DEPTH = 4  # folders below the given one, in which runs are looked for
 _MARKS = ("summary.json", "card.json", "stages")  # a recipe.yaml alone may be anybody's
 _FILES = ("recipe.yaml", "card.json", "summary.json", "evaluations.jsonl")
@@ -71,7 +73,7 @@ def to_come(folders: Sequence[Path], found: Sequence[Found]) -> int:
     return sum(run.resolve() not in known for folder in folders for run in planned_runs(folder))
 
 
-def held(run: Path, locks: Path = Path("/proc/locks")) -> bool:
+def held(run: Path, locks: Path = LOCKS) -> bool:
     """Whether a process of this machine works in the run directory (`storage.only_one`).
 
     It asks the kernel's list and not the lock: taking it, even for a moment, would turn away a run that starts then.
@@ -83,6 +85,15 @@ def held(run: Path, locks: Path = Path("/proc/locks")) -> bool:
         return False
     place = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
     return any(place in line.split() and "FLOCK" in line and "->" not in line for line in lines)
+
+
+def let_go(run: Path) -> bool:
+    """Whether the last process that worked in the run directory was of this machine, and works there no more."""
+    try:
+        machine = (run / ".lock").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return False
+    return LOCKS.is_file() and machine == socket.gethostname() and not held(run)
 
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:

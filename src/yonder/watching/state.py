@@ -19,7 +19,7 @@ from yonder.reporting.records import number
 from yonder.reporting.redaction import redact_text
 from yonder.reporting.rollout_sample import stand, thresholds_in
 from yonder.storage import read_json
-from yonder.watching.folders import Found, held, last_written
+from yonder.watching.folders import Found, held, last_written, let_go
 from yonder.watching.tail import Tail
 
 FINISHED = ("done", "skipped", "cached")
@@ -97,7 +97,13 @@ class RunWatch:
         written = last_written(path)
         busy = held(path)
         done = _is_done(path, records)
-        state = "done" if done and not busy else "running" if busy or now - written < QUIET_S else "quiet"
+        state = (
+            "done"
+            if done and not busy
+            else "running"
+            if busy or (now - written < QUIET_S and not let_go(path))
+            else "quiet"
+        )
         planned: dict[str, dict[str, Any]] = {}
         for stage in _list(recipe.get("stages")):
             planned[str(stage.get("name"))] = stage
