@@ -143,7 +143,7 @@ def test_a_stop_leaves_the_rest_for_the_same_command(recipe: str, tmp_path: Path
         make_sweep(asked.plan(), asked, 1, stop, StopsAtTheFirstEnd())
     found = make_table(asked.plan())
     assert [row["runs"][0]["status"] for row in found["rows"]] == ["done", "pending"]
-    refuse_failed(found)
+    refuse_failed(found, collecting=True)
     _, said = sweep(asked)
     assert said[0].endswith("done before") and said[-1].startswith("run 2 of 2, long, seed 0: done after")
 

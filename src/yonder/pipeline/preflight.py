@@ -59,13 +59,14 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
         _check_comparisons(stage)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_reward(recipe.rewards[name])
-        _check_labels(name, recipe.rewards[name])
     for key, model, tokenizer in dict.fromkeys(found for stage in stages for found in _models(recipe, stage)):
         try:
             locate(model)
             load_tokenizer(model, tokenizer)
         except ModelError as error:
             raise ModelError(f"{key}: {error}") from error
+    for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
+        _check_labels(name, recipe.rewards[name])
 
 
 def _check_comparisons(stage: StageSettings) -> None:
