@@ -20,7 +20,14 @@ from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.references import data_of, label_stages, models_of, preferring, rewards_of
-from yonder.recipe.rewards import ClassifierSettings, JudgeSettings, RatingSettings, RewardSettings, TeacherSettings
+from yonder.recipe.rewards import (
+    ClassifierSettings,
+    JudgeSettings,
+    PreferenceSettings,
+    RatingSettings,
+    RewardSettings,
+    TeacherSettings,
+)
 from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 from yonder.rewards.answers import read_number
@@ -90,7 +97,9 @@ def _check_reward(settings: RewardSettings) -> None:
 
 def _check_labels(name: str, settings: RewardSettings) -> None:
     """Yes and No differ from their first token on, where the judge's tokenizer is at hand."""
-    known = type(settings) is JudgeSettings and settings.backend in ("local", "vllm", "sglang", "llama-cpp")
+    if not isinstance(settings, JudgeSettings) or isinstance(settings, PreferenceSettings):
+        return
+    known = settings.backend in ("local", "vllm", "sglang", "llama-cpp")
     if not known or not isinstance(settings.model, str) or settings.model.startswith("stage:"):
         return
     try:
