@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 import yonder
+from yonder.assembly.judges import judge_prompt
 from yonder.data.sources import fingerprint
 from yonder.errors import YonderError
 from yonder.judges.preference import read_preference_prompt
-from yonder.judges.prompt import JudgePrompt, read_judge_prompt
+from yonder.judges.prompt import read_judge_prompt
 from yonder.judges.rating import read_rating_prompt
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import Recipe
@@ -92,9 +93,7 @@ def describe_judge(settings: JudgeSettings, checkpoints: Mapping[str, Path]) -> 
     if settings.backend in ("openai", "votes"):  # known by name alone; there is no tokenizer to look for
         return facts | {"prompt": read_judge_prompt(settings.prompt), "backend": settings.backend}
     try:
-        prompt = JudgePrompt(
-            load_tokenizer(model), read_judge_prompt(settings.prompt), settings.chat, (settings.yes, settings.no)
-        )
+        prompt = judge_prompt(settings, load_tokenizer(model), settings.every_spelling)
     except YonderError as error:
         return facts | {"state": str(error)}
     labels = prompt.labels
