@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.core.logprobs import token_statistics
+from yonder.models.packing import apart, behind_one_prompt
 from yonder.models.teacher import Guide
 from yonder.models.trunk import Trunk
 
@@ -60,28 +61,31 @@ class Policy(nn.Module):
         temperature: float,
         guides: Sequence[Guide] = (),
         stop_gradient: bool = False,
+        bundles: Sequence[Sequence[int]] | None = None,
     ) -> SequenceOutputs:
         """Statistics of the completion tokens of right-padded sequences.
 
         input_ids, attention_mask: (B, S) prompt then completion; completion_starts: (B,) index of the first
         completion token;
         completion_mask: (B, T). Only completion positions pass through the output head. The value head is
-        float32; with `stop_gradient` its loss leaves the trunk alone.
+        float32; with `stop_gradient` its loss leaves the trunk alone. `bundles`: rows that have one prompt and are read
+        behind a single copy of it, all B of them; for a trunk with `shares_prompts`.
         """
         with self.mixed_precision():
-            hidden = self.trunk.hidden(input_ids, attention_mask)
+            rows = (input_ids, attention_mask)
+            layout = apart(*rows) if bundles is None else behind_one_prompt(*rows, completion_starts, bundles)
+            hidden = self.trunk.read(layout)
             offsets = torch.arange(completion_mask.shape[1], device=input_ids.device)
             targets = (completion_starts.unsqueeze(-1) + offsets).clamp(max=input_ids.shape[1] - 1)  # (B, T)
             kept = completion_mask.bool()
-            sources = (targets - 1).clamp(min=0)
-            at = sources.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            states = hidden.gather(1, at)[kept]  # (N, D): the state from which each completion token was sampled
+            sources = layout.places.gather(1, (targets - 1).clamp(min=0))
+            states = hidden[sources[kept]]  # (N, D): the state from which each completion token was sampled
             logprobs, entropy = self._statistics(states, input_ids.gather(1, targets)[kept], temperature)
             spread = completion_mask.new_zeros(kept.shape, dtype=torch.float32)
             divergences = [spread] * len(guides)
             for i, (teacher, asked) in enumerate(guides):
                 if bool(asked.any()):
-                    theirs = teacher.states(input_ids, attention_mask, sources, asked.bool())
+                    theirs = teacher.states(layout, sources[asked.bool()])
                     ours, size = states[asked.bool()[kept]], self._chunk
                     found = teacher.divergence(self.trunk.head, ours, theirs, temperature, size)
                     divergences[i] = spread.masked_scatter(asked.bool(), found)
@@ -89,10 +93,16 @@ class Policy(nn.Module):
         if self.value_head is not None:
             flat = self.value_head(states.detach().float() if stop_gradient else states.float())
             values = flat.new_zeros(*kept.shape, flat.shape[-1]).masked_scatter(kept.unsqueeze(-1), flat)
-            ends = hidden[torch.arange(hidden.shape[0], device=hidden.device), attention_mask.sum(-1) - 1]
-            final = self.value_head(ends.detach().float()).detach()
+            ends = layout.places.gather(1, attention_mask.sum(-1, keepdim=True) - 1).squeeze(1)
+            final = self.value_head(hidden[ends].detach().float()).detach()
         statistics = (spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy))
         return SequenceOutputs(*statistics, values, final, tuple(divergences))
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether `bundles` may be given."""
+        with self.mixed_precision():
+            return self.trunk.shares_prompts(self.device)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, read: Tensor) -> Tensor:
         """Logits of the next token at the positions `read` (B, S - 1). input_ids, attention_mask: (B, S) -> (N, V)."""

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.core.kl import reverse_kl
 from yonder.errors import ModelError
+from yonder.models.packing import Layout
 from yonder.models.trunk import Trunk
 
 
@@ -28,14 +29,18 @@ class Teacher:
         self.tokens = len(tokenizer)  # output heads may be padded beyond, and differ there
         self.top_k = top_k
 
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether it can read rows behind one prompt."""
+        return self.trunk.shares_prompts(self.trunk.head.weight.device)
+
     @torch.no_grad()
-    def states(self, input_ids: Tensor, attention_mask: Tensor, sources: Tensor, kept: Tensor) -> Tensor:
-        """Hidden states at `sources` (B, T) where `kept` (B, T); rows without any are not read. -> (N, D)."""
-        rows = kept.any(-1)
+    def states(self, layout: Layout, places: Tensor) -> Tensor:
+        """Hidden states at some places of a layout, (N,) -> (N, D); rows without any are not read."""
+        kept, there = layout.only(places)
         device = self.trunk.head.weight.device
-        hidden = self.trunk.hidden(input_ids[rows].to(device), attention_mask[rows].to(device))
-        index = sources[rows].to(device).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-        return hidden.gather(1, index)[kept[rows].to(device)]
+        moved = Layout(*(None if x is None else x.to(device) for x in kept))  # type: ignore[arg-type]
+        return self.trunk.read(moved)[there.to(device)]
 
     def divergence(self, head: torch.nn.Module, states: Tensor, ours: Tensor, temperature: float, size: int) -> Tensor:
         """Reverse KL of each token, `size` at a time, so that no (N, V) tensor of all exists. `head`, `states` (N, D):

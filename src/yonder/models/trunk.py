@@ -11,6 +11,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from yonder.errors import ModelError
+from yonder.models.packing import Layout, apart, behind_one_prompt
+from yonder.models.padding import right_pad
+
+APART = 0.02  # of the largest hidden state: two ways of reading a row that differ by less are the same
 
 
 class Trunk:
@@ -30,9 +34,58 @@ class Trunk:
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None, **options: Any) -> Tensor:
         """Last hidden states. input_ids, attention_mask: (B, S) -> (B, S, D). Right-padded ones need no mask."""
-        if self.recomputes and torch.is_grad_enabled():
-            options["use_cache"] = False  # a layer that runs twice would write into it twice
+        options.setdefault("use_cache", False)
         return self.body(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
+
+    def read(self, layout: Layout) -> Tensor:
+        """Last hidden states of every token of a layout, (R * S, D)."""
+        ids, seen, positions, _ = layout
+        if seen.dim() == 2:
+            return self.hidden(ids, seen).flatten(0, 1)
+        mask = seen.unsqueeze(1)
+        if self._attention == "eager":  # adds it to the scores
+            kind = self.head.weight.dtype
+            mask = torch.zeros(mask.shape, device=mask.device, dtype=kind).masked_fill(~mask, torch.finfo(kind).min)
+        return self.hidden(ids, mask, position_ids=positions).flatten(0, 1)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.head.in_features
+
+    @torch.no_grad()
+    def shares_prompts(self, device: torch.device) -> bool:
+        """Whether it gives rows behind one prompt the states that each has by itself; tried on some. `device`: where it
+        computes.
+
+        Windows of attention are longer than what is tried, so the configuration is asked about them.
+        """
+        if self._attention not in ("sdpa", "eager") or not self.takes_positions or self._windowed:
+            return False
+        rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
+        ids, mask = right_pad(rows, device)
+        prompts = torch.full((len(rows),), 5, device=device)
+        together, alone = behind_one_prompt(ids, mask, prompts, [[0, 1, 2]]), apart(ids, mask)
+        real = mask.bool()
+        try:
+            ours = self.read(together)[together.places[real]].float()
+        except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot take such a mask
+            return False
+        theirs = self.read(alone)[alone.places[real]].float()
+        return bool((ours - theirs).abs().max() <= APART * theirs.abs().max())
+
+    @property
+    def _attention(self) -> str:
+        return str(getattr(self.model.config, "_attn_implementation", ""))
+
+    @property
+    def _windowed(self) -> bool:
+        """Whether some layer reads less than all tokens before it."""
+        config = self.model.config.get_text_config()
+        kinds = getattr(config, "layer_types", None)
+        if kinds:
+            return any(kind != "full_attention" for kind in kinds)
+        return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
     def recompute(self) -> None:
         """Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): where gradients are wanted, each of

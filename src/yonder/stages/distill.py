@@ -19,6 +19,7 @@ from yonder.stages.plans import (
     monitor_rules,
     run_states,
     safety,
+    shared_width,
 )
 from yonder.stages.refitting import build_follow, build_refit
 from yonder.training.checkpoint import CheckpointStore
@@ -63,15 +64,15 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
     _say_context(stage, policy, context)
     refit = build_refit(stage, shop, policy, labeled, context.folders) or build_follow(stage, shop, policy)
     store = CheckpointStore(context.folder / "checkpoints", stage.keep, recipe.policy.lora is not None, shop.world)
-    plan = distill_plan(stage, recipe)
+    plan, reference = distill_plan(stage, recipe), shop.reference(stage, policy)
     recorder = Recorder(context.folder, stage.log_rollouts, silent=not shop.world.first)
     learner = Learner(
         plan=plan,
         policy=policy,
-        reference=shop.reference(stage, policy),
+        reference=reference,
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage, recipe),
-        loss=loss_settings(stage, recipe),
+        loss=loss_settings(stage, recipe, shared_width(policy, reference, terms)),
         recorder=recorder,
         progress=context.progress,
         kl=kl_control(stage),

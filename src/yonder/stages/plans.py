@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from yonder.models.policy import Policy
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
@@ -73,8 +74,8 @@ def estimator(stage: DistillStage, recipe: Recipe) -> Estimator:
     )
 
 
-def loss_settings(stage: DistillStage, recipe: Recipe) -> LossSettings:
-    """The numbers of the loss."""
+def loss_settings(stage: DistillStage, recipe: Recipe, shared_width: int = 0) -> LossSettings:
+    """The numbers of the loss. `shared_width`: as that function finds it."""
     ppo = stage.algorithm == "ppo"
     return LossSettings(
         clip=stage.clip,
@@ -84,6 +85,7 @@ def loss_settings(stage: DistillStage, recipe: Recipe) -> LossSettings:
         temperature=stage.sampling.temperature,
         grad_clip=stage.optimizer.grad_clip,
         micro_batch_tokens=stage.optimizer.micro_batch_tokens,
+        shared_width=shared_width,
         clip_high=stage.clip_high,
         dual_clip=stage.dual_clip,
         surrogate=stage.surrogate,
@@ -94,6 +96,13 @@ def loss_settings(stage: DistillStage, recipe: Recipe) -> LossSettings:
         stop_gradient=stage.ppo.stop_gradient,
         head_warmup=stage.ppo.head_warmup if ppo else 0,
     )
+
+
+def shared_width(policy: Policy, reference: object, terms: Sequence[Term]) -> int:
+    """The trunk's width where all models of a step read rollouts behind one copy of their prompt; else 0."""
+    models = [policy, *([reference] if isinstance(reference, Policy) else [])]
+    teachers = [term.teacher for term in terms if term.teacher is not None]
+    return policy.trunk.width if all(model.shares_prompts for model in (*models, *teachers)) else 0
 
 
 def kl_control(stage: DistillStage) -> KLControl:

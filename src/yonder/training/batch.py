@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from yonder.models.packing import bundles_of
 from yonder.models.padding import right_pad
 from yonder.schema import Rollout
 from yonder.training.rollout import StreamRollouts
@@ -51,6 +52,13 @@ class Batch:
     def lengths(self) -> list[int]:
         """Tokens of each row, prompt and completion."""
         return self.attention_mask.sum(-1).tolist()
+
+    def bundles(self, width: int, budget: int) -> list[list[int]]:
+        """The rows that are read behind one prompt by a trunk of this width, `budget` tokens at most; width 0: each row
+        by itself."""
+        if not width:
+            return [[i] for i in range(len(self.lengths))]
+        return bundles_of(self.groups.tolist(), self.completion_starts.tolist(), self.lengths, width, budget)
 
     def with_(self, **tensors: Tensor) -> Batch:
         """A copy with some tensors replaced."""

@@ -42,6 +42,7 @@ class LossSettings:
     temperature: float
     grad_clip: float
     micro_batch_tokens: int
+    shared_width: int = 0  # the trunk's, where rollouts are read behind one copy of their prompt; 0: each by itself
     clip_high: float | None = None  # None: as `clip`
     dual_clip: float | None = None
     surrogate: str = "token"
@@ -74,18 +75,19 @@ def annotate(
     """
     old, ref = batch.rollout_logprobs.clone(), torch.zeros_like(batch.old_logprobs)
     values, final = torch.zeros_like(batch.old_values), torch.zeros_like(batch.final_values)
-    work = world.micro_batches(batch.lengths, settings.micro_batch_tokens)
-    for index, _ in work:
+    work = _work(batch, settings, world)
+    for index, bundles, _ in work:
         part = batch.rows(index)
         tokens = part.completion_mask.shape[1]
         if not rollout_is_old:
-            ours = _forward(policy, part, settings)
+            ours = _forward(policy, part, bundles, settings)
             old[index, :tokens] = ours.logprobs
             if ours.values is not None and ours.final_values is not None:
                 values[index, :tokens] = ours.values[..., list(value_outputs)]
                 final[index] = ours.final_values[..., list(value_outputs)]
-        ref[index, :tokens] = old[index, :tokens] if reference is None else _forward(reference, part, settings).logprobs
-    world.merge([row for index, counts in work if counts for row in index], [old, ref, values, final])
+        measured = None if reference is None else _forward(reference, part, bundles, settings).logprobs
+        ref[index, :tokens] = old[index, :tokens] if measured is None else measured
+    world.merge([row for index, _, counts in work if counts for row in index], [old, ref, values, final])
     return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values, final_values=final)
 
 
@@ -105,11 +107,11 @@ def update(
     counts = normalisers(batch.scored, batch.completion_mask, settings.average)  # each term's own, global
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
-    for index, counted in world.micro_batches(batch.lengths, settings.micro_batch_tokens):
+    for index, bundles, counted in _work(batch, settings, world):
         part = batch.rows(index)
         if not (bool(part.scored.any()) or world.sharded):
             continue
-        outputs = _forward(policy, part, settings, guides_of(part, terms))
+        outputs = _forward(policy, part, bundles, settings, guides_of(part, terms))
         loss, metrics = loss_of(part, outputs, terms, counts, settings, value_outputs)
         (loss if counted else 0.0 * loss).backward()
         for name, value in metrics.items() if counted else ():
@@ -227,8 +229,26 @@ def _variance(batch: Batch, terms: Sequence[Term], settings: LossSettings) -> di
     return found
 
 
+def _work(batch: Batch, settings: LossSettings, world: World) -> list[tuple[list[int], list[list[int]] | None, bool]]:
+    """This process's micro-batches: rows, which of them stand behind one prompt, and whether it counts."""
+    budget, prompts, lengths = settings.micro_batch_tokens, batch.completion_starts.tolist(), batch.lengths
+    found = batch.bundles(settings.shared_width, budget)
+    tokens = [prompts[rows[0]] + sum(lengths[i] - prompts[i] for i in rows) for rows in found]
+    work: list[tuple[list[int], list[list[int]] | None, bool]] = []
+    for picked, counted in world.micro_batches(tokens, budget):
+        index = [i for bundle in picked for i in found[bundle]]
+        places = iter(range(len(index)))
+        bundles = [[next(places) for _ in found[bundle]] for bundle in picked]
+        work.append((index, bundles if len(bundles) < len(index) else None, counted))
+    return work
+
+
 def _forward(
-    policy: Callable[..., SequenceOutputs], part: Batch, settings: LossSettings, guides: Sequence[Guide] = ()
+    policy: Callable[..., SequenceOutputs],
+    part: Batch,
+    bundles: Sequence[Sequence[int]] | None,
+    settings: LossSettings,
+    guides: Sequence[Guide] = (),
 ) -> SequenceOutputs:
     return policy(
         part.input_ids,
@@ -238,4 +258,5 @@ def _forward(
         settings.temperature,
         guides,
         settings.stop_gradient or settings.value_only,
+        bundles,
     )
