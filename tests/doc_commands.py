@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 
 # Run as they stand by tests/test_doc_commands.py.
-FAST = ("yonder recipes", "yonder recipes demo", "yonder doctor")
+FAST = (
+    "yonder recipes",
+    "yonder recipes demo",
+    "yonder doctor",
+    "yonder sweep --list",
+    "yonder sweep sweep-demo --print-commands",
+)
 
 # Run by tests/slow/test_doc_commands.py in this order, in one folder, with these values added to make them small.
 SMALL = (
@@ -21,6 +27,7 @@ SMALL = (
     "distill.steps=1",
     "data.held_out.options.count=20",
 )
+ONE_SEED = ("--seeds", "0", *SMALL)
 SLOW = (
     ("make demo", SMALL),  # what it runs: `yonder run demo`
     ("yonder run demo", SMALL),
@@ -33,6 +40,26 @@ SLOW = (
     ),
     ("yonder report runs/demo runs/demo-1 --output runs/both.html", ()),
     ("yonder judge FILE.jsonl --model yonder:judge", ()),
+    ("yonder compare runs/demo:warmup runs/demo:distill", ()),
+    ("yonder compare runs/A runs/B", ()),
+    ("yonder compare runs/a runs/b", ()),
+    ("yonder report runs/a runs/b", ()),
+    ("yonder export runs/demo --to FOLDER", ()),
+    ("yonder export runs/demo --to student", ()),
+    ("yonder runs runs", ()),
+    ("yonder watch runs/demo --terminal", ()),
+    ("make sweep-demo", ONE_SEED),
+    ("yonder sweep sweep-demo", ONE_SEED),
+    ("yonder sweep sweep-demo --jobs 2", ONE_SEED),
+    ("yonder sweep sweep-demo --table", ONE_SEED),
+    ("yonder report sweeps/weights", ()),
+    ("yonder sweep demo --grid distill.kl.beta=0.003,0.03 --seeds 0,1,2 --checkpoint distill", ONE_SEED),
+    (
+        "yonder sweep demo --seeds 0,1,2 --checkpoint distill --baseline even "
+        "--row 'even: distill.terms.correct.weight=0.5 distill.terms.judge.weight=0.5' "
+        "--row 'judge only: distill.terms.correct.weight=0 distill.terms.judge.weight=1'",
+        ONE_SEED,
+    ),
     ("make docs", ()),
 )
 
@@ -50,12 +77,13 @@ PARSED = (
     (r"yonder judge \S+ --model Qwen\S+ .*", "a model of a hub"),
     (r"yonder judge-benchmark .*", "data of a hub"),
     (r"(srun )?python -m torch\.distributed\.run .*", "several processes; in tests/slow/test_distributed.py"),
-    (r"yonder (sweep|watch|runs|compare|export) .*", "small in the tests of their own packages"),
-    (r"yonder report (runs/a runs/b|sweeps/weights)", "the reader's own runs"),
+    (r"yonder watch runs/demo( --port 7117)?", "serves until it is stopped; in tests/watching"),
+    (r"yonder sweep svamp-weights .*", "hours"),
+    (r"yonder export \S+ .* --push \S+", "a hub"),
     (r"ssh -L .*", "another machine"),
     (r"srun yonder run my\.yaml", "needs Slurm"),
     (r"python (benchmarks|tools|examples)/\S+\.py.*", "hours, or has a test of its own"),
-    (r"make (test|test-slow|check|setup|setup-dev|sweep-demo)", "installs, takes long, or runs these very tests"),
+    (r"make (test|test-slow|check|setup|setup-dev)", "installs, takes long, or runs these very tests"),
     (r"pip install .*", "installs"),
     (r"git clone REPOSITORY yonder|cd yonder", "the reader's place"),
     (r"([A-Z_]+=\S+ )*vllm serve .*", "a server; started in tests/slow/servers.py"),

@@ -20,6 +20,8 @@ from tests.documents import DOCUMENTS, ROOT, Command, commands, fenced, name
 from yonder.commands.cli import app
 from yonder.errors import RecipeError
 from yonder.recipe import Recipe, load_recipe, shipped_recipes
+from yonder.sweeps.command import Asked
+from yonder.sweeps.settings import shipped_sweeps
 
 ALL = [command for path in DOCUMENTS for command in commands(path)]
 INLINE = [
@@ -31,7 +33,6 @@ INLINE = [
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 OWN = ROOT / "docs" / "how-to" / "first-run.md"  # whose recipe stands for `mine.yaml` where a page has none
 STAGES = ("warmup", "collect", "label", "fit-judge", "check-judge", "distill", "evaluate", "alpaca-eval")
-SWEEPS = {path.stem for path in (ROOT / "src" / "yonder" / "recipes" / "sweeps").glob("*.yaml")}
 # Python blocks that cannot run here, by a line of them.
 NEEDS = {
     "Qwen/": "a model of a hub",
@@ -84,9 +85,11 @@ def parse(document: Path, words: list[str], folder: Path) -> None:
     kind, *rest = words
     assert kind in group.commands, f"there is no command `yonder {kind}`"
     values: dict[str, Any] = group.commands[kind].make_context(kind, rest).params
-    recipe = values["name"] if kind == "sweep" else values.get("recipe")
-    if recipe in SWEEPS:
+    if kind == "sweep":
+        if values["name"] is not None:
+            sweep(values, folder)
         return
+    recipe = values.get("recipe")
     if recipe is None or (not recipe.endswith(".yaml") and recipe not in shipped_recipes()):
         assert recipe is None or recipe.isupper(), f"no recipe of that name is shipped: {recipe}"
         return
@@ -95,6 +98,19 @@ def parse(document: Path, words: list[str], folder: Path) -> None:
     else:
         loaded = load_recipe(recipe, values["overrides"] or [])
     assert runs(loaded, kind)
+
+
+def sweep(values: dict[str, Any], folder: Path) -> None:
+    """Each row's recipe loads, and the run that is named is one of them."""
+    name = values["name"]
+    if name.endswith(".yaml"):  # the reader's own: a shipped one stands for it
+        (folder / name).write_text(shipped_sweeps()["sweep-demo"].read_text(encoding="utf-8"), encoding="utf-8")
+        name = str(folder / name)
+    given = (values["overrides"] or [], values["grid"] or [], values["row"] or [])
+    asked = Asked(name, *given, values["seeds"], values["baseline"], values["checkpoint"], folder)
+    plan = asked.plan()
+    if values["run_"] is not None:
+        plan.chosen(values["run_"])
 
 
 def own(document: Path, kind: str, overrides: list[str], folder: Path) -> Recipe:

@@ -9,16 +9,16 @@ from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, MptConfig, MptForCausalLM
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, tokenizer
-from yonder.models.packing import apart, behind_one_prompt, bundles_of
+from yonder.models.packing import apart, behind_one_prompt, bundles_of, tokens_of
 from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
 from yonder.models.teacher import Guide, Teacher
 from yonder.models.trunk import Trunk
 
-# two prompts of 3 and 5 tokens, answered three times and once
-ROWS = [[5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7], [5, 6, 7, 10], [5, 6, 7, 11, 12, 13, 14]]
-PROMPTS = torch.tensor([3, 5, 3, 3])
-BUNDLES = [[0, 2, 3], [1]]
+# two prompts of 3 and 5 tokens; the first is answered in three ways, in one of them twice
+ROWS = [[5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7], [5, 6, 7, 10], [5, 6, 7, 11, 12, 13, 14], [5, 6, 7, 8, 9]]
+PROMPTS = torch.tensor([3, 5, 3, 3, 3])
+BUNDLES = [[[0, 4], [2], [3]], [[1]]]
 
 
 def test_a_layout_by_hand() -> None:
@@ -28,6 +28,7 @@ def test_a_layout_by_hand() -> None:
     assert found.positions is not None
     assert found.positions.tolist() == [[0, 1, 2, 3, 4, 3, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6, 0, 0, 0]]
     assert found.places[0, :5].tolist() == [0, 1, 2, 3, 4]
+    assert found.places[4, :5].tolist() == [0, 1, 2, 3, 4]
     assert found.places[2, :4].tolist() == [0, 1, 2, 5]
     assert found.places[3].tolist() == [0, 1, 2, 6, 7, 8, 9]
     assert found.places[1].tolist() == [10, 11, 12, 13, 14, 15, 16]
@@ -66,12 +67,12 @@ def test_statistics_values_and_gradients_are_the_same(recompute: bool) -> None:
             policy.trunk.recompute()
         teacher = Teacher(causal_lm("llama"), tokenizer(), tokenizer(), 0)
         ids, mask = right_pad(ROWS, CPU)
-        tokens = torch.arange(4).expand(4, -1)
+        tokens = torch.arange(4).expand(5, -1)
         completions = (tokens < (mask.sum(-1) - PROMPTS).unsqueeze(-1)).float()
-        asked = completions * torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(-1)
+        asked = completions * torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0]).unsqueeze(-1)
         made = policy(ids, mask, PROMPTS, completions, 0.7, [Guide(teacher, asked)], False, bundles)
         assert made.values is not None and made.final_values is not None
-        weights = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+        weights = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
         ((made.logprobs + made.entropy + made.values.sum(-1)) * weights).sum().backward()
         numbers = (made.logprobs, made.entropy, made.values, made.final_values, *made.divergences)
         found.append((*(x.detach() for x in numbers), *(p.grad for p in policy.parameters() if p.grad is not None)))
@@ -93,16 +94,28 @@ def test_models_that_read_otherwise_are_left_alone(monkeypatch: pytest.MonkeyPat
     assert not trunk.shares_prompts(CPU)
 
 
+def answers(prompt: int, *tokens: int) -> list[list[int]]:
+    """Rows of one prompt whose answers are all different."""
+    return [[*range(prompt), *[100 + i] * count] for i, count in enumerate(tokens)]
+
+
 def test_rows_go_together_where_that_is_cheapest() -> None:
     # groups 0 and 1 of a prompt of 10 tokens, each answer of 5: m = sqrt(10 (6 * 4 + 10)) / 5 = 3.7, so at most 4
-    groups, lengths = [0, 1, 0, 1, 0, 0, 0, 0], [15] * 8
-    found = bundles_of(groups, [10] * 8, lengths, 4, 1000)
-    assert found == [[7, 5, 2], [6, 4, 0], [3, 1]]
+    groups = [0, 1, 0, 1, 0, 0, 0, 0]
+    found = bundles_of(groups, [10] * 8, answers(10, *[5] * 8), 4, 1000)
+    assert found == [[[0], [4], [6]], [[2], [5], [7]], [[1], [3]]]
     assert round(math.sqrt(10 * (6 * 4 + 10)) / 5) == 4
     # behind a prompt of one token, answers of 50: no gain
-    assert bundles_of([0, 0], [1, 1], [51, 51], 4, 1000) == [[1], [0]]
+    assert bundles_of([0, 0], [1, 1], answers(1, 50, 50), 4, 1000) == [[[0]], [[1]]]
     # no more than the budget: 10 + 3 * 5 = 25
-    assert [len(b) for b in bundles_of([0] * 6, [10] * 6, [15] * 6, 400, 25)] == [3, 3]
-    assert [len(b) for b in bundles_of([0] * 3, [10] * 3, [15] * 3, 400, 1)] == [1, 1, 1]
-    # long and short ones are mixed
-    assert bundles_of([0] * 4, [2] * 4, [4, 12, 5, 9], 3, 1000) == [[1], [3], [2], [0]]
+    assert [len(b) for b in bundles_of([0] * 6, [10] * 6, answers(10, *[5] * 6), 400, 25)] == [3, 3]
+    assert [len(b) for b in bundles_of([0] * 3, [10] * 3, answers(10, *[5] * 3), 400, 1)] == [1, 1, 1]
+    # long and short ones are mixed: m = sqrt(9 (6 * 2 + 9)) / 6 = 2.3
+    assert bundles_of([0] * 4, [9] * 4, answers(9, 2, 10, 3, 9), 2, 1000) == [[[1], [2]], [[3], [0]]]
+
+
+def test_rows_that_are_the_same_count_once() -> None:
+    rows = [[1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
+    found = bundles_of([0, 0, 0, 0, 1], [2] * 5, rows, 400, 1000)
+    assert found == [[[0, 2, 3], [1]], [[4]]]  # another group is another prompt, though it reads the same
+    assert [tokens_of(bundle, [2] * 5, [3] * 5) for bundle in found] == [4, 3]

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 
+Bundle = Sequence[Sequence[int]]  # rows of one prompt, those that are the same together
+
+
 class Layout(NamedTuple):
     """R rows of width S as a trunk reads them, and where each token of the B rows of width W that they hold stands."""
 
@@ -30,24 +33,23 @@ def apart(input_ids: Tensor, attention_mask: Tensor) -> Layout:
     return Layout(input_ids, attention_mask, None, places)
 
 
-def behind_one_prompt(
-    input_ids: Tensor, attention_mask: Tensor, prompts: Tensor, bundles: Sequence[Sequence[int]]
-) -> Layout:
-    """The rows of each bundle as one row: their prompt, then what each has of its own, which sees the prompt and itself.
+def behind_one_prompt(input_ids: Tensor, attention_mask: Tensor, prompts: Tensor, bundles: Sequence[Bundle]) -> Layout:
+    """The rows of each bundle as one row: their prompt, then what each has of its own, which sees the prompt and itself;
+    rows that are the same stand in one place.
 
-    input_ids, attention_mask: (B, W), right-padded; prompts: (B,) tokens of each row's prompt; bundles: the B rows,
-    those of one prompt together. The result is that of `apart` up to rounding, for models that know a token's place by
-    its position alone.
+    input_ids, attention_mask: (B, W), right-padded; prompts: (B,) tokens of each row's prompt; bundles: the B rows. The
+    result is that of `apart` up to rounding, for models that know a token's place by its position alone.
     """
     device, (count, wide) = input_ids.device, input_ids.shape
     long, lengths = prompts.tolist(), attention_mask.sum(-1).tolist()
-    row, begin = [0] * count, [0] * count  # of each row's own tokens
+    row, begin, name = [0] * count, [0] * count, [0] * count  # of each row's own tokens
     width = 0
     for number, bundle in enumerate(bundles):
-        at = long[bundle[0]]
-        for i in bundle:
-            row[i], begin[i] = number, at
-            at += lengths[i] - long[i]
+        at = long[bundle[0][0]]
+        for same in bundle:
+            for i in same:
+                row[i], begin[i], name[i] = number, at, 1 + same[0]
+            at += lengths[same[0]] - long[same[0]]
         width = max(width, at)
     times = torch.arange(wide, device=device).expand(count, -1)
     common, real = times < prompts.unsqueeze(-1), attention_mask.bool()
@@ -59,7 +61,7 @@ def behind_one_prompt(
         found = torch.full((shape[0] * width,), empty, device=device, dtype=torch.long)
         return found.scatter(0, filled, values[real]).view(shape)
 
-    owners = torch.where(common, 0, torch.arange(1, count + 1, device=device).unsqueeze(-1))
+    owners = torch.where(common, 0, torch.tensor(name, device=device).unsqueeze(-1))
     owner = spread(owners, -1)  # 0: of the prompt
     order = torch.arange(width, device=device)
     allowed = (owner.unsqueeze(1) == 0) | (owner.unsqueeze(1) == owner.unsqueeze(2))
@@ -68,25 +70,30 @@ def behind_one_prompt(
 
 
 def bundles_of(
-    groups: Sequence[int], prompts: Sequence[int], lengths: Sequence[int], width: int, budget: int
-) -> list[list[int]]:
-    """Rows of one group that are cheapest to read behind one prompt; `prompts`, `lengths`: tokens of each row's prompt
-    and of the whole; `width`: of the trunk; `budget`: most tokens of a bundle.
+    groups: Sequence[int], prompts: Sequence[int], rows: Sequence[Sequence[int]], width: int, budget: int
+) -> list[list[list[int]]]:
+    """The rows of a group that are cheapest to read behind one prompt; `prompts`: tokens of each row's prompt; `rows`:
+    the tokens of the whole; `width`: of the trunk; `budget`: most tokens of a bundle, but for a single row.
 
-    m completions of T tokens behind a prompt of P cost 24 D^2 (P + m T) for the layers (Kaplan et al. 2020, arXiv
-    2001.08361) and 4 D (P + m T)^2 for attention, which reads what it then hides; a completion's share of it is least
-    at m = sqrt(P (6 D + P)) / T.
+    m different completions of T tokens behind a prompt of P cost 24 D^2 (P + m T) for the layers (Kaplan et al. 2020,
+    arXiv 2001.08361) and 4 D (P + m T)^2 for attention, which reads what it then hides; a completion's share of it is
+    least at m = sqrt(P (6 D + P)) / T.
     """
-    members: dict[int, list[int]] = {}
+    members: dict[int, dict[tuple[int, ...], list[int]]] = {}
     for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    found: list[list[int]] = []
-    for rows in members.values():
-        prompt = prompts[rows[0]]
-        own = sorted(((lengths[i] - prompt, i) for i in rows), reverse=True)
-        mean = max(1.0, sum(tokens for tokens, _ in own) / len(own))
-        fits = (budget - prompt) // max(1, own[0][0])
-        most = max(1, min(fits, round(math.sqrt(prompt * (6 * width + prompt)) / mean)))
-        parts = math.ceil(len(own) / most)
-        found += [[i for _, i in own[part::parts]] for part in range(parts)]
+        members.setdefault(group, {}).setdefault(tuple(rows[i]), []).append(i)
+    found: list[list[list[int]]] = []
+    for different in members.values():
+        ordered = sorted(different.values(), key=lambda same: len(rows[same[0]]), reverse=True)
+        prompt = prompts[ordered[0][0]]
+        own = [len(rows[same[0]]) - prompt for same in ordered]
+        fits = (budget - prompt) // max(1, own[0])
+        best = round(math.sqrt(prompt * (6 * width + prompt)) * len(own) / max(1, sum(own)))
+        parts = math.ceil(len(own) / max(1, min(fits, best)))
+        found += [ordered[part::parts] for part in range(parts)]
     return found
+
+
+def tokens_of(bundle: Bundle, prompts: Sequence[int], lengths: Sequence[int]) -> int:
+    """How many tokens a bundle has; `lengths`: of each row, with its prompt."""
+    return prompts[bundle[0][0]] + sum(lengths[same[0]] - prompts[same[0]] for same in bundle)

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.core.logprobs import token_statistics
-from yonder.models.packing import apart, behind_one_prompt
+from yonder.models.packing import Bundle, apart, behind_one_prompt
 from yonder.models.teacher import Guide
 from yonder.models.trunk import Trunk
 
@@ -61,7 +61,7 @@ class Policy(nn.Module):
         temperature: float,
         guides: Sequence[Guide] = (),
         stop_gradient: bool = False,
-        bundles: Sequence[Sequence[int]] | None = None,
+        bundles: Sequence[Bundle] | None = None,
     ) -> SequenceOutputs:
         """Statistics of the completion tokens of right-padded sequences.
 
@@ -69,7 +69,7 @@ class Policy(nn.Module):
         completion token;
         completion_mask: (B, T). Only completion positions pass through the output head. The value head is
         float32; with `stop_gradient` its loss leaves the trunk alone. `bundles`: rows that have one prompt and are read
-        behind a single copy of it, all B of them; for a trunk with `shares_prompts`.
+        behind a single copy of it, all B of them, those that are the same once; for a trunk with `shares_prompts`.
         """
         with self.mixed_precision():
             rows = (input_ids, attention_mask)
@@ -80,7 +80,12 @@ class Policy(nn.Module):
             kept = completion_mask.bool()
             sources = layout.places.gather(1, (targets - 1).clamp(min=0))
             states = hidden[sources[kept]]  # (N, D): the state from which each completion token was sampled
-            logprobs, entropy = self._statistics(states, input_ids.gather(1, targets)[kept], temperature)
+            ids = input_ids.gather(1, targets)[kept]
+            if bundles is None:
+                logprobs, entropy = self._statistics(states, ids, temperature)
+            else:  # tokens of rows that are the same stand in one place
+                one, of = _distinct(layout.places.gather(1, targets)[kept])
+                logprobs, entropy = (x[of] for x in self._statistics(states[one], ids[one], temperature))
             spread = completion_mask.new_zeros(kept.shape, dtype=torch.float32)
             divergences = [spread] * len(guides)
             for i, (teacher, asked) in enumerate(guides):
@@ -128,3 +133,11 @@ class Policy(nn.Module):
             for part, targets in zip(states.split(size), ids.split(size), strict=True)
         ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _distinct(numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Where some copy of each different number stands, and which of these every number is a copy of. (N,) -> (D,),
+    (N,)."""
+    different, of = numbers.unique(return_inverse=True)
+    order = torch.arange(len(numbers), device=numbers.device)
+    return torch.zeros_like(different).scatter(0, of, order), of

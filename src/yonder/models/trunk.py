@@ -65,7 +65,7 @@ class Trunk:
         rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
         ids, mask = right_pad(rows, device)
         prompts = torch.full((len(rows),), 5, device=device)
-        together, alone = behind_one_prompt(ids, mask, prompts, [[0, 1, 2]]), apart(ids, mask)
+        together, alone = behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]), apart(ids, mask)
         real = mask.bool()
         try:
             ours = self.read(together)[together.places[real]].float()

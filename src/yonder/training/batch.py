@@ -53,12 +53,13 @@ class Batch:
         """Tokens of each row, prompt and completion."""
         return self.attention_mask.sum(-1).tolist()
 
-    def bundles(self, width: int, budget: int) -> list[list[int]]:
+    def bundles(self, width: int, budget: int) -> list[list[list[int]]]:
         """The rows that are read behind one prompt by a trunk of this width, `budget` tokens at most; width 0: each row
         by itself."""
         if not width:
-            return [[i] for i in range(len(self.lengths))]
-        return bundles_of(self.groups.tolist(), self.completion_starts.tolist(), self.lengths, width, budget)
+            return [[[i]] for i in range(self.input_ids.shape[0])]
+        rows = [ids[:length] for ids, length in zip(self.input_ids.tolist(), self.lengths, strict=True)]
+        return bundles_of(self.groups.tolist(), self.completion_starts.tolist(), rows, width, budget)
 
     def with_(self, **tensors: Tensor) -> Batch:
         """A copy with some tensors replaced."""

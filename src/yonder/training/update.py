@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from yonder.core.losses import (
 from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
+from yonder.models.packing import Bundle, tokens_of
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
@@ -229,24 +231,31 @@ def _variance(batch: Batch, terms: Sequence[Term], settings: LossSettings) -> di
     return found
 
 
-def _work(batch: Batch, settings: LossSettings, world: World) -> list[tuple[list[int], list[list[int]] | None, bool]]:
-    """This process's micro-batches: rows, which of them stand behind one prompt, and whether it counts."""
+class _Part(NamedTuple):
+    """A micro-batch."""
+
+    rows: list[int]
+    bundles: list[list[list[int]]] | None  # places in `rows`, behind one prompt each; None: each row by itself
+    counted: bool
+
+
+def _work(batch: Batch, settings: LossSettings, world: World) -> list[_Part]:
+    """This process's micro-batches."""
     budget, prompts, lengths = settings.micro_batch_tokens, batch.completion_starts.tolist(), batch.lengths
     found = batch.bundles(settings.shared_width, budget)
-    tokens = [prompts[rows[0]] + sum(lengths[i] - prompts[i] for i in rows) for rows in found]
-    work: list[tuple[list[int], list[list[int]] | None, bool]] = []
-    for picked, counted in world.micro_batches(tokens, budget):
-        index = [i for bundle in picked for i in found[bundle]]
-        places = iter(range(len(index)))
-        bundles = [[next(places) for _ in found[bundle]] for bundle in picked]
-        work.append((index, bundles if len(bundles) < len(index) else None, counted))
+    work: list[_Part] = []
+    for picked, counted in world.micro_batches([tokens_of(bundle, prompts, lengths) for bundle in found], budget):
+        index = [i for number in picked for same in found[number] for i in same]
+        place = {row: number for number, row in enumerate(index)}
+        bundles = [[[place[i] for i in same] for same in found[number]] for number in picked]
+        work.append(_Part(index, bundles if len(bundles) < len(index) else None, counted))
     return work
 
 
 def _forward(
     policy: Callable[..., SequenceOutputs],
     part: Batch,
-    bundles: Sequence[Sequence[int]] | None,
+    bundles: Sequence[Bundle] | None,
     settings: LossSettings,
     guides: Sequence[Guide] = (),
 ) -> SequenceOutputs:
