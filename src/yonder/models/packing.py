@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 Bundle = Sequence[Sequence[int]]  # rows of one prompt, those that are the same together
 
 
@@ -34,8 +33,8 @@ def apart(input_ids: Tensor, attention_mask: Tensor) -> Layout:
 
 
 def behind_one_prompt(input_ids: Tensor, attention_mask: Tensor, prompts: Tensor, bundles: Sequence[Bundle]) -> Layout:
-    """The rows of each bundle as one row: their prompt, then what each has of its own, which sees the prompt and itself;
-    rows that are the same stand in one place.
+    """The rows of each bundle as one row: their prompt, then what each has of its own, which sees the prompt and
+    itself; rows that are the same stand in one place.
 
     input_ids, attention_mask: (B, W), right-padded; prompts: (B,) tokens of each row's prompt; bundles: the B rows. The
     result is that of `apart` up to rounding, for models that know a token's place by its position alone.
