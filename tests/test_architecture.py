@@ -187,7 +187,7 @@ def test_the_distill_loop_can_be_read_in_an_evening() -> None:
 
 def test_torch_distributed_has_one_home() -> None:
     """The processes, and what is divided over them."""
-    home = {"training/distributed.py", "training/divided.py"}
+    home = {"training/distributed.py", "training/divided.py", "training/meeting.py"}
     assert importers("torch.distributed") <= home
     text = {str(path.relative_to(ROOT)) for path in FILES if "torch.distributed" in ast.unparse(tree(path))}
     assert text <= home  # `import torch` and then torch.distributed.x counts as well

@@ -12,6 +12,7 @@ from tests.models.tiny import CPU, FAMILIES, causal_lm, tokenizer
 from yonder.models.packing import apart, behind_one_prompt, bundles_of, tokens_of
 from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
+from yonder.models.sharing import shares_prompts
 from yonder.models.teacher import Guide, Teacher
 from yonder.models.trunk import Trunk
 
@@ -52,7 +53,7 @@ def test_states_are_those_of_each_row_by_itself(family: str, kernel: str) -> Non
     real = mask.bool()
     with torch.no_grad():
         ours, theirs = trunk.read(together)[together.places[real]], trunk.read(alone)[alone.places[real]]
-    assert trunk.shares_prompts(CPU)
+    assert shares_prompts(trunk, CPU)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -84,14 +85,15 @@ def test_models_that_read_otherwise_are_left_alone(monkeypatch: pytest.MonkeyPat
     shape = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 2}
     small = {**shape, "vocab_size": 64, "intermediate_size": 64}
     windowed = MistralForCausalLM(MistralConfig(**small, sliding_window=8)).eval()
-    assert not Trunk(windowed).shares_prompts(CPU)
-    assert Trunk(MistralForCausalLM(MistralConfig(**small, sliding_window=None)).eval()).shares_prompts(CPU)
+    assert not shares_prompts(Trunk(windowed), CPU)
+    whole = MistralForCausalLM(MistralConfig(**small, sliding_window=None)).eval()
+    assert shares_prompts(Trunk(whole), CPU)
     slopes = MptForCausalLM(MptConfig(d_model=32, n_heads=2, n_layers=1, vocab_size=64)).eval()  # biases by distance
-    assert not Trunk(slopes).shares_prompts(CPU)
+    assert not shares_prompts(Trunk(slopes), CPU)
     trunk = Trunk(causal_lm("llama"))
     hidden = trunk.hidden
     monkeypatch.setattr(trunk, "hidden", lambda ids, mask, **options: hidden(ids, None, **options))  # the mask unheard
-    assert not trunk.shares_prompts(CPU)
+    assert not shares_prompts(trunk, CPU)
 
 
 def answers(prompt: int, *tokens: int) -> list[list[int]]:

@@ -19,8 +19,9 @@ from yonder.engines.colocated import ColocatedSampler
 from yonder.engines.vllm_inside import VLLMInside
 from yonder.models.encoding import PromptEncoder
 from yonder.schema import Rollout
-from yonder.training.distributed import CPU, begun
+from yonder.training.distributed import CPU
 from yonder.training.divided import load_weights, shard
+from yonder.training.meeting import begun
 
 
 def main(strategy: str, folder: str) -> None:

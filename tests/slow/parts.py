@@ -18,7 +18,8 @@ from torch.distributed.checkpoint import HuggingFaceStorageWriter
 from tests.slow.together import WIDE, learner, steps
 from yonder.errors import StorageError
 from yonder.training.checkpoint import CheckpointStore
-from yonder.training.distributed import CPU, begun
+from yonder.training.distributed import CPU
+from yonder.training.meeting import begun
 
 
 def die(*_: Any, **__: Any) -> Any:

@@ -19,8 +19,9 @@ from yonder.models.encoding import PromptEncoder
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
 from yonder.schema import Prompt, Rollout
-from yonder.training.distributed import CPU, World, begun
+from yonder.training.distributed import CPU, World
 from yonder.training.divided import shard
+from yonder.training.meeting import begun
 from yonder.transport import Limits, Transport
 
 PROMPTS = [Prompt(id=str(i), question=f"q{i}", text=f"Question {i}:") for i in range(5)]

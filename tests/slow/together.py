@@ -22,9 +22,10 @@ from yonder.models.policy import Policy
 from yonder.schema import Prompt, Score
 from yonder.training.advantages import Estimator
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
-from yonder.training.distributed import CPU, World, begun
+from yonder.training.distributed import CPU, World
 from yonder.training.divided import gathered, shard
 from yonder.training.learner import Learner
+from yonder.training.meeting import begun
 from yonder.training.plan import Plan
 from yonder.training.records import Recorder
 from yonder.training.rollout import StreamRollouts, StreamScores, Term

@@ -16,7 +16,8 @@ from tests.slow.together import NARROW, learner, steps, weights
 from yonder.models.encoding import PromptEncoder
 from yonder.models.generation import PolicySampler
 from yonder.schema import Rollout
-from yonder.training.distributed import ALONE, CPU, World, begun
+from yonder.training.distributed import ALONE, CPU, World
+from yonder.training.meeting import begun
 
 LENGTHS = [5, 9, 3, 3, 12, 7, 4]
 

@@ -13,8 +13,9 @@ from tests.training.tools import tiny_policy
 from yonder.errors import StorageError
 from yonder.models.policy import Policy
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
-from yonder.training.distributed import ALONE, CPU, Saved, World, begun
+from yonder.training.distributed import ALONE, CPU, Saved, World
 from yonder.training.divided import gathered, put_together, shard, taken_apart, write_parts
+from yonder.training.meeting import begun
 from yonder.training.optimizer import build_optimizer, load_optimizer
 
 

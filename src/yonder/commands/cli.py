@@ -364,7 +364,7 @@ def _run(
     from yonder.models.loading import pick_device
     from yonder.pipeline.running import names_of_kind
     from yonder.pipeline.running import run as run_pipeline
-    from yonder.training.distributed import begun
+    from yonder.training.meeting import begun
 
     with alike():
         names = None if kind is None else names_of_kind(loaded, kind, stage)

@@ -69,7 +69,7 @@ class Policy(nn.Module):
         completion token;
         completion_mask: (B, T). Only completion positions pass through the output head. The value head is
         float32; with `stop_gradient` its loss leaves the trunk alone. `bundles`: rows that have one prompt and are read
-        behind a single copy of it, all B of them, those that are the same once; for a trunk with `shares_prompts`.
+        behind a single copy of it, all B of them, those that are the same once; for a trunk that can: `models.sharing`.
         """
         with self.mixed_precision():
             rows = (input_ids, attention_mask)
@@ -102,12 +102,6 @@ class Policy(nn.Module):
             final = self.value_head(hidden[ends].detach().float()).detach()
         statistics = (spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy))
         return SequenceOutputs(*statistics, values, final, tuple(divergences))
-
-    @property
-    def shares_prompts(self) -> bool:
-        """Whether `bundles` may be given."""
-        with self.mixed_precision():
-            return self.trunk.shares_prompts(self.device)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor, read: Tensor) -> Tensor:
         """Logits of the next token at the positions `read` (B, S - 1). input_ids, attention_mask: (B, S) -> (N, V)."""

@@ -29,11 +29,6 @@ class Teacher:
         self.tokens = len(tokenizer)  # output heads may be padded beyond, and differ there
         self.top_k = top_k
 
-    @property
-    def shares_prompts(self) -> bool:
-        """Whether it can read rows behind one prompt."""
-        return self.trunk.shares_prompts(self.trunk.head.weight.device)
-
     @torch.no_grad()
     def states(self, layout: Layout, places: Tensor) -> Tensor:
         """Hidden states at some places of a layout, (N,) -> (N, D); rows without any are not read."""

@@ -11,10 +11,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from yonder.errors import ModelError
-from yonder.models.packing import Layout, apart, behind_one_prompt
-from yonder.models.padding import right_pad
-
-APART = 0.02  # of the largest hidden state: two ways of reading a row that differ by less are the same
+from yonder.models.packing import Layout
 
 
 class Trunk:
@@ -43,7 +40,7 @@ class Trunk:
         if seen.dim() == 2:
             return self.hidden(ids, seen).flatten(0, 1)
         mask = seen.unsqueeze(1)
-        if self._attention == "eager":  # adds it to the scores
+        if self.attention == "eager":  # adds it to the scores
             kind = self.head.weight.dtype
             mask = torch.zeros(mask.shape, device=mask.device, dtype=kind).masked_fill(~mask, torch.finfo(kind).min)
         return self.hidden(ids, mask, position_ids=positions).flatten(0, 1)
@@ -53,39 +50,10 @@ class Trunk:
         """D."""
         return self.head.in_features
 
-    @torch.no_grad()
-    def shares_prompts(self, device: torch.device) -> bool:
-        """Whether it gives rows behind one prompt the states that each has by itself; tried on some. `device`: where it
-        computes.
-
-        Windows of attention are longer than what is tried, so the configuration is asked about them.
-        """
-        if self._attention not in ("sdpa", "eager") or not self.takes_positions or self._windowed:
-            return False
-        rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
-        ids, mask = right_pad(rows, device)
-        prompts = torch.full((len(rows),), 5, device=device)
-        together, alone = behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]), apart(ids, mask)
-        real = mask.bool()
-        try:
-            ours = self.read(together)[together.places[real]].float()
-        except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot take such a mask
-            return False
-        theirs = self.read(alone)[alone.places[real]].float()
-        return bool((ours - theirs).abs().max() <= APART * theirs.abs().max())
-
     @property
-    def _attention(self) -> str:
+    def attention(self) -> str:
+        """The kernel that transformers chose for it."""
         return str(getattr(self.model.config, "_attn_implementation", ""))
-
-    @property
-    def _windowed(self) -> bool:
-        """Whether some layer reads less than all tokens before it."""
-        config = self.model.config.get_text_config()
-        kinds = getattr(config, "layer_types", None)
-        if kinds:
-            return any(kind != "full_attention" for kind in kinds)
-        return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
     def recompute(self) -> None:
         """Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): where gradients are wanted, each of

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from yonder.models.policy import Policy
+from yonder.models.sharing import shares_prompts
 from yonder.recipe.judge_stages import FitJudgeStage
 from yonder.recipe.optimizers import OptimizerSettings
 from yonder.recipe.recipe import Recipe
@@ -100,9 +101,12 @@ def loss_settings(stage: DistillStage, recipe: Recipe, shared_width: int = 0) ->
 
 def shared_width(policy: Policy, reference: object, terms: Sequence[Term]) -> int:
     """The trunk's width where all models of a step read rollouts behind one copy of their prompt; else 0."""
-    models = [policy, *([reference] if isinstance(reference, Policy) else [])]
-    teachers = [term.teacher for term in terms if term.teacher is not None]
-    return policy.trunk.width if all(model.shares_prompts for model in (*models, *teachers)) else 0
+    policies = [policy, *([reference] if isinstance(reference, Policy) else [])]
+    teachers = [term.teacher.trunk for term in terms if term.teacher is not None]
+    with policy.mixed_precision():
+        able = all(shares_prompts(model.trunk, model.device) for model in policies)
+        able &= all(shares_prompts(trunk, trunk.head.weight.device) for trunk in teachers)
+    return policy.trunk.width if able else 0
 
 
 def kl_control(stage: DistillStage) -> KLControl:

@@ -21,7 +21,7 @@ from yonder.sweeps.plan import LOCKS, Plan, Run
 from yonder.sweeps.sharing import SharedStages
 from yonder.sweeps.state import SILENT_S, read_state, silent_for, state_of, works_here, write_state
 from yonder.sweeps.table import write_sweep
-from yonder.training.distributed import begun
+from yonder.training.meeting import begun
 from yonder.training.progress import Progress
 
 LOG = "log.txt"  # in a run directory: what it said

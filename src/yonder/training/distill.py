@@ -18,10 +18,9 @@ from yonder.training.ahead import RolloutSource, Written
 from yonder.training.figures import Clock, facts, iteration_metrics
 from yonder.training.learner import Learner
 from yonder.training.optimizer import load_optimizer
-from yonder.training.parts import Checkpoints, Overseer, Refitted, Refitter
+from yonder.training.parts import Checkpoints, Overseer, Records, Refitted, Refitter
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
-from yonder.training.records import Recorder
 from yonder.training.rollback import NEEDS_NO_ROLLBACK, Safety, moved
 from yonder.training.rollout import EarlyScores, StreamRollouts, StreamScores, Term, derived_seed, score_streams
 from yonder.training.seeding import seeded
@@ -47,7 +46,7 @@ class Distiller:
     probes: Sequence[Term]
     monitor: Overseer
     safety: Safety
-    recorder: Recorder
+    recorder: Records
     store: Checkpoints
     progress: Progress
     evaluate: Callable[[], float] | None = None  # development accuracy of the live policy

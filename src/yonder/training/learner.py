@@ -15,9 +15,9 @@ from yonder.training.batch import Batch, flatten, pack
 from yonder.training.distributed import ALONE, World
 from yonder.training.kl_control import KLControl
 from yonder.training.optimizer import build_optimizer, load_optimizer, set_rate
+from yonder.training.parts import Records
 from yonder.training.plan import Plan
 from yonder.training.progress import Progress
-from yonder.training.records import Recorder
 from yonder.training.rollout import StreamRollouts, StreamScores, Term
 from yonder.training.skipping import Skips, batch_facts, give_up
 from yonder.training.update import LossSettings, annotate, rollout_gap, update
@@ -36,7 +36,7 @@ class Learner:
     value_outputs: Sequence[int]  # each term's output of the value head
     estimator: Estimator
     loss: LossSettings
-    recorder: Recorder
+    recorder: Records
     progress: Progress
     kl: KLControl = field(default_factory=KLControl)
     sampler_apart: bool = False  # another program samples: its log-probs are compared at every step, never reused

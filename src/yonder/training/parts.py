@@ -48,6 +48,34 @@ class Checkpoints(Protocol):
         ...
 
 
+class Records(Protocol):
+    """What a stage writes while it runs; `training.records` has the one there is."""
+
+    def begin(self, step: int) -> None:
+        """Continue after `step`: what was written beyond it is dropped."""
+        ...
+
+    def saved(self, step: int) -> None:
+        """A checkpoint exists at `step`."""
+        ...
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """One row."""
+        ...
+
+    def event(self, step: int, action: str, trip: Trip) -> None:
+        """What happened, and what was done about it."""
+        ...
+
+    def dump(self, name: str, value: dict[str, Any]) -> Path:
+        """A file of its own; returns where."""
+        ...
+
+    def rollouts(self, step: int, rollouts: StreamRollouts, scores: StreamScores) -> None:
+        """Some of each stream, with every score they got."""
+        ...
+
+
 class Refitted(NamedTuple):
     """What came of a refit."""
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import zstandard
 
-from yonder.schema import Rollout, Score, Trip
+from yonder.schema import Trip
 from yonder.storage import write_json, writing
-from yonder.training.rollout import StreamRollouts, StreamScores
+from yonder.training.rollout import StreamRollouts, StreamScores, rollout_row
 
 
 class Recorder:
@@ -86,25 +86,6 @@ def spread(count: int, most: int) -> Sequence[int]:
     if count <= most:
         return range(count)
     return sorted({i * count // most for i in range(most)})
-
-
-def rollout_row(step: int, stream: str, rollout: Rollout, scores: dict[str, Score]) -> dict[str, Any]:
-    """One rollout as the log keeps it."""
-    return {
-        "step": step,
-        "stream": stream,
-        "prompt_id": rollout.prompt.id,
-        "question": rollout.prompt.question,
-        "response": rollout.response,
-        "completion": rollout.completion.text,
-        "answer": rollout.prompt.answer,
-        "finished": rollout.completion.finished,
-        "tokens": len(rollout.completion.token_ids),
-        "scores": {
-            name: {"value": score.value, "reason": score.reason, "details": dict(score.details)}
-            for name, score in scores.items()
-        },
-    }
 
 
 def _number(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from yonder.models.teacher import Teacher
 from yonder.protocols import EarlyScorer, Finished, Reward
@@ -38,6 +39,25 @@ def score_streams(rollouts: StreamRollouts, terms: Sequence[Term], probes: Seque
         if term.reward is not None and term.stream in rollouts and key not in found:
             found[key] = term.reward.score(rollouts[term.stream])
     return found
+
+
+def rollout_row(step: int, stream: str, rollout: Rollout, scores: dict[str, Score]) -> dict[str, Any]:
+    """One rollout as the log keeps it."""
+    return {
+        "step": step,
+        "stream": stream,
+        "prompt_id": rollout.prompt.id,
+        "question": rollout.prompt.question,
+        "response": rollout.response,
+        "completion": rollout.completion.text,
+        "answer": rollout.prompt.answer,
+        "finished": rollout.completion.finished,
+        "tokens": len(rollout.completion.token_ids),
+        "scores": {
+            name: {"value": score.value, "reason": score.reason, "details": dict(score.details)}
+            for name, score in scores.items()
+        },
+    }
 
 
 class EarlyScores:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from yonder.errors import NotFinite, TrainingError
 from yonder.training.batch import Batch
-from yonder.training.records import Recorder, rollout_row
-from yonder.training.rollout import StreamRollouts, StreamScores, Term
+from yonder.training.parts import Records
+from yonder.training.rollout import StreamRollouts, StreamScores, Term, rollout_row
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Skips:
         self.total, self.in_row = state["total"], state["in_row"]
 
 
-def give_up(name: str, step: int, skips: Skips, error: NotFinite, recorder: Recorder, facts: dict[str, Any]) -> None:
+def give_up(name: str, step: int, skips: Skips, error: NotFinite, recorder: Records, facts: dict[str, Any]) -> None:
     """Write the dump and raise TrainingError with its name. `facts`: what the last of the steps was made from."""
     numbers = {"step": step, "loss": repr(error.loss), "grad_norm": repr(error.norm), "skipped_in_a_row": skips.in_row}
     path = recorder.dump(f"not-finite-{step:08d}.json", numbers | facts)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from yonder.core.drift import ClusteredMean, Clusters, clustered_mean, growth
 from yonder.schema import Trip
-from yonder.training.records import rollout_row
-from yonder.training.rollout import StreamRollouts, StreamScores, Term
+from yonder.training.rollout import StreamRollouts, StreamScores, Term, rollout_row
 from yonder.training.window import LIKED, Window, agreement, compare
 
 SHOWN = 8  # rollouts kept with a trip

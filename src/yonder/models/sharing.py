@@ -1,0 +1,39 @@
+"""Whether a model reads rows behind one copy of their prompt as it reads each by itself."""
+
+import torch
+
+from yonder.models.packing import apart, behind_one_prompt
+from yonder.models.padding import right_pad
+from yonder.models.trunk import Trunk
+
+APART = 0.02  # of the largest hidden state: two ways of reading a row that differ by less are the same
+
+
+@torch.no_grad()
+def shares_prompts(trunk: Trunk, device: torch.device) -> bool:
+    """Tried on some rows; `device`: where it computes.
+
+    Windows of attention are longer than what is tried, so the configuration is asked about them.
+    """
+    if trunk.attention not in ("sdpa", "eager") or not trunk.takes_positions or windowed(trunk):
+        return False
+    rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
+    ids, mask = right_pad(rows, device)
+    prompts = torch.full((len(rows),), 5, device=device)
+    together, alone = behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]), apart(ids, mask)
+    real = mask.bool()
+    try:
+        ours = trunk.read(together)[together.places[real]].float()
+    except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot take such a mask
+        return False
+    theirs = trunk.read(alone)[alone.places[real]].float()
+    return bool((ours - theirs).abs().max() <= APART * theirs.abs().max())
+
+
+def windowed(trunk: Trunk) -> bool:
+    """Whether some layer reads less than all tokens before it, as its configuration says."""
+    config = trunk.model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any(kind != "full_attention" for kind in kinds)
+    return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
