@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,3 +46,18 @@ def test_the_distance_to_a_teacher_is_shown_and_no_kl_without_a_reference(tmp_pa
     alone.run()
     row = rows(tmp_path / "b")[-1]
     assert "policy/kl_nats" not in row and "KL" not in facts(row, alone.terms)
+
+
+def test_the_seconds_of_a_row_are_all_there(tmp_path: Path) -> None:
+    made = tiny_distiller(tmp_path, "grpo", 16)
+    began = time.perf_counter()
+    made.run()
+    whole = time.perf_counter() - began
+    found = rows(tmp_path)
+    parts = [{key: value for key, value in row.items() if key.startswith("time/")} for row in found]
+    names = {"generate", "reference", "update", "other", "score/word"}
+    assert {f"time/{name}_s" for name in names} <= set(parts[0])
+    assert [i for i, part in enumerate(parts) if "time/save_s" in part] == [2, 4, 6]  # told in the row after
+    told = sum(sum(part.values()) for part in parts)
+    assert 0.5 * whole < told <= whole  # the rest: what resumes, and the last checkpoint
+    assert all(min(part.values()) >= 0 for part in parts)

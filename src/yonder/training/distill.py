@@ -58,11 +58,13 @@ class Distiller:
     selection: Selection = field(init=False)
     source: RolloutSource = field(init=False)
     early: EarlyScores = field(init=False)
+    clock: Clock = field(init=False)
 
     def __post_init__(self) -> None:
         self.selection = Selection(self.plan.patience)
         self.source = RolloutSource(self.draw, self.streams, self.sampler, self.plan.one_step_off)
         self.early = EarlyScores(self.terms, self.probes, self.plan.score_early)
+        self.clock = Clock()
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, or until patience or a trip ends it; returns what the stage's summary shows.
@@ -72,6 +74,7 @@ class Distiller:
         """
         self._resume()
         self.progress.start(self.plan.name, self.plan.steps, self.step)
+        self.clock = Clock()
         with self.early:
             self._train()
         self.progress.finish()
@@ -100,23 +103,27 @@ class Distiller:
             self.stopped = self.react(trips, metrics)
             if self.safety.rollbacks == rollbacks:  # else the policy that was gathered from is gone
                 self.refit_when_due(metrics)
+            self.clock.mark("other" if self.refit is None else "refit")
             best = self.evaluate_when_due(metrics)
+            self.clock.mark("evaluate" if "development/accuracy" in metrics else "other")
             if self.selection.exhausted:
                 self.stopped = f"no better development accuracy for {self.plan.patience} evaluations"
-            self.recorder.metrics(metrics)
+            self.recorder.metrics(metrics | self.clock.metrics())
             over = self.step >= self.plan.steps or bool(self.stopped)
             must = best or self.safety.rollbacks > rollbacks
             planned = must or due(self.step, self.plan.save_every, self.plan.epochs, over)
             asked = self.learner.world.stopping(self.stop)
+            self.clock.mark("other")
             if planned or asked:
                 self.save(planned)
+                self.clock.mark("save")  # told in the next row
             if asked and not over:
                 self.progress.finish()
                 self.stop.check(f"{self.plan.name}: saved at step {self.step}")
 
     def iterate(self) -> tuple[dict[str, Any], list[Trip]]:
         """One iteration: prompts, rollouts, scores, advantages, updates, monitor, records."""
-        clock = Clock()
+        began, clock = time.perf_counter(), self.clock
         following = self.step + self.plan.epochs
         rollouts, written = self.source.take(self.step, following if following < self.plan.steps else None)
         clock.mark("generate")
@@ -125,10 +132,10 @@ class Distiller:
         rollouts, scores = gathered.rollouts, gathered.scores
         if self.refit is not None:
             self.refit.gather(rollouts, scores)
-        clock.mark("score")
+        clock.mark("other")
         chosen, their_scores = gathered.chosen()
         batch = self.learner.prepare(chosen, their_scores, self.terms, self.step)
-        clock.mark("annotate")
+        clock.mark("reference")
         stats = self.learner.learn(batch, chosen, their_scores, self.terms, self.step)
         clock.mark("update")
         self.step += self.plan.epochs
@@ -137,10 +144,12 @@ class Distiller:
             "step": self.step, "iteration": self.step // self.plan.epochs, "time_s": time.time(),
             **iteration_metrics(rollouts, scores, self.terms), **gathered.metrics,
             **({"rollouts/staleness_steps": self.step - self.plan.epochs - written} if self.plan.one_step_off else {}),
-            **self.learner.metrics(stats, batch), **observed, **clock.metrics(int(batch.completion_mask.sum())),
+            **self.learner.metrics(stats, batch), **observed,
+            "tokens_per_s": float(batch.completion_mask.sum()) / (time.perf_counter() - began),
         }  # fmt: skip
         self.recorder.rollouts(self.step, rollouts, scores)
         self.progress.advance(self.step, facts(metrics, self.terms))
+        clock.mark("other")
         return metrics, trips
 
     def _iterate_or_save(self) -> tuple[dict[str, Any], list[Trip]]:
@@ -231,12 +240,14 @@ class Distiller:
 
     def draw_again(self, counts: Mapping[str, int], refill: int) -> Written:
         """More rollouts for this step."""
-        return self.draw(self.step, counts, refill)()
+        found = self.draw(self.step, counts, refill)()
+        self.clock.mark("generate")
+        return found
 
     def score(self, rollouts: StreamRollouts, refill: int = 0) -> StreamScores:
         """Every score that a term or a probe wants of these rollouts; a reward of the user's own may draw numbers."""
         with seeded(derived_seed(self.plan.seed, self.plan.name, self.step, "rewards", *([refill] if refill else []))):
-            return score_streams(rollouts, self.terms, self.probes)
+            return score_streams(rollouts, self.terms, self.probes, self.clock.mark)
 
     def evaluate_when_due(self, metrics: dict[str, Any]) -> bool:
         """Development accuracy at its steps and at the last; True when it is a new best."""

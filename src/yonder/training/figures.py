@@ -33,7 +33,7 @@ def iteration_metrics(rollouts: StreamRollouts, scores: StreamScores, terms: Seq
 
 
 class Clock:
-    """Seconds between marks."""
+    """Seconds since the row of metrics before, by what they went into."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
@@ -42,15 +42,14 @@ class Clock:
     def mark(self, name: str) -> None:
         """The time since the last mark went into `name`."""
         now = time.perf_counter()
-        self._spent[name] = now - self._last
+        self._spent[name] = self._spent.get(name, 0.0) + now - self._last
         self._last = now
 
-    def metrics(self, tokens: int) -> dict[str, float]:
-        """`time/<name>_s` and completion tokens a second."""
-        total = sum(self._spent.values())
-        return {f"time/{name}_s": spent for name, spent in self._spent.items()} | {
-            "tokens_per_s": tokens / max(total, 1e-9)
-        }
+    def metrics(self) -> dict[str, float]:
+        """`time/<name>_s`; the next row begins."""
+        found = {f"time/{name}_s": spent for name, spent in self._spent.items()}
+        self._spent.clear()
+        return found
 
 
 def mean(values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """One iteration's prompts answered and scored."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,18 @@ StreamRollouts = Mapping[str, list[Rollout]]
 StreamScores = Mapping[tuple[str, str], list[Score]]  # (reward name, stream) -> one score a rollout
 
 
-def score_streams(rollouts: StreamRollouts, terms: Sequence[Term], probes: Sequence[Term]) -> StreamScores:
-    """Score each of these streams once by every reward that a term or a probe reads on it."""
+def score_streams(
+    rollouts: StreamRollouts, terms: Sequence[Term], probes: Sequence[Term], spent: Callable[[str], None] | None = None
+) -> StreamScores:
+    """Score each of these streams once by every reward that a term or a probe reads on it. `spent` is told of what the
+    time since it was told before went into."""
     found: dict[tuple[str, str], list[Score]] = {}
     for term in [*terms, *probes]:
         key = (term.reward_name, term.stream)
         if term.reward is not None and term.stream in rollouts and key not in found:
             found[key] = term.reward.score(rollouts[term.stream])
+            if spent is not None:
+                spent(f"score/{term.reward_name}")
     return found
 
 
