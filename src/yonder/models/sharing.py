@@ -13,9 +13,10 @@ APART = 0.02  # of the largest hidden state: two ways of reading a row that diff
 def shares_prompts(trunk: Trunk, device: torch.device) -> bool:
     """Tried on some rows; `device`: where it computes.
 
-    Windows of attention are longer than what is tried, so the configuration is asked about them.
+    Windows of attention are longer than what is tried, so the configuration is asked about them. Kernels that keep all
+    scores would need more memory for longer rows, others take no such mask.
     """
-    if trunk.attention not in ("sdpa", "eager") or not trunk.takes_positions or windowed(trunk):
+    if trunk.attention != "sdpa" or not trunk.takes_positions or windowed(trunk):
         return False
     rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
     ids, mask = right_pad(rows, device)

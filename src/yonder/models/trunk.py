@@ -39,11 +39,7 @@ class Trunk:
         ids, seen, positions, _ = layout
         if seen.dim() == 2:
             return self.hidden(ids, seen).flatten(0, 1)
-        mask = seen.unsqueeze(1)
-        if self.attention == "eager":  # adds it to the scores
-            kind = self.head.weight.dtype
-            mask = torch.zeros(mask.shape, device=mask.device, dtype=kind).masked_fill(~mask, torch.finfo(kind).min)
-        return self.hidden(ids, mask, position_ids=positions).flatten(0, 1)
+        return self.hidden(ids, seen.unsqueeze(1), position_ids=positions).flatten(0, 1)
 
     @property
     def width(self) -> int:
