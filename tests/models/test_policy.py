@@ -112,6 +112,12 @@ def test_a_shape_that_cannot_be_is_refused(shape: dict, message: str) -> None:
         load_causal_lm(fresh(**shape), tokenizer(), "float32", CPU)
 
 
+@pytest.mark.parametrize("name", ["./student", "~/student", "models/mine/student"])
+def test_a_path_without_a_folder_is_told_before_the_hub_is_asked(name: str) -> None:
+    with pytest.raises(ModelError, match="there is no folder .*student"):
+        load_tokenizer(name)
+
+
 def test_fresh_weights_depend_on_the_seed_alone_and_leave_the_generator_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)

@@ -154,12 +154,13 @@ def print_plan(found: Mapping[str, Any]) -> None:
     )
     for stage in found["stages"]:
         table = Table(title=f"{escape(stage['stage'])} ({stage['kind']})", title_justify="left")
-        for name, justify in (("device", "left"), ("what", "left"), ("when", "left"), ("GB", "right")):
+        unit, size = ("GB", 1e9) if max(stage["peak_bytes"].values(), default=0) >= 1e9 else ("MB", 1e6)
+        for name, justify in (("device", "left"), ("what", "left"), ("when", "left"), (unit, "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for part in stage["parts"]:
-            table.add_row(part["device"], escape(part["what"]), part["when"] or "always", f"{part['bytes'] / 1e9:.2f}")
+            table.add_row(part["device"], escape(part["what"]), part["when"] or "always", f"{part['bytes'] / size:.2f}")
         for device, peak in stage["peak_bytes"].items():
-            table.add_row(device, "[bold]peak", "", f"[bold]{peak / 1e9:.2f}")
+            table.add_row(device, "[bold]peak", "", f"[bold]{peak / size:.2f}")
         console.print(table)
         verdict = "fits" if stage["fits"] else f"does NOT fit; change: {'; '.join(stage['advice'])}"
         took = "" if stage["seconds"] is None else f"; about {_duration(stage['seconds'])} ({stage['pace']})"

@@ -75,7 +75,7 @@ def pick_devices(names: str | tuple[str, ...]) -> list[torch.device | None]:
 
 def locate(reference: str) -> str:
     """The folder or hub name behind a reference; `yonder:NAME` is a folder inside the package."""
-    if reference.startswith((".", "/", "~")):  # a path, never a hub name
+    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:  # a path, never a hub name
         path = Path(reference).expanduser()
         if not path.is_dir():
             raise ModelError(f"there is no folder {path}; relative paths begin at {Path.cwd()}")
