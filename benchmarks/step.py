@@ -18,8 +18,8 @@ def main(recipe: str = "demo", stage: str = "distill", steps: str = "12") -> Non
         run(load_recipe(recipe, overrides), [stage])
         lines = (Path(folder) / "run/stages" / stage / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines][2:]  # the first steps pay for warming up
-    parts = [name for name in rows[0] if name.startswith("time/")]
-    medians = {name: statistics.median(row[name] for row in rows) for name in parts}
+    parts = dict.fromkeys(name for row in rows for name in row if name.startswith("time/"))
+    medians = {name: statistics.median(row.get(name, 0.0) for row in rows) for name in parts}
     total = sum(medians.values())
     print(f"{recipe} {stage}: medians of {len(rows)} steps, {total:.3f} s a step")
     for name, seconds in medians.items():

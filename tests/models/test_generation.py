@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, sampler, tokenizer
 from yonder.errors import DataError, ModelError
-from yonder.models.generation import Sampling, choose, together
+from yonder.models.cache import ROOM, RoomyCache
+from yonder.models.generation import PolicySampler, Sampling, choose, go_on, together
 from yonder.models.trunk import Trunk
 from yonder.schema import Rollout
 from yonder.training.batch import Batch, pack
@@ -162,3 +164,84 @@ def test_a_rollout_is_told_of_at_its_last_token_and_nothing_changes(
     assert sorted(map(repr, found)) == sorted(repr(rollout) for _, rollout in told)  # each once, as it is returned
     if batch == 256:  # all together: at the so-manieth step
         assert [step for step, _ in told] == [len(rollout.completion.token_ids) for _, rollout in told]
+
+
+# ----- what several rows have in common
+
+
+def test_rows_are_read_once_as_long_as_they_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    step = PolicySampler._step
+
+    def counted(self: PolicySampler, tokens: torch.Tensor, *others: Any) -> torch.Tensor:
+        read.append(len(tokens))
+        return step(self, tokens, *others)
+
+    monkeypatch.setattr(PolicySampler, "_step", counted)
+    greedy("llama", samples=4)
+    assert read == [3] * (MOST - 1)  # three prompts, twelve rows
+    read.clear()
+    found = sampler("llama", MOST).sample(prompts(), 4, 0.7, seed=2)
+    beginnings = [
+        {(r.group, r.completion.token_ids[:n]) for r in found if len(r.completion.token_ids) > n} for n in (1, 2)
+    ]
+    assert read[:2] == [len(each) for each in beginnings]
+    assert read[-1] > 3
+
+
+def test_where_rows_go_on_by_hand() -> None:
+    moved: list[list[int]] = []
+
+    class Cache:
+        def batch_select_indices(self, indices: torch.Tensor) -> None:
+            moved.append(indices.tolist())
+
+    cache: Any = Cache()
+    mask = torch.tensor([[0, 1], [1, 1]])
+    # rows 0 to 2 went on from beginning 0, rows 3 and 4 from 1; row 1 is over, rows 0 and 2 wrote the same
+    tokens, seen, of = go_on({0: 7, 2: 7, 3: 8, 4: 9}, {0: 0, 1: 0, 2: 0, 3: 1, 4: 1}, cache, mask)
+    assert (tokens.tolist(), moved) == ([7, 8, 9], [[0, 1, 1]])
+    assert of == {0: 0, 2: 0, 3: 1, 4: 2}
+    assert seen.tolist() == [[0, 1, 1], [1, 1, 1], [1, 1, 1]]
+    # nothing splits, and all go on
+    tokens, seen, of = go_on({0: 5, 2: 5, 3: 6, 4: 4}, of, cache, seen)
+    assert (tokens.tolist(), len(moved), of) == ([5, 6, 4], 1, {0: 0, 2: 0, 3: 1, 4: 2})
+    # one of three ends: less than three quarters go on
+    tokens, seen, of = go_on({0: 5, 2: 5, 4: 4}, of, cache, seen)
+    assert (tokens.tolist(), moved[1:], of) == ([5, 4], [[0, 2]], {0: 0, 2: 0, 4: 1})
+    # one of five ends: it stays, with any token
+    mask, of = torch.ones(5, 1).long(), {i: i for i in range(5)}
+    tokens, seen, of = go_on({0: 1, 1: 2, 3: 3, 4: 4}, of, cache, mask)
+    assert (tokens.tolist(), len(moved), of) == ([1, 2, 0, 3, 4], 2, {0: 0, 1: 1, 3: 3, 4: 4})
+
+
+def test_rows_of_one_distribution_are_drawn_as_if_each_had_its_own() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits, of = torch.randn(3, 50, generator=generator), [2, 0, 0, 1, 2, 0]
+    points = torch.rand(6, 1, generator=generator, dtype=torch.float64)
+    for settings in (Sampling(0.9, 0.8, 20), Sampling(None)):
+        shared = choose(logits, settings, lambda: points, of)
+        own = choose(logits[of], settings, lambda: points)
+        assert torch.equal(shared[0], own[0])
+        assert torch.allclose(shared[1], own[1])
+
+
+def test_a_cache_with_room_holds_what_a_growing_one_does() -> None:
+    generator = torch.Generator().manual_seed(5)
+    ours, theirs = RoomyCache(), DynamicCache()
+
+    def add(rows: int, tokens: int) -> None:
+        new = [torch.randn(rows, 2, tokens, 4, generator=generator) for _ in range(2)]
+        for layer in range(2):
+            found, expected = (cache.update(*[x + layer for x in new], layer) for cache in (ours, theirs))
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert ours.get_seq_length() == theirs.get_seq_length()
+
+    add(2, 5)
+    for cache in (ours, theirs):
+        cache.batch_repeat_interleave(2)
+    for _ in range(ROOM + 2):  # more than there is room for
+        add(4, 1)
+    for cache in (ours, theirs):
+        cache.batch_select_indices(torch.tensor([3, 0, 0]))
+    add(3, 2)

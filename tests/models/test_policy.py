@@ -114,7 +114,7 @@ def test_a_shape_that_cannot_be_is_refused(shape: dict, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["./student", "~/student", "models/mine/student"])
 def test_a_path_without_a_folder_is_told_before_the_hub_is_asked(name: str) -> None:
-    with pytest.raises(ModelError, match="there is no folder .*student"):
+    with pytest.raises(ModelError, match=r"there is no folder .*student"):
         load_tokenizer(name)
 
 

@@ -1,4 +1,4 @@
-"""The in-process sampler: group prompts prefilled once, a key-value cache, rows dropped as sequences end.
+"""The in-process sampler: what several rows have in common is read once, a key-value cache, rows dropped as they end.
 
 Every sampling setting is an argument; nothing comes from a model's generation settings. The completion mask is born
 here: the tokens
@@ -6,16 +6,16 @@ of a `Completion` are exactly those that were sampled.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from yonder.core.logprobs import keep_top
 from yonder.errors import ModelError
+from yonder.models.cache import RoomyCache
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
@@ -147,26 +147,25 @@ class PolicySampler:
         """One batch to the end; `over` is told of rows that took their last token. The cache is left-padded; a row that
         ended stays until a quarter of the rows did."""
         rows = [_Row(prompt, self._limit(ids)) for prompt, ids in enumerate(prompts) for _ in range(samples)]
+        of = {i: row.prompt for i, row in enumerate(rows)}  # the beginning in the cache that each row goes on from
         with self.policy.mixed_precision():
-            cache, logits, mask = self._prefill(prompts, samples)
-            live = list(range(len(rows)))  # rows in the cache, in its order
+            cache, logits, mask = self._prefill(prompts)
+            live = list(of)  # rows that numbers are drawn for
             for _ in range(max(row.limit for row in rows)):
-                ids, logprobs = choose(logits.float(), settings, partial(points, live))
-                over(self._append(rows, live, ids.tolist(), logprobs.tolist()))
-                going = [i for i, row in enumerate(live) if not rows[row].over]
+                from_ = [of.get(row, 0) for row in live]
+                ids, logprobs = (x.tolist() for x in choose(logits.float(), settings, partial(points, live), from_))
+                over(self._append(rows, live, ids, logprobs))
+                going = {row: token for row, token in zip(live, ids, strict=True) if not rows[row].over}
                 if not going:
                     break
                 if len(going) <= 0.75 * len(live):
-                    index = torch.tensor(going, device=ids.device)
-                    cache.batch_select_indices(index)
-                    mask, ids = mask[index], ids[index]
-                    live = [live[i] for i in going]
-                mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
-                logits = self._step(ids, mask, cache)
+                    live = list(going)
+                tokens, mask, of = go_on(going, of, cache, mask)
+                logits = self._step(tokens, mask, cache)
         return rows
 
-    def _prefill(self, prompts: list[tuple[int, ...]], samples: int) -> tuple[DynamicCache, Tensor, Tensor]:
-        """Run each prompt once, left-padded, then expand the cache to the group."""
+    def _prefill(self, prompts: list[tuple[int, ...]]) -> tuple[RoomyCache, Tensor, Tensor]:
+        """Run each prompt once, left-padded."""
         width = max(len(ids) for ids in prompts)
         device = self.policy.device
         tokens = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -175,16 +174,12 @@ class PolicySampler:
             tokens[i, width - len(ids) :] = torch.tensor(ids)
             mask[i, width - len(ids) :] = 1
         tokens, mask = tokens.to(device), mask.to(device)
-        cache = DynamicCache()
+        cache = RoomyCache()
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         hidden = self.policy.trunk.hidden(tokens, mask, position_ids=positions, past_key_values=cache, use_cache=True)
-        logits = self.policy.trunk.head(hidden[:, -1])
-        if samples > 1:
-            cache.batch_repeat_interleave(samples)
-            logits, mask = logits.repeat_interleave(samples, 0), mask.repeat_interleave(samples, 0)
-        return cache, logits, mask
+        return cache, self.policy.trunk.head(hidden[:, -1]), mask
 
-    def _step(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+    def _step(self, ids: Tensor, mask: Tensor, cache: RoomyCache) -> Tensor:
         positions = (mask.sum(-1, keepdim=True) - 1).clamp(max=self.encoder.context - 1)  # rows that are over go on
         hidden = self.policy.trunk.hidden(
             ids.unsqueeze(-1), mask, position_ids=positions, past_key_values=cache, use_cache=True
@@ -223,25 +218,59 @@ def own_numbers(seed: int, prompt: int, samples: int, tokens: int) -> Tensor:
     return torch.rand(samples, tokens, generator=generator, dtype=torch.float64)
 
 
-def choose(logits: Tensor, settings: Sampling, points: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+def go_on(
+    tokens: Mapping[int, int], of: Mapping[int, int], cache: RoomyCache, mask: Tensor
+) -> tuple[Tensor, Tensor, dict[int, int]]:
+    """The next token of each beginning in the cache, its mask with it, and which beginning each row then goes on from.
+
+    tokens: of each row that goes on; of: the beginning that it went on from. Rows that wrote the same stay one. Nothing
+    moves in the cache as long as no beginning splits and three quarters of them go on.
+    """
+    number: dict[tuple[int, int], int] = {}
+    for row, token in tokens.items():
+        number.setdefault((of[row], token), len(number))
+    parents, written = [parent for parent, _ in number], [token for _, token in number]
+    if len(set(parents)) == len(parents) and len(parents) > 0.75 * mask.shape[0]:
+        ids = [0] * mask.shape[0]  # of those that are over: anything
+        for parent, token in number:
+            ids[parent] = token
+        following = {row: of[row] for row in tokens}
+    else:
+        ids, index = written, torch.tensor(parents, device=mask.device)
+        cache.batch_select_indices(index)
+        mask = mask[index]
+        following = {row: number[of[row], token] for row, token in tokens.items()}
+    mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
+    return torch.tensor(ids, device=mask.device), mask, following
+
+
+def choose(
+    logits: Tensor, settings: Sampling, points: Callable[[], Tensor], of: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """The next token of each row and its log-prob at the sampling temperature (before top-p and top-k). `points`: a
-    random number for each row, (N, 1). (N, V) -> (N,), (N,)."""
+    random number for each row, (R, 1); `of`: the logits that each row is drawn from, None: its own. (N, V) -> (R,),
+    (R,)."""
+    rows = torch.tensor(range(logits.shape[0]) if of is None else of, device=logits.device)
     if settings.temperature is None:
-        ids = logits.argmax(-1)
-        return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+        ids = logits.argmax(-1)[rows]
+        return ids, torch.log_softmax(logits, -1)[rows, ids]
     logits = logits / settings.temperature
     kept = keep_top(logits, settings.top_k, settings.top_p)
-    ids = draw(kept.softmax(-1), points())
-    return ids, torch.log_softmax(logits, -1).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    ids = draw(kept.softmax(-1), points(), range(logits.shape[0]) if of is None else of)
+    return ids, torch.log_softmax(logits, -1)[rows, ids]
 
 
-def draw(probabilities: Tensor, points: Tensor) -> Tensor:
-    """One index a row by the inverse of the cumulative distribution: one random number a row, not one an entry. (N,
-    V), (N, 1) -> (N,)."""
+def draw(probabilities: Tensor, points: Tensor, of: Sequence[int]) -> Tensor:
+    """An index for each row by the inverse of the cumulative distribution that it is drawn from: one random number a
+    row, not one an entry. (N, V), (R, 1) -> (R,)."""
     mass = probabilities.double().cumsum(-1)
-    total = mass[:, -1:]
-    point = points * total
-    last = torch.searchsorted(
-        mass, total.contiguous()
-    )  # the first index that reaches the total: nothing beyond it has mass
-    return torch.minimum(torch.searchsorted(mass, point, right=True), last).squeeze(-1)
+    total = mass[:, -1:].contiguous()
+    last = torch.searchsorted(mass, total)  # the first index that reaches the total: nothing beyond it has mass
+    seen = [0] * mass.shape[0]
+    column = [0] * len(of)  # of each row among those of its distribution
+    for row, number in enumerate(of):
+        column[row], seen[number] = seen[number], seen[number] + 1
+    at = (torch.tensor(of, device=mass.device), torch.tensor(column, device=mass.device))
+    asked = mass.new_zeros(mass.shape[0], max(seen))
+    asked[at] = points.squeeze(-1) * total.squeeze(-1)[at[0]]
+    return torch.minimum(torch.searchsorted(mass, asked, right=True), last)[at]
