@@ -1,0 +1,176 @@
+"""Seconds of a whole GRPO step (rollouts, the judge's scores, the update), Yonder's and TRL's, in turns.
+
+python benchmarks/trl_step.py [TURNS] [STEPS] [float32|bfloat16]        # default: 5 4 float32
+
+Both start from one student that was taught GSM8K's programs for a moment, so that it ends by itself, and train it with
+one judge of its size on the same questions: 8 x 8 completions of up to 64 tokens, temperature 1, KL to the start 0.04.
+Each turn runs STEPS + 1 steps of each in a process of its own, and the first is left out. TRL works in the environment
+that `python tools/install_peers.py trl` makes, with the judge as its reward function (yonder.integrations.trl).
+
+Both must have written about as many tokens, and been judged about as well, as they draw different completions.
+"""
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TRL = ROOT / ".servers" / "trl" / "bin" / "python"
+QUESTIONS, GROUP, TOKENS, BETA = 8, 8, 64, 0.04
+STUDENT = {"family": "llama", "hidden_size": 256, "layers": 4, "heads": 4, "context": 512}
+JUDGE = {"prompt": "program", "max_tokens": 512, "guards": [], "mass_floor": 0.0}
+
+
+def recipe(output: Path, model: Any, stages: list[dict[str, Any]], judge: str, dtype: str) -> dict[str, Any]:
+    """A recipe on GSM8K's questions."""
+    return {
+        "seed": 0,
+        "threads": 2,
+        "output_dir": str(output),
+        "policy": {
+            "model": model,
+            "tokenizer": "yonder:tokenizer",
+            "max_completion_tokens": TOKENS,
+            "autocast": "bfloat16" if dtype == "bfloat16" else "off",
+        },
+        "task": {"format": "program", "docstring": False, "numbers": "named"},
+        "data": {
+            "few": {"source": "gsm8k", "options": {"programs_only": True}, "limit": 1500},
+            "questions": {"source": "gsm8k", "labeled": False, "limit": 64},
+        },
+        "rewards": {"judge": {"kind": "judge", "model": judge, "allow_unmeasured": True, **JUDGE}},
+        "stages": stages,
+    }
+
+
+def teach(folder: Path) -> Path:
+    """A student that writes programs which end by themselves."""
+    from yonder import load_recipe, run
+
+    stage = {"name": "warmup", "kind": "warmup", "data": "few", "epochs": 2, "optimizer": {"lr": 2e-3}}
+    path = folder / "teach.yaml"
+    path.write_text(json.dumps(recipe(folder / "taught", STUDENT, [stage], "yonder:judge", "float32")))
+    run(load_recipe(path), ["warmup"])
+    (found,) = (folder / "taught" / "stages" / "warmup" / "checkpoints").glob("step-*/policy")
+    return found
+
+
+def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
+    """A distill stage as the command runs it."""
+    stage = {
+        "name": "rl",
+        "kind": "distill",
+        "algorithm": "grpo",
+        "group_size": GROUP,
+        "epochs": 1,
+        "steps": steps + 1,
+        "prompts": {"questions": QUESTIONS},
+        "terms": [{"reward": "judge", "data": "questions", "weight": 1.0}],
+        "kl": {"beta": BETA},
+        "sampling": {"temperature": 1.0},
+        "optimizer": {"lr": 1e-6},
+        "save_every": 1000,
+    }
+    path = folder / "ours.yaml"
+    path.write_text(json.dumps(recipe(folder / "run", str(student), [stage], str(student), dtype)))
+    subprocess.run([sys.executable, "-m", "yonder", "distill", str(path)], check=True, capture_output=True)
+    lines = (folder / "run" / "stages" / "rl" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {
+        "seconds": [after["time_s"] - before["time_s"] for before, after in itertools.pairwise(rows)],
+        "tokens": statistics.mean(row["rollouts/questions/length_mean"] for row in rows),
+        "score": statistics.mean(row["terms/judge@questions/reward_mean"] for row in rows),
+    }
+
+
+def theirs(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
+    """The same in TRL's environment."""
+    words = [str(TRL), __file__, "trl", str(folder), str(student), str(steps), dtype]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
+    """Runs where TRL is; prints what `ours` returns."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    from yonder.data.datasets import load_data
+    from yonder.integrations.trl import judge_reward
+    from yonder.models.loading import load_tokenizer
+    from yonder.recipe.data import DataSettings, TaskSettings
+
+    torch.set_num_threads(2)
+    source = DataSettings(source="gsm8k", labeled=False, limit=64)
+    prompts = load_data("q", {"q": source}, TaskSettings(format="program", docstring=False, numbers="named"), 0)
+    rows = [{"prompt": p.text + p.prefix, "question": p.question, "prefix": p.prefix} for p in prompts]
+    marks: list[float] = []
+
+    class Mark(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            marks.append(time.perf_counter())
+
+    config = GRPOConfig(
+        str(folder / "trl"), max_steps=steps + 1, per_device_train_batch_size=QUESTIONS * GROUP, num_generations=GROUP,
+        max_completion_length=TOKENS, temperature=1.0, beta=BETA, learning_rate=1e-6, lr_scheduler_type="constant",
+        loss_type="grpo", use_cpu=True, bf16=dtype == "bfloat16", gradient_checkpointing=False, report_to="none",
+        save_strategy="no", disable_tqdm=True, logging_steps=1,
+    )  # fmt: skip
+    tokenizer = load_tokenizer("yonder:tokenizer")
+    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    reward = judge_reward({"model": str(student), **JUDGE}, prefix="prefix")
+    trainer = GRPOTrainer(
+        model, [reward], config, Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Mark()]
+    )
+    trainer.train()
+    log = [row for row in trainer.state.log_history if "reward" in row]
+    found = {
+        "seconds": [after - before for before, after in itertools.pairwise(marks)],
+        "tokens": statistics.mean(row["completions/mean_length"] for row in log),
+        "score": statistics.mean(row["reward"] for row in log),
+    }
+    print(json.dumps(found))
+
+
+def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
+    """Measure and print."""
+    if not TRL.exists():
+        raise SystemExit("TRL is not installed: python tools/install_peers.py trl")
+    found: dict[str, list[dict[str, Any]]] = {"yonder": [], "trl": []}
+    with tempfile.TemporaryDirectory() as place:
+        student = teach(Path(place))
+        for turn in range(turns):
+            for name, measure in (("yonder", ours), ("trl", theirs)):
+                folder = Path(place) / f"{name}-{turn}"
+                folder.mkdir()
+                found[name].append(measure(folder, student, steps, dtype))
+    medians = {name: [statistics.median(one["seconds"]) for one in rows] for name, rows in found.items()}
+    ratios = [theirs / ours for ours, theirs in zip(medians["yonder"], medians["trl"], strict=True)]
+    print(f"{QUESTIONS} x {GROUP} completions of up to {TOKENS} tokens, {dtype}; {turns} turns of {steps} steps\n")
+    print("| | s a step | completions/s | tokens a completion | judge's mean |")
+    print("|---|---|---|---|---|")
+    for name, rows in found.items():
+        step = statistics.median(medians[name])
+        tokens, score = (statistics.mean(row[key] for row in rows) for key in ("tokens", "score"))
+        print(f"| {name} | {step:.2f} | {QUESTIONS * GROUP / step:.1f} | {tokens:.1f} | {score:.3f} |")
+    print(f"\nTRL / Yonder: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(json.dumps({"dtype": dtype, "seconds": medians, "ratios": ratios}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["trl"]:
+        run_trl(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    else:
+        main(*map(int, sys.argv[1:3]), *sys.argv[3:4])
