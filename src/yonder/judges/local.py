@@ -7,10 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from yonder.judges import shared_prefix
+from yonder.errors import ModelError
 from yonder.judges.prompt import JudgePrompt, too_long
+from yonder.judges.shared_prefix import last_hidden
 from yonder.models.loading import CausalLM
 from yonder.models.padding import right_pad, token_batches
+from yonder.models.sharing import shares_prompts
 from yonder.models.trunk import Trunk
 from yonder.rewards.judge import Verdict
 
@@ -31,7 +33,7 @@ class LocalJudge:
         self.device = next(model.parameters()).device
         self.tokens_read = 0  # so far, without pads
         if share_prefix:
-            shared_prefix.check(self.trunk)
+            _require_sharing(self.trunk, self.device)
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
@@ -52,10 +54,7 @@ class LocalJudge:
     def _passes(self, sequences: list[list[int]], questions: list[str]) -> Iterator[tuple[list[int], Tensor]]:
         """Rows and their hidden states (B, D) at the last position, batch by batch."""
         if self.share_prefix:
-            found = shared_prefix.groups(sequences, questions)
-            for batch in shared_prefix.group_batches(sequences, found, self.batch_tokens):
-                rows = [i for group in batch for i in group.rows]
-                yield rows, shared_prefix.last_hidden(self.trunk, sequences, batch, self.device)
+            yield from last_hidden(self.trunk, sequences, questions, self.batch_tokens, self.device)
             return
         for rows in token_batches([len(ids) for ids in sequences], self.batch_tokens):
             tokens, mask = right_pad([sequences[i] for i in rows], self.device)
@@ -89,3 +88,9 @@ class LocalJudge:
         gap = last.float() @ (weight[yes].float() - weight[no].float())
         bias = cast(Tensor | None, self.trunk.head.bias)
         return gap if bias is None else gap + (bias[yes] - bias[no]).float()
+
+
+def _require_sharing(trunk: Trunk, device: torch.device) -> None:
+    if not shares_prompts(trunk, device):
+        name = type(trunk.model).__name__
+        raise ModelError(f"{name} cannot read prompts behind a shared prefix; set the judge's `share_prefix: false`")

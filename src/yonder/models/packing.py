@@ -93,6 +93,13 @@ def bundles_of(
     return found
 
 
+def together(found: Sequence[Bundle], picked: Sequence[int]) -> tuple[list[int], list[list[list[int]]]]:
+    """The rows of some bundles, and these bundles as places in that list."""
+    rows = [i for number in picked for same in found[number] for i in same]
+    place = {row: at for at, row in enumerate(rows)}
+    return rows, [[[place[i] for i in same] for same in found[number]] for number in picked]
+
+
 def tokens_of(bundle: Bundle, prompts: Sequence[int], lengths: Sequence[int]) -> int:
     """How many tokens a bundle has; `lengths`: of each row, with its prompt."""
     return prompts[bundle[0][0]] + sum(lengths[same[0]] - prompts[same[0]] for same in bundle)

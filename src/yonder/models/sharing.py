@@ -1,8 +1,9 @@
 """Whether a model reads rows behind one copy of their prompt as it reads each by itself."""
 
 import torch
+from torch import Tensor
 
-from yonder.models.packing import apart, behind_one_prompt
+from yonder.models.packing import Layout, apart, behind_one_prompt
 from yonder.models.padding import right_pad
 from yonder.models.trunk import Trunk
 
@@ -21,13 +22,16 @@ def shares_prompts(trunk: Trunk, device: torch.device) -> bool:
     rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
     ids, mask = right_pad(rows, device)
     prompts = torch.full((len(rows),), 5, device=device)
-    together, alone = behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]), apart(ids, mask)
-    real = mask.bool()
+
+    def states(layout: Layout) -> Tensor:
+        hidden = trunk.read(layout)
+        return hidden[layout.places[mask.bool()].to(hidden.device)].float()
+
     try:
-        ours = trunk.read(together)[together.places[real]].float()
+        ours = states(behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]))
     except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot take such a mask
         return False
-    theirs = trunk.read(alone)[alone.places[real]].float()
+    theirs = states(apart(ids, mask))
     return bool((ours - theirs).abs().max() <= APART * theirs.abs().max())
 
 

@@ -21,7 +21,7 @@ from yonder.core.losses import (
 from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
-from yonder.models.packing import Bundle, tokens_of
+from yonder.models.packing import Bundle, together, tokens_of
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
@@ -245,10 +245,8 @@ def _work(batch: Batch, settings: LossSettings, world: World) -> list[_Part]:
     found = batch.bundles(settings.shared_width, budget)
     work: list[_Part] = []
     for picked, counted in world.micro_batches([tokens_of(bundle, prompts, lengths) for bundle in found], budget):
-        index = [i for number in picked for same in found[number] for i in same]
-        place = {row: number for number, row in enumerate(index)}
-        bundles = [[[place[i] for i in same] for same in found[number]] for number in picked]
-        work.append(_Part(index, bundles if len(bundles) < len(index) else None, counted))
+        rows, bundles = together(found, picked)
+        work.append(_Part(rows, bundles if len(bundles) < len(rows) else None, counted))
     return work
 
 
