@@ -226,7 +226,7 @@ def measure(step: Step, group: int, tflops: float, tbps: float, repeats: int) ->
     hours = QUESTIONS * group / rows * whole / 3600
     floor = QUESTIONS * group / rows * sum(least[name] for name in works if name != "judge" or judged == took["judge"])
     print(f"| whole step | {whole:.3f} | {rows / whole:.0f} | | |\n")
-    print(f"one pass over {QUESTIONS:,} questions: {hours:.2f} hours")
+    print(f"one pass over {QUESTIONS:,} questions: {hours:.2f} hours; floor {floor / 3600:.3f}")
     return {"group": group, "seconds": took, "floors": least, "whole_s": whole, "hours": hours, "floor_h": floor / 3600}
 
 
