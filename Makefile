@@ -47,8 +47,10 @@ format: setup-dev  ## format and sort imports
 	$(BIN)/ruff format src tests tools benchmarks examples
 	$(BIN)/ruff check --fix src tests tools benchmarks examples
 
-bench: setup-dev  ## time the parts of a step, and the judge beside two other ways
+bench: setup-dev  ## time the parts of a step, and what is not computed twice beside other ways
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/update.py
+	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/judge.py
 
 docs: $(STAMP)  ## build the documentation into site/
