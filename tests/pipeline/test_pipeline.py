@@ -62,6 +62,18 @@ def test_the_starting_policy_is_a_row_and_unchanged_stages_are_skipped(tmp_path:
     assert any(line.startswith("end: configuration or inputs changed") for line in changed.said)
 
 
+def test_a_command_for_one_stage_forgets_no_other(tmp_path: Path) -> None:
+    path = write(tmp_path, [WARMUP | {"epochs": 2}, EVALUATION], benchmarks={"train": {"data": "train"}})
+    whole = run(load_recipe(str(path)))
+    rows = read_lines(tmp_path / "run" / "evaluations.jsonl")
+    assert len(rows) == 2
+    part = run(load_recipe(str(path)), ["warmup"])
+    assert part["results"] == whole["results"]
+    assert read_lines(tmp_path / "run" / "evaluations.jsonl") == rows
+    other = run(load_recipe(str(path), ["warmup.epochs=3"]), ["warmup"])  # whose model nobody has evaluated
+    assert other["results"] == {} and list(other["stages"]) == ["warmup"]
+
+
 @pytest.mark.parametrize("floor", [0.0, 0.5])
 def test_a_floor_that_cannot_be_checked_stops_the_run(tmp_path: Path, floor: float) -> None:
     stages = [

@@ -16,7 +16,7 @@ import torch
 
 import yonder
 from yonder.data.sources import fingerprint
-from yonder.errors import RecipeError
+from yonder.errors import RecipeError, YonderError
 from yonder.pipeline.card import outside_files, write_card
 from yonder.pipeline.changes import Made, difference, goes_on, refuse_changes, shown
 from yonder.pipeline.preflight import check_inputs, check_rollout_servers, check_teacher, silent_judges
@@ -96,6 +96,7 @@ def run(
                 for stage in wanted:
                     runner.stop.check("no stage is running")
                     runner.run(stage)
+                runner.recall([stage for stage in recipe.stages if stage not in wanted])
                 return runner.finish()
 
 
@@ -272,6 +273,18 @@ class Runner:
             if relative:
                 found[name] = self.stage_folder(name) / relative
         return found
+
+    def recall(self, others: Sequence[StageSettings]) -> None:
+        """Know of stages that were not asked for, but were finished before for this very recipe."""
+        for stage in others:
+            known = read_json(self.stage_folder(stage.name) / "stage.json")
+            try:
+                if known.get("status") == "done" and self.done(stage):
+                    self.records[stage.name] = known | {"status": "skipped"}
+            except YonderError:  # what it was made from cannot be read any more
+                continue
+        order = [stage.name for stage in self.recipe.stages]
+        self.records = {name: self.records[name] for name in order if name in self.records}
 
     def finish(self) -> dict[str, Any]:
         """Write summary, card and page."""
