@@ -112,6 +112,9 @@ def test_rows_go_together_where_that_is_cheapest() -> None:
     # no more than the budget: 10 + 3 * 5 = 25
     assert [len(b) for b in bundles_of([0] * 6, [10] * 6, answers(10, *[5] * 6), 400, 25)] == [3, 3]
     assert [len(b) for b in bundles_of([0] * 3, [10] * 3, answers(10, *[5] * 3), 400, 1)] == [1, 1, 1]
+    # nor more than LONGEST, whose square the mask has
+    long = bundles_of([0] * 3, [2000] * 3, answers(2000, *[1500] * 3), 40_000, 100_000)
+    assert [len(b) for b in long] == [1, 1, 1]
     # long and short ones are mixed: m = sqrt(9 (6 * 2 + 9)) / 6 = 2.3
     assert bundles_of([0] * 4, [9] * 4, answers(9, 2, 10, 3, 9), 2, 1000) == [[[1], [2]], [[3], [0]]]
 
@@ -121,3 +124,21 @@ def test_rows_that_are_the_same_count_once() -> None:
     found = bundles_of([0, 0, 0, 0, 1], [2] * 5, rows, 400, 1000)
     assert found == [[[0, 2, 3], [1]], [[4]]]  # another group is another prompt, though it reads the same
     assert [tokens_of(bundle, [2] * 5, [3] * 5) for bundle in found] == [4, 3]
+
+
+def test_layers_share_one_mask() -> None:
+    """Of a mask that is not in the queries' type each layer would keep a copy."""
+    for kind in (torch.float32, torch.bfloat16):
+        trunk = Trunk(deepcopy(causal_lm("llama")).to(kind))
+        ids, mask = right_pad(ROWS, CPU)
+        layout = behind_one_prompt(ids, mask, PROMPTS, BUNDLES)
+        kept: set[int] = set()
+
+        def pack(tensor: Tensor, kept: set[int] = kept) -> Tensor:
+            if tensor.shape[-2:] == (10, 10) and tensor.shape[0] == 2:
+                kept.add(tensor.untyped_storage().data_ptr())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            trunk.read(layout).sum().backward()
+        assert len(kept) == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from yonder.models.packing import behind_one_prompt, bundles_of, together, tokens_of
+from yonder.models.packing import apart, behind_one_prompt, bundles_of, together, tokens_of
 from yonder.models.padding import right_pad, token_batches
 from yonder.models.trunk import Trunk
 
@@ -37,7 +37,10 @@ def last_hidden(
     for picked in token_batches([tokens_of(bundle, prefixes, lengths) for bundle in found], budget):
         rows, bundles = together(found, picked)
         tokens, mask = right_pad([sequences[i] for i in rows], device)
-        layout = behind_one_prompt(tokens, mask, torch.tensor([prefixes[i] for i in rows], device=device), bundles)
+        if len(bundles) == len(rows):
+            layout = apart(tokens, mask)
+        else:
+            layout = behind_one_prompt(tokens, mask, torch.tensor([prefixes[i] for i in rows], device=device), bundles)
         hidden = trunk.read(layout)
         ends = layout.places.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
         yield rows, hidden[ends.to(hidden.device)]

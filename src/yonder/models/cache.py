@@ -30,11 +30,15 @@ class RoomyLayer(DynamicLayer):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row so many times."""
-        self._show(self._keys.repeat_interleave(repeats, 0), self._values.repeat_interleave(repeats, 0), self._length)
+        if self._length:
+            self._show(
+                self._keys.repeat_interleave(repeats, 0), self._values.repeat_interleave(repeats, 0), self._length
+            )
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """These rows."""
-        self._show(self._keys[indices], self._values[indices], self._length)
+        if self._length:
+            self._show(self._keys[indices], self._values[indices], self._length)
 
     def _show(self, keys: Tensor, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
         self._keys, self._values, self._length = keys, values, length

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LONGEST = 4096  # tokens of a bundle of several rows: its mask has their square
 Bundle = Sequence[Sequence[int]]  # rows of one prompt, those that are the same together
 
 
@@ -72,7 +73,8 @@ def bundles_of(
     groups: Sequence[int], prompts: Sequence[int], rows: Sequence[Sequence[int]], width: int, budget: int
 ) -> list[list[list[int]]]:
     """The rows of a group that are cheapest to read behind one prompt; `prompts`: tokens of each row's prompt; `rows`:
-    the tokens of the whole; `width`: of the trunk; `budget`: most tokens of a bundle, but for a single row.
+    the tokens of the whole; `width`: of the trunk; `budget`: most tokens of a bundle, as LONGEST, but
+    for a single row.
 
     m different completions of T tokens behind a prompt of P cost 24 D^2 (P + m T) for the layers (Kaplan et al. 2020,
     arXiv 2001.08361) and 4 D (P + m T)^2 for attention, which reads what it then hides; a completion's share of it is
@@ -86,7 +88,7 @@ def bundles_of(
         ordered = sorted(different.values(), key=lambda same: len(rows[same[0]]), reverse=True)
         prompt = prompts[ordered[0][0]]
         own = [len(rows[same[0]]) - prompt for same in ordered]
-        fits = (budget - prompt) // max(1, own[0])
+        fits = (min(budget, LONGEST) - prompt) // max(1, own[0])
         best = round(math.sqrt(prompt * (6 * width + prompt)) * len(own) / max(1, sum(own)))
         parts = math.ceil(len(own) / max(1, min(fits, best)))
         found += [ordered[part::parts] for part in range(parts)]

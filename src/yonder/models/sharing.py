@@ -29,7 +29,9 @@ def shares_prompts(trunk: Trunk, device: torch.device) -> bool:
 
     try:
         ours = states(behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]))
-    except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot take such a mask
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError):  # it takes no such mask
         return False
     theirs = states(apart(ids, mask))
     return bool((ours - theirs).abs().max() <= APART * theirs.abs().max())

@@ -39,7 +39,12 @@ class Trunk:
         ids, seen, positions, _ = layout
         if seen.dim() == 2:
             return self.hidden(ids, seen).flatten(0, 1)
-        return self.hidden(ids, seen.unsqueeze(1), position_ids=positions).flatten(0, 1)
+        kind, device = self.head.weight.dtype, seen.device.type
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+        # in the type of the queries: of a mask of another type each layer would keep a copy for its backward pass
+        mask = torch.zeros(seen.shape, dtype=kind, device=seen.device).masked_fill_(~seen, float("-inf"))
+        return self.hidden(ids, mask.unsqueeze(1), position_ids=positions).flatten(0, 1)
 
     @property
     def width(self) -> int:

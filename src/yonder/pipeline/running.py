@@ -281,7 +281,7 @@ class Runner:
             try:
                 if known.get("status") == "done" and self.done(stage):
                     self.records[stage.name] = known | {"status": "skipped"}
-            except YonderError:  # what it was made from cannot be read any more
+            except (YonderError, OSError, ImportError, ValueError):  # what it was made from cannot be read any more
                 continue
         order = [stage.name for stage in self.recipe.stages]
         self.records = {name: self.records[name] for name in order if name in self.records}

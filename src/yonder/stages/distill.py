@@ -1,6 +1,7 @@
 """The stage `distill`: RL with weighted terms."""
 
 import sys
+from collections.abc import Sequence
 
 from yonder.data.responses import read_lines
 from yonder.engines.build import rollout_sampler
@@ -27,6 +28,7 @@ from yonder.training.distill import Distiller
 from yonder.training.learner import Learner
 from yonder.training.monitor import Monitor
 from yonder.training.records import Recorder
+from yonder.training.rollout import Term
 from yonder.training.sharing import shared_verifier
 
 
@@ -39,6 +41,21 @@ def _say_context(stage: DistillStage, policy: Policy, context: StageContext) -> 
             f"{stage.name}: the policy has {has} positions, and policy.max_prompt_tokens and max_completion_tokens "
             f"allow {most} tokens; completions of long prompts are cut at the last position"
         )
+
+
+def _shared_width(
+    stage: DistillStage, policy: Policy, reference: object, terms: Sequence[Term], context: StageContext
+) -> int:
+    """As `plans.shared_width`; says so where the prompts of groups cannot be shared."""
+    if stage.group_size == 1:
+        return 0
+    width = shared_width(policy, reference, terms, context.shop.world)
+    if not width:
+        context.progress.say(
+            f"{stage.name}: the update reads each completion with a prompt of its own, since a model's attention takes "
+            "no mask of ours (docs/performance.md)"
+        )
+    return width
 
 
 def run_distill(stage: DistillStage, context: StageContext) -> Result:
@@ -72,7 +89,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         reference=reference,
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage, recipe),
-        loss=loss_settings(stage, recipe, shared_width(policy, reference, terms)),
+        loss=loss_settings(stage, recipe, _shared_width(stage, policy, reference, terms, context)),
         recorder=recorder,
         progress=context.progress,
         kl=kl_control(stage),

@@ -10,6 +10,8 @@ from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage, WarmupStage
 from yonder.rewards.verifiable import VerifiableReward
 from yonder.training.advantages import Estimator
+from yonder.training.distributed import World
+from yonder.training.divided import whole
 from yonder.training.kl_control import KLControl
 from yonder.training.plan import Plan
 from yonder.training.rollback import Safety
@@ -99,14 +101,18 @@ def loss_settings(stage: DistillStage, recipe: Recipe, shared_width: int = 0) ->
     )
 
 
-def shared_width(policy: Policy, reference: object, terms: Sequence[Term]) -> int:
-    """The trunk's width where all models of a step read rollouts behind one copy of their prompt; else 0."""
+def shared_width(policy: Policy, reference: object, terms: Sequence[Term], world: World) -> int:
+    """The trunk's width where all models of a step read rollouts behind one copy of their prompt; else 0. All processes
+    ask together, and find the same."""
     policies = [policy, *([reference] if isinstance(reference, Policy) else [])]
-    teachers = [term.teacher.trunk for term in terms if term.teacher is not None]
+    able = True
+    for model in policies:
+        with model.mixed_precision(), whole(model):
+            able &= shares_prompts(model.trunk, model.device)
     with policy.mixed_precision():
-        able = all(shares_prompts(model.trunk, model.device) for model in policies)
-        able &= all(shares_prompts(trunk, trunk.head.weight.device) for trunk in teachers)
-    return policy.trunk.width if able else 0
+        for teacher in (term.teacher for term in terms if term.teacher is not None):
+            able &= shares_prompts(teacher.trunk, teacher.trunk.head.weight.device)
+    return 0 if world.any(not able) else policy.trunk.width
 
 
 def kl_control(stage: DistillStage) -> KLControl:

@@ -101,9 +101,10 @@ class Distiller:
             metrics, trips = self._iterate_or_save()
             rollbacks = self.safety.rollbacks
             self.stopped = self.react(trips, metrics)
+            self.clock.mark("other")
             if self.safety.rollbacks == rollbacks:  # else the policy that was gathered from is gone
                 self.refit_when_due(metrics)
-            self.clock.mark("other" if self.refit is None else "refit")
+                self.clock.mark("other" if self.refit is None else "refit")
             best = self.evaluate_when_due(metrics)
             self.clock.mark("evaluate" if "development/accuracy" in metrics else "other")
             if self.selection.exhausted:
