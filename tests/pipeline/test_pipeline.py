@@ -16,6 +16,7 @@ from yonder.data.attacks import ATTACKS
 from yonder.data.responses import read_lines
 from yonder.errors import DataError, RecipeError, StorageError, TrainingError
 from yonder.evaluation.benchmarks import accuracy_text
+from yonder.pipeline import running
 from yonder.pipeline.running import Runner, run
 from yonder.recipe import load_recipe
 from yonder.recipe.attacks import WITHHELD
@@ -62,7 +63,7 @@ def test_the_starting_policy_is_a_row_and_unchanged_stages_are_skipped(tmp_path:
     assert any(line.startswith("end: configuration or inputs changed") for line in changed.said)
 
 
-def test_a_command_for_one_stage_forgets_no_other(tmp_path: Path) -> None:
+def test_a_command_for_one_stage_forgets_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, [WARMUP | {"epochs": 2}, EVALUATION], benchmarks={"train": {"data": "train"}})
     whole = run(load_recipe(str(path)))
     rows = read_lines(tmp_path / "run" / "evaluations.jsonl")
@@ -70,6 +71,10 @@ def test_a_command_for_one_stage_forgets_no_other(tmp_path: Path) -> None:
     part = run(load_recipe(str(path)), ["warmup"])
     assert part["results"] == whole["results"]
     assert read_lines(tmp_path / "run" / "evaluations.jsonl") == rows
+    with monkeypatch.context() as patch:  # what the evaluation was made from is gone
+        patch.setattr(running, "fingerprint", lambda *_: Path("/nowhere").read_bytes())
+        patch.setattr(running, "data_of", lambda stage: [] if stage.name == "warmup" else [("", "train")])
+        assert list(run(load_recipe(str(path), ["warmup.epochs=1"]), ["warmup"])["stages"]) == ["warmup"]
     other = run(load_recipe(str(path), ["warmup.epochs=3"]), ["warmup"])  # whose model nobody has evaluated
     assert other["results"] == {} and list(other["stages"]) == ["warmup"]
 

@@ -12,6 +12,7 @@ import torch
 from tests.training.tools import tiny_policy
 from yonder.errors import StorageError
 from yonder.models.policy import Policy
+from yonder.stages.plans import shared_width
 from yonder.training.checkpoint import CheckpointStore, is_whole, load_policy_weights, load_state
 from yonder.training.distributed import ALONE, CPU, Saved, World
 from yonder.training.divided import gathered, put_together, shard, taken_apart, write_parts
@@ -99,3 +100,19 @@ def test_a_disk_that_takes_no_folder_is_one_sentence(tmp_path: Path, monkeypatch
     with pytest.raises(StorageError, match=r"could not be made \(Read-only file system\); free disk space") as caught:
         write_parts(ALONE, tmp_path / "parts", {})
     assert "\n" not in str(caught.value)
+
+
+def test_divided_weights_share_prompts_as_whole_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    with begun("fsdp2", False, 20.0, CPU) as world:
+        policy, reference = tiny_policy(), tiny_policy(seed=3)
+        for model in (policy, reference):
+            shard(world, model)
+        assert shared_width(policy, reference, [], world) == policy.trunk.width
+        ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9], [5, 6, 7, 8]])
+        mask, starts = torch.ones_like(ids), torch.tensor([3, 3, 3])
+        apart, together = (
+            policy(ids, mask, starts, torch.ones(3, 1), 1.0, (), False, bundles) for bundles in (None, [[[0, 2], [1]]])
+        )
+        assert torch.allclose(apart.logprobs, together.logprobs, atol=1e-6)
