@@ -42,7 +42,7 @@ def recipe(output: Path, model: Any, stages: list[dict[str, Any]], judge: str, d
         },
         "task": {"format": "program", "docstring": False, "numbers": "named"},
         "data": {
-            "few": {"source": "gsm8k", "options": {"programs_only": True}, "limit": 1500},
+            "few": {"source": "gsm8k", "options": {"programs_only": True}, "limit": 800},
             "questions": {"source": "gsm8k", "labeled": False, "limit": 64},
         },
         "rewards": {"judge": {"kind": "judge", "model": judge, "allow_unmeasured": True, **JUDGE}},
@@ -58,8 +58,7 @@ def teach(folder: Path) -> Path:
     path = folder / "teach.yaml"
     path.write_text(json.dumps(recipe(folder / "taught", STUDENT, [stage], "yonder:judge", "float32")))
     run(load_recipe(path), ["warmup"])
-    (found,) = (folder / "taught" / "stages" / "warmup" / "checkpoints").glob("step-*/policy")
-    return found
+    return max((folder / "taught" / "stages" / "warmup" / "checkpoints").glob("step-*/policy"))
 
 
 def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
