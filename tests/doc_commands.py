@@ -71,7 +71,10 @@ PARSED = (
     ),
     (r"yonder \S+ RECIPE\b.*", "shows what may follow"),
     (r"yonder run demo seed=\$s .*", "minutes for each seed; the same as `yonder run demo seed=1`"),
-    (r"yonder run (demo-controls|demo-hacked|svamp-cpu|gsm8k-cpu)( .*)?", "minutes to an hour"),
+    (
+        r"yonder run (demo-controls|demo-hacked|svamp-cpu|gsm8k-cpu)( .*)?|yonder distill svamp-few-labels .*",
+        "minutes to an hour",
+    ),
     (r"yonder run rewards-demo\b.*", "minutes; small in tests/slow/test_reward_recipes.py"),
     (r"yonder plan gsm8k-\S+ .*", "models of a hub"),
     (r"yonder judge \S+ --model Qwen\S+ .*", "a model of a hub"),
