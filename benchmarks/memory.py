@@ -10,9 +10,10 @@ import gc
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,6 +31,7 @@ from yonder.training.rollout import Term
 from yonder.training.update import LossSettings, annotate, update
 
 ROWS, MICRO, COMPLETION = 4, 2, 96  # sequences an update, in a micro-batch; tokens
+Made = TypeVar("Made")
 WORDS = "How many pens does Ann have now? " * 12
 
 
@@ -151,6 +153,24 @@ def resident(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def peaks_of(make: Callable[[], Made], moments: Sequence[str]) -> tuple[Made, dict[str, int]]:
+    """What `make` makes, and the most bytes of tensors alive while each of its methods ran."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as found:
+        made = make()
+        for name in moments:
+            with torch.profiler.record_function(f"## {name}"):
+                getattr(made, name)()
+    events = list(found.profiler.kineto_results.events())
+    windows = {e.name()[3:]: (e.start_ns(), e.end_ns()) for e in events if e.name().startswith("## ")}
+    alive, peaks = 0, dict.fromkeys(windows, 0)
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        for name, (start, end) in windows.items():
+            if start <= event.start_ns() <= end:
+                peaks[name] = max(peaks[name], alive)
+    return made, peaks
+
+
 def measure(case: Case) -> dict[str, Any]:
     """One case in this process, on the CPU."""
     torch.set_num_threads(1)
@@ -162,19 +182,7 @@ def measure(case: Case) -> dict[str, Any]:
     process = resident("VmHWM") - before
     del steps
     gc.collect()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as found:
-        steps = Steps(case, "cpu")
-        for name in ("update", "generate"):
-            with torch.profiler.record_function(f"## {name}"):
-                getattr(steps, name)()
-    events = list(found.profiler.kineto_results.events())
-    windows = {e.name()[3:]: (e.start_ns(), e.end_ns()) for e in events if e.name().startswith("## ")}
-    alive, peaks = 0, dict.fromkeys(windows, 0)
-    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        alive += event.nbytes()
-        for name, (start, end) in windows.items():
-            if start <= event.start_ns() <= end:
-                peaks[name] = max(peaks[name], alive)
+    steps, peaks = peaks_of(lambda: Steps(case, "cpu"), ("update", "generate"))
     return {"case": asdict(case), "planned": planned(steps.recipe), "measured": peaks, "process": process}
 
 
