@@ -12,12 +12,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from yonder.evaluation.benchmarks import accuracy_text
 from yonder.reporting.stage_tables import Found, stage_tables
@@ -28,19 +31,32 @@ PLAIN_EVERY_S = 15.0
 PIPE_WIDTH = 200  # columns of a table where nobody's window limits it
 
 
+def _whole() -> Column:
+    """A column that gives up no width while others can."""
+    return Column(no_wrap=True)
+
+
+class _Facts(ProgressColumn):
+    """The figures of the loop, on one line: they take what the other columns leave, and are cut there."""
+
+    def render(self, task: Task) -> Text:
+        """The text of a bar's `facts`."""
+        return Text(task.fields["facts"], style="cyan", no_wrap=True, overflow="ellipsis")
+
+
 class TerminalProgress:
     """Draws one bar for the loop that runs; `say` prints lines that stay. Everything goes to standard error."""
 
-    def __init__(self) -> None:
-        self.console = Console(file=sys.stderr)
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(file=sys.stderr)
         self._bars = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}", style="cyan"),
+            TextColumn("[bold]{task.description}", table_column=_whole()),
+            BarColumn(bar_width=24, table_column=_whole()),
+            MofNCompleteColumn(table_column=_whole()),
+            TimeElapsedColumn(table_column=_whole()),
+            TextColumn("left", table_column=_whole()),
+            TimeRemainingColumn(table_column=_whole()),
+            _Facts(),
             console=self.console,
         )
         self._task: TaskID | None = None
@@ -54,7 +70,7 @@ class TerminalProgress:
         """Move the bar."""
         if self._task is not None:
             text = "  ".join(f"{name} {value}" for name, value in facts.items())
-            self._bars.update(self._task, completed=done, facts=escape(text))
+            self._bars.update(self._task, completed=done, facts=text)
 
     def finish(self) -> None:
         """Leave the finished bar on the screen."""
