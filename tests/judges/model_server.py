@@ -26,6 +26,7 @@ class ModelServer(ThreadingHTTPServer):
         self.network = load_causal_lm("yonder:judge", self.tokenizer, "float32", torch.device("cpu"), "none")
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.by_id = True  # vLLM honours `logprob_token_ids`
+        self.plain = False  # it ignores what only vLLM knows, and names tokens by their texts
         self.native = True  # llama-server rather than llama-cpp-python
         self.hidden: set[int] = set()  # tokens that are never among the largest
         self.shift = 0.0  # added to all log-probs
@@ -75,7 +76,7 @@ class ModelServer(ThreadingHTTPServer):
         wanted = body.get("logprob_token_ids") if self.by_id else None
         values = self.logprobs(ids)
         found = {i: values[i] for i in wanted} if wanted else self.largest(ids, body["logprobs"])
-        return {f"token_id:{i}": value for i, value in found.items()}
+        return {str(self.tokenizer.decode([i])) if self.plain else f"token_id:{i}": x for i, x in found.items()}
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         """A turn that ends in a space, as the model's tokenizer would have one before a digit."""

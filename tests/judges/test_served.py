@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.judges.faulty import Faulty, scores, serving
+from tests.judges.model_server import serving_model
 from tests.pipeline.test_pipeline import Heard, write
 from yonder.assembly.judges import load_judge, load_preference
 from yonder.errors import ModelError, RecipeError
@@ -52,6 +53,17 @@ def true_gaps(reward: JudgeReward) -> list[float]:
         yes, no = scores(list(served(reward).prompt.asked(question, response, 1024).ids))
         found.append(math.log(yes) - math.log(no))
     return found
+
+
+def test_a_server_that_names_tokens_by_their_texts_is_told_from_vllm() -> None:
+    with serving_model() as server:
+        server.plain, server.by_id = True, False
+        with pytest.raises(ModelError) as caught:
+            load_judge({"model": "yonder:judge", "backend": "vllm", "server": {"urls": [server.url]}})
+    said = str(caught.value)
+    assert "does not answer with token ids as vLLM does" in said and "`backend: llama-cpp`" in said
+    assert "`openai` for chat completions" in said and "ValueError" not in said and "start it" not in said
+    assert len(server.asked) == 1  # what no second try mends
 
 
 @pytest.mark.parametrize("fault", ["reset", "hang", "429", "408", "500", "503", "half", "NaN", "too few"])

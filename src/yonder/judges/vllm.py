@@ -59,7 +59,7 @@ class VLLMReader:
             found: list[dict[int, float]] = []
             for choice in choices:
                 top = choice["logprobs"]["top_logprobs"][0]
-                found.append({int(name.removeprefix("token_id:")): finite(value) for name, value in top.items()})
+                found.append({token_id(name): finite(value) for name, value in top.items()})
             return found
 
         return self.transport.post("/v1/completions", body | more, read)
@@ -115,6 +115,18 @@ class VLLMBackEnd(VLLMReader):
             "add_special_tokens": False,
         }
         return self.transport.post("/generative_scoring", body, lambda answer: finite(answer["data"][0]["score"]))
+
+
+def token_id(name: str) -> int:
+    """The token that vLLM names `token_id:17`. ModelError for a server that gives the token's text instead."""
+    number = name.removeprefix("token_id:")
+    if not number.isdecimal() or number == name:
+        raise ModelError(
+            f"the judge server does not answer with token ids as vLLM does (it says {name[:40]!r}), so `backend: vllm` "
+            "cannot read it; use `backend: llama-cpp` where its /v1/completions gives the texts of tokens, or `openai` "
+            "for chat completions"
+        )
+    return int(number)
 
 
 def finite(value: Any) -> float:
