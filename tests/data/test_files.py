@@ -99,6 +99,10 @@ BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [
     ),
     ("q.jsonl", '{"question": "a"}', {"answer": "label"}, ["no column `label` (for `answer`)", "are question"]),
     ("q.jsonl", '{"question": "a"}', {"label": "x"}, ["no field `label`", "solution"]),
+    ("q.jsonl", '{"question": "a"', {}, ["not JSON (Expecting ',' delimiter at character 17)", "mend or delete"]),
+    ("q.jsonl", '{"question": "a', {}, ["not JSON (Unterminated string starting at character 14)"]),
+    ("q.jsonl", '{"prompt": "a"}\n{"prompt": 5}', {"question": "prompt"}, ["q.jsonl, line 2: `prompt` is not text"]),
+    ("q.json", '[{"question": ["a"]}]', {}, ["item 1: `question` is not text but list (['a'])"]),
     ("q.jsonl", "", {}, ["is empty"]),
     ("q.jsonl", b'{"question": "a"}\n{"question": "caf\xe9"}', {}, ["line 2", "not UTF-8", "0xe9", "iconv"]),
     ("q.jsonl", "[" * 100_000, {}, ["line 1", "nested too deeply"]),
@@ -143,3 +147,15 @@ def test_missing_file_shows_its_neighbours(tmp_path: Path) -> None:
         read_file(tmp_path / "question.jsonl", {})
     with pytest.raises(DataError, match="there is no folder"):
         read_file(tmp_path / "none" / "q.jsonl", {})
+
+
+def test_missing_file_of_a_relative_path_tells_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begin = "relative paths begin at the folder that the command is typed in"
+    for name, folder in (
+        ("labeled.jsonl", f"{tmp_path} has no"),
+        ("none/q.jsonl", f"no folder {tmp_path}/none either"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read_file(name, {})
+        assert folder in str(caught.value) and str(caught.value).endswith(begin)

@@ -275,6 +275,7 @@ def interval(value: float, low: float, high: float, n: int = 100) -> Interval:
         (interval(0.4, 0.31, 0.49), 0.0, 0.1, 0.9, (0, 200), {}, "fail", "worse than a coin"),
         (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.05, (0, 200), {}, "fail", "only 0.050"),
         (interval(0.9, 0.8, 0.95), 0.5, 0.1, 0.9, (101, 200), {}, "fail", "101 of 200"),
+        (interval(1.0, 0.2, 1.0, 1), 0.5, 0.1, 0.9, (0, 2), {}, "unmeasured", "only 1 question has a right and"),
         (interval(0.9, 0.6, 0.98, 19), 0.5, 0.1, 0.9, (0, 200), {}, "unmeasured", "only 19 questions"),
         (interval(0.8, 0.7, 0.87), 0.75, 0.1, 0.9, (0, 200), {}, "warn", "may lie below"),
         (interval(0.55, 0.45, 0.65, 59), 0.0, 0.1, 0.9, (0, 200), {}, "warn", "better than a coin"),

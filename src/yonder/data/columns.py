@@ -37,7 +37,7 @@ def records_from_rows(rows: Sequence[Row], columns: Mapping[str, str], source: s
 
     A `solution` that defines `solution()` is a program, anything else is reasoning. An answer in GSM8K's form is split
     at `####`. Rows without an id are numbered; a repeated id gets `#2`. DataError for an unknown field, a column that
-    is not there, a row without a question, and options that cannot be read.
+    is not there, a row without a question in words, and options that cannot be read.
     """
     if not rows:
         raise DataError(f"{source} is empty; give a data set with at least one question")
@@ -68,10 +68,15 @@ def _record(row: Row, columns: Mapping[str, str], number: int) -> Record:
         found = row.values.get(columns.get(field, field))
         return row.values.get(ALIASES.get(field, "")) if found is None else found
 
-    question = _text(value("question"))
+    column, asked = columns.get("question", "question"), value("question")
+    question = _text(asked)
     if not question:
-        column = columns.get("question", "question")
         raise DataError(f"{row.where}: `{column}` is empty or missing; fill it in or delete the row")
+    if not isinstance(asked, str):
+        kind = type(asked).__name__
+        raise DataError(
+            f"{row.where}: `{column}` is not text but {kind} ({str(asked)[:40]}); write the question's words"
+        )
     raw = value("answer")
     answer, program, text = normalise_label(raw), _text(value("program")), _text(value("text"))
     solution = _text(value("solution"))

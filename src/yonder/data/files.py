@@ -59,10 +59,13 @@ def check_file(path: Path) -> None:
 
 
 def _hint(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent} either; relative paths begin at {Path.cwd()}"
-    files = sorted(file.name for file in path.parent.iterdir() if file.name.endswith(SUFFIXES))
-    return f"{path.parent} has {', '.join(files[:8])}" if files else f"{path.parent} has no {', '.join(SUFFIXES)} file"
+    begin = "" if path.is_absolute() else "; relative paths begin at the folder that the command is typed in"
+    folder = path.parent.absolute()
+    if not folder.is_dir():
+        return f"there is no folder {folder} either{begin}"
+    files = sorted(file.name for file in folder.iterdir() if file.name.endswith(SUFFIXES))
+    have = ", ".join(files[:8]) or f"no {', '.join(SUFFIXES)} file"
+    return f"{folder} has {have}{begin}"
 
 
 def _bytes(path: Path) -> bytes:
@@ -88,7 +91,8 @@ def _json(text: str, where: str, mend: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg} at character {error.colno}); {mend}") from error
+        said = error.msg.removesuffix(" at")
+        raise DataError(f"{where}: not JSON ({said} at character {error.colno}); {mend}") from error
     except RecursionError as error:
         raise DataError(f"{where}: nested too deeply; {mend}") from error
 

@@ -53,10 +53,9 @@ def admit(
     if share > UNSCORED_FAIL:
         return verdict("fail", f"{missing} of {asked} responses have no score.")
     if pairwise.n < MIN_QUESTIONS or math.isnan(pairwise.value):
-        return verdict(
-            "unmeasured",
-            f"only {pairwise.n} questions have a right and a wrong response with scores; {MIN_QUESTIONS} are needed.",
-        )
+        have = "question has" if pairwise.n == 1 else "questions have"
+        said = f"only {pairwise.n} {have} a right and a wrong response with scores; {MIN_QUESTIONS} are needed."
+        return verdict("unmeasured", said)
     if pairwise.value < floor:
         return verdict("fail", f"{accuracy} is below the floor of {floor:g}; use a better judge, or lower `floor`.")
     if pairwise.high < 0.5:
