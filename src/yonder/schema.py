@@ -5,6 +5,7 @@ Shapes and letters used everywhere: B sequences, P prompts, G group size, T toke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,12 +104,17 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """An estimate with its 95 % interval; bounds that are NaN: the data say nothing of it, as where nothing varies."""
 
     value: float
     low: float
     high: float
     n: int
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there are bounds."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
 
 
 @dataclass(frozen=True, slots=True)

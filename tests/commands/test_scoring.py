@@ -13,7 +13,8 @@ from yonder.commands.cli import app
 from yonder.commands.endings import guarded
 from yonder.commands.scoring import ADDED
 from yonder.data.responses import read_lines
-from yonder.evaluation.scored_file import one_line
+from yonder.evaluation.scored_file import one_line, summarise
+from yonder.schema import JudgeScore, Response
 
 QUESTION = "tom has n0 apples . he buys n1 apples . how many apples does he have now ?"
 HEAD = "def solution():\n    n0 = {}\n    n1 = 30\n    return n0 {} n1"
@@ -235,3 +236,10 @@ def test_references_may_be_numbers_and_are_missed_where_they_are_wanted(file: Pa
     file.write_text("".join(json.dumps(row | {"reference": 41}) + "\n" for row in ROWS[:2]), encoding="utf-8")
     assert command(file, "--output", file.with_name("plain.jsonl"))[0] == 0
     assert command(file, "--set", "show_reference=true", "--output", file.with_name("shown.jsonl"))[0] == 0
+
+
+def test_two_labeled_responses_give_no_interval_of_the_ranking() -> None:
+    responses = [Response(name, QUESTION, "so it is", right, "mine") for name, right in (("a", True), ("b", False))]
+    summary = summarise(responses, [JudgeScore(0.9), JudgeScore(0.1)], 0.5)
+    assert summary["auroc"] == {"value": 1.0, "low": None, "high": None, "n": 2}
+    assert "accuracy 1.000 (0.342 to 1.000), AUROC 1.000, pairwise" in one_line(summary)

@@ -100,6 +100,12 @@ def test_a_rate_that_is_never_met_is_not_surely_zero() -> None:
     assert figures([], [], [], 0.5) == Figures(*[None] * 7)
 
 
+def test_a_figure_that_no_resample_changes_has_no_bounds() -> None:
+    found = figures(["a", "b"], [0.9, 0.1], [True, False], 0.5)
+    assert found.auroc is not None and found.auroc.value == 1.0 and not found.auroc.bounded
+    assert found.accuracy == wilson(2, 2)
+
+
 def test_the_same_seed_gives_the_same_interval_and_2000_responses_take_no_time() -> None:
     data = many(200, 10)
     figures(*data, 0.5, resamples=2)  # imports

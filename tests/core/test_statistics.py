@@ -103,6 +103,8 @@ def test_bootstrap_mean():
     assert bootstrap_mean(values, seed=1) == found
     assert bootstrap_mean(values, seed=2) != found
     assert math.isnan(bootstrap_mean([], seed=0).low)
+    same = bootstrap_mean([0.1] * 3, seed=0)  # no resample differs, which is not certainty
+    assert same.value == pytest.approx(0.1) and not same.bounded and found.bounded
 
 
 def test_mean_std():
@@ -185,6 +187,8 @@ def test_a_t_interval_by_hand_and_by_scipy():
     assert t_interval([0.0, 1.0]) == Interval(0.5, 0.0, 1.0, 2)  # cut
     assert t_interval([0.3]) == Interval(0.3, 0.0, 1.0, 1)
     assert math.isnan(t_interval([]).value)
+    same = t_interval([0.7, 0.7, 0.7])
+    assert same.value == pytest.approx(0.7) and same.n == 3 and not same.bounded
 
 
 def test_a_paired_difference_by_hand():

@@ -197,6 +197,9 @@ def test_groups_are_told_by_mean_and_spread():
     assert record["group_spread"]["mean"] == 0.5 and record["group_spread"]["n"] == 2
     assert record["group_spread"]["std"] == pytest.approx(0.353553, abs=1e-6)
     assert (record["group_spread"]["low"], record["group_spread"]["high"]) == (0.0, 1.0)  # t with one degree: all
+    agreed = {p.id: ["1" if p.id in ("100", "20") else "5"] for p in prompts}
+    spread = evaluate(prompts, Scripted(agreed), VERIFIER, groups=True).to_json()["group_spread"]
+    assert spread == {"mean": 0.25, "std": 0.0, "n": 2, "low": None, "high": None}  # says nothing of other instances
 
 
 def test_questions_without_an_answer_are_graded_where_asked():

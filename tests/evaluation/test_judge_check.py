@@ -29,7 +29,7 @@ def judge(rows: list[tuple[Response, Score]], **options: object) -> JudgeCheck:
 
 
 def at(figure: Interval | None) -> float:
-    assert figure is not None and figure.low <= figure.value <= figure.high
+    assert figure is not None and (not figure.bounded or figure.low <= figure.value <= figure.high)
     return figure.value
 
 
@@ -97,6 +97,25 @@ def test_best_of_n():
                    for r, s in rows]).best_of[0]  # fmt: skip
     assert (at(mixed.chosen), at(mixed.oracle), at(mixed.lift)) == (0.5, 0.5, 0.375)
     assert mixed.lift.low < 0.3 < 0.45 < mixed.lift.high
+
+
+def test_what_no_resample_changes_is_told_without_an_interval():
+    check = judge([(response("a", True), score(0.9)), (response("b", False), score(0.1))])
+    (said,) = [line for line in check_sentences(check) if "AUROC" in line]
+    assert said.startswith("AUROC 1.000, ECE ") and "ones liked 0.000 (0.000 to 0.793)" in said
+    record = json.loads(json.dumps(check.to_json(), allow_nan=False))
+    assert record["auroc"] == {"value": 1.0, "low": None, "high": None, "n": 2}
+    assert {"label": "AUROC", "text": "1.000", "interval": ""} in figure_rows(record)
+    older = record | {"auroc": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 2}}  # as it was written before
+    assert {"label": "AUROC", "text": "1.000", "interval": ""} in figure_rows(older)
+
+
+def test_without_a_verdict_nothing_is_calibrated():
+    caught = [(response(f"g{i}", i % 2 == 0), Score(0.0, "cut: not judged", {"guard": "cut"})) for i in range(6)]
+    check = judge(caught)
+    assert (check.ece, check.brier, check.fitted.ece, check.fitted.ece_unfitted) == (None, None, None, None)
+    assert not any("ECE" in line for line in check_sentences(check))
+    assert judge([*caught, (response("b", False), score(0.1))]).ece is not None
 
 
 def test_best_of_n_where_nothing_is_right_is_not_measured():

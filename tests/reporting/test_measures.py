@@ -55,6 +55,13 @@ def test_everything_that_was_measured_is_listed_in_order(tmp_path: Path) -> None
     ]
 
 
+def test_instances_that_agree_have_no_interval(tmp_path: Path) -> None:
+    same = ROW | {"group_spread": {"mean": 0.5, "std": 0.0, "n": 2, "low": 0.5, "high": 0.5}}
+    (row,) = result_rows([read_run(run_with(tmp_path, same))])
+    spread = more_of(row.cells["gsm_plus"])[-1]
+    assert (spread["accuracy"], spread["low"], spread["high"]) == (0.5, None, None)
+
+
 def test_contamination_is_beside_the_number_and_said_once(tmp_path: Path) -> None:
     runs = [read_run(run_with(tmp_path / name, ROW)) for name in ("a", "b")]
     said = "contaminated: of 2,400 test questions 12 stand in it; 1,200 perturb it"

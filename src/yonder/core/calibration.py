@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from yonder.core.statistics import Z
+from yonder.core.statistics import ROUNDING, Z
 from yonder.schema import Interval
 
 BINS = 15
@@ -71,14 +71,16 @@ def auroc_interval(auroc: float, right: int, wrong: int) -> Interval:
     """95 % interval of an AUROC over this many right and wrong responses (Hanley and McNeil 1982, eq. 2), cut to
     [0, 1].
 
-    n is their sum. Responses count as independent; several of one question make it too narrow. ValueError without a
-    right or a wrong one.
+    n is their sum. Responses count as independent; several of one question make it too narrow. Of 0 and of 1 the
+    formula has no width: no bounds (NaN). ValueError without a right or a wrong one.
     """
     if right < 1 or wrong < 1:
         raise ValueError(f"AUROC of {right} right and {wrong} wrong responses")
     both_right, both_wrong = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
     spread = auroc * (1 - auroc) + (right - 1) * (both_right - auroc**2) + (wrong - 1) * (both_wrong - auroc**2)
     half = Z * math.sqrt(max(0.0, spread) / (right * wrong))
+    if half < ROUNDING:
+        return Interval(auroc, math.nan, math.nan, right + wrong)
     return Interval(auroc, max(0.0, auroc - half), min(1.0, auroc + half), right + wrong)
 
 

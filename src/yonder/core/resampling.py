@@ -4,13 +4,15 @@ With each resample of the questions (Efron and Tibshirani 1993, ch. 8.3) every r
 was drawn. All figures follow from two matrices: how many right and how many wrong responses have each distinct score.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from yonder.core import calibration
-from yonder.core.statistics import wilson
+from yonder.core.statistics import ROUNDING, wilson
 from yonder.schema import Interval
 
 RESAMPLES = 500
@@ -51,7 +53,7 @@ def figures(
 
     ECE's interval is the basic one (2 * figure - percentile): resampling adds noise to the gaps of a calibrated judge,
     which ECE counts as miscalibration. A rate that no resample can change, 0 or 1, gets Wilson's interval over its
-    questions instead of one without width.
+    questions instead of one without width; any other figure that none changes has no bounds (NaN).
     """
     questions = len(set(question_ids))
     found = {
@@ -152,8 +154,9 @@ def _interval(name: str, value: float, drawn: Array, questions: int) -> Interval
         low, high = max(0.0, 2 * value - high), min(1.0, 2 * value - low)
     rate = name in ("accuracy", "false_positive_rate", "false_negative_rate")
     if rate and low == high and value in (0.0, 1.0):
-        share = wilson(value * questions, questions)
-        low, high = share.low, share.high
+        return replace(wilson(value * questions, questions), value=value)
+    if high - low < ROUNDING:
+        return Interval(value, math.nan, math.nan, questions)
     return Interval(value, min(low, value), max(high, value), questions)
 
 

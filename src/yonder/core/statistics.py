@@ -11,6 +11,8 @@ from yonder.schema import Interval
 
 Z = NormalDist().inv_cdf(0.975)  # 1.95996: 95 % of a normal lies within +- this
 
+ROUNDING = 1e-12  # values closer than this are equal
+
 
 class MeanStd(NamedTuple):
     """A mean and its spread; the standard deviation is the sample's (n - 1), None below two values."""
@@ -85,7 +87,8 @@ def combined(
 def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 2000) -> Interval:
     """95 % percentile bootstrap interval of a mean (Efron and Tibshirani 1993, ch. 13). Same seed, same interval.
 
-    Equal values give an interval of width zero, so for shares take `wilson`. No values: NaN throughout, n = 0.
+    Equal values, of which no resample differs, have no bounds (NaN); for shares take `wilson`. No values: NaN
+    throughout, n = 0.
     """
     if not len(values):
         return Interval(math.nan, math.nan, math.nan, 0)
@@ -93,6 +96,8 @@ def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = 2000) ->
     generator = np.random.default_rng(seed)
     means = [data[generator.integers(0, len(data), len(data))].mean() for _ in range(resamples)]
     low, high = np.percentile(means, [2.5, 97.5])
+    if high - low < ROUNDING:
+        return Interval(float(data.mean()), math.nan, math.nan, len(data))
     return Interval(float(data.mean()), float(low), float(high), len(data))
 
 
@@ -142,13 +147,16 @@ def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int, seed: int) -> Inte
 def t_interval(values: Sequence[float]) -> Interval:
     """95 % interval of the mean of independent values, by Student's t on n - 1 degrees of freedom, cut at 0 and 1.
 
-    For shares measured several times (seeds, instances of a template). One value: [0, 1]; none: as `wilson(0, 0)`.
+    For shares measured several times (seeds, instances of a template). One value: [0, 1]; none: as `wilson(0, 0)`;
+    equal values: without bounds (NaN), since they say nothing of the spread.
     """
     from scipy.stats import t  # slow to import
 
     mean, std, n = mean_std(values)
     if mean is None or std is None:
         return Interval(math.nan if mean is None else mean, 0.0, 1.0, n)
+    if std < ROUNDING:
+        return Interval(mean, math.nan, math.nan, n)
     half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), n)
 

@@ -287,5 +287,5 @@ def _by_category(prompts: Sequence[Prompt], correct: Sequence[bool | None]) -> d
 
 
 def _interval(interval: Interval) -> dict[str, Any]:
-    value = None if math.isnan(interval.value) else interval.value
-    return {"accuracy": value, "low": interval.low, "high": interval.high, "n": interval.n}
+    value, low, high = (None if math.isnan(x) else x for x in (interval.value, interval.low, interval.high))
+    return {"accuracy": value, "low": low, "high": high, "n": interval.n}

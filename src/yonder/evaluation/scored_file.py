@@ -32,7 +32,7 @@ def summarise(responses: Sequence[Response], scores: Sequence[JudgeScore], delta
     if not summary["labeled"]:
         return summary
     intervals = _intervals(judged_rows(responses, scores)[0], delta or 0.5)
-    return summary | {name: None if found is None else asdict(found) for name, found in intervals.items()}
+    return summary | {name: None if found is None else _plain(found) for name, found in intervals.items()}
 
 
 def one_line(summary: Mapping[str, Any]) -> str:
@@ -60,5 +60,11 @@ def _intervals(rows: Sequence[Judged], delta: float) -> dict[str, Interval | Non
     }
 
 
+def _plain(found: Interval) -> dict[str, Any]:
+    return asdict(found) if found.bounded else asdict(found) | {"low": None, "high": None}
+
+
 def _shown(figure: Mapping[str, Any] | None) -> str:
-    return "not defined" if figure is None else "{value:.3f} ({low:.3f} to {high:.3f})".format(**figure)
+    if figure is None:
+        return "not defined"
+    return ("{value:.3f}" if figure["low"] is None else "{value:.3f} ({low:.3f} to {high:.3f})").format(**figure)

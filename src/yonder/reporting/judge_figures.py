@@ -52,14 +52,16 @@ def figure_rows(check: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def figure(value: Any, share: bool, signed: bool = False) -> dict[str, str] | None:
-    """A number, or an interval, as text; None where there is none. `signed`: a difference, in points."""
+    """A number, or an interval, as text; None where there is none. `signed`: a difference, in points. Bounds without
+    width are not shown."""
     inner = mapping(value)
     low, high = number(inner.get("low")), number(inner.get("high"))
     plain = number(inner.get("value") if inner else value)
     if plain is None:
         return None
-    if low is None or high is None:
-        return {"text": text(plain, share, signed) + (" %" if share else ""), "interval": ""}
+    if low is None or high is None or high <= low:
+        said = f"{plain:.3f}" if inner and not share else text(plain, share, signed)
+        return {"text": said + (" points" if signed else " %" if share else ""), "interval": ""}
     if not share:
         return {"text": f"{plain:.3f}", "interval": f"{low:.3f}–{high:.3f}"}
     between, unit = (" to ", " points") if signed else ("–", " %")

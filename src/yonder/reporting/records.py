@@ -290,8 +290,9 @@ def _spread(value: Mapping[str, Any]) -> Spread | None:
     mean, n = number(value.get("mean")), number(value.get("n"))
     if mean is None:
         return None
-    ends = number(value.get("low")), number(value.get("high"))
-    return Spread(mean, number(value.get("std")), None if n is None else int(n), *ends)
+    low, high = number(value.get("low")), number(value.get("high"))
+    low, high = (None, None) if low == high else (low, high)  # all of them agree: that says nothing of the mean
+    return Spread(mean, number(value.get("std")), None if n is None else int(n), low, high)
 
 
 def _accuracy(value: Mapping[str, Any]) -> Accuracy | None:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -114,8 +114,7 @@ class JudgeCheck:
         """A plain dictionary with a line on each figure; what is not known is null."""
         record = asdict(self)
         record["reliability"] = [row._asdict() for row in self.reliability]
-        record["pairwise"]["value"] = None if math.isnan(self.pairwise.value) else self.pairwise.value
-        return {"about": ABOUT} | record
+        return {"about": ABOUT} | _without_nan(record)
 
 
 def check_judge(
@@ -185,6 +184,15 @@ def judged_rows(
         if (row := judged(response, score)) is not None
     ]
     return [row for row, _ in found], [i for _, i in found]
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None where a number is not known."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in cast(dict[str, Any], value).items()}
+    return [_without_nan(item) for item in cast(list[Any], value)] if isinstance(value, list | tuple) else value
 
 
 def _mass_mean(scores: Sequence[Score]) -> float | None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from yonder.core import calibration
 from yonder.core.judging import judge_value
-from yonder.core.resampling import figures
-from yonder.evaluation.judge_check.rows import DRAW_SEED, Judged, questions_of
+from yonder.evaluation.judge_check.rows import DRAW_SEED, Judged, figures_of, questions_of
 from yonder.schema import Interval
 
 
@@ -34,13 +33,7 @@ def fit_half(rows: Sequence[Judged], max_false_positive_rate: float) -> Fitted:
     others = [row for row in rows if row.response.prompt_id not in development]
     tau, delta = fit(ours, max_false_positive_rate)
     at_recipes, at_fitted = (
-        figures(
-            questions_of(others),
-            [tempered(row, scale) for row in others],
-            [row.right for row in others],
-            0.5 if delta is None else delta,
-            DRAW_SEED,
-        )
+        figures_of(others, 0.5 if delta is None else delta, [tempered(row, scale) for row in others])
         for scale in (None, tau)
     )
     return Fitted(

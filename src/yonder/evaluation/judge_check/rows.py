@@ -17,6 +17,7 @@ class Judged(NamedTuple):
     probability: float
     right: bool
     logit_gap: float | None  # nats, of a judge
+    guarded: bool = False  # set to 0 by a guard, the judge was not asked
 
 
 def judged(response: Response, score: Score) -> Judged | None:
@@ -26,9 +27,8 @@ def judged(response: Response, score: Score) -> Judged | None:
         return None
     probability = score.details.get("probability")
     gap = score.logit_gap if isinstance(score, JudgeScore) else None
-    return Judged(
-        response, probability if isinstance(probability, float) else score.value, response.correct is True, gap
-    )
+    value = probability if isinstance(probability, float) else score.value
+    return Judged(response, value, response.correct is True, gap, "guard" in score.details)
 
 
 def questions_of(rows: Sequence[Judged]) -> list[str]:
@@ -36,9 +36,14 @@ def questions_of(rows: Sequence[Judged]) -> list[str]:
     return [row.response.prompt_id for row in rows]
 
 
-def figures_of(rows: Sequence[Judged], delta: float) -> Figures:
-    """Every figure of these rows, with its interval over questions."""
-    return figures(questions_of(rows), [row.probability for row in rows], [row.right for row in rows], delta, DRAW_SEED)
+def figures_of(rows: Sequence[Judged], delta: float, values: Sequence[float] | None = None) -> Figures:
+    """Every figure of these rows, with its interval over questions; `values`: probabilities in place of their own.
+
+    Where a guard caught all of them, no probability of the judge's is known: no Brier score, no ECE.
+    """
+    values = [row.probability for row in rows] if values is None else values
+    found = figures(questions_of(rows), values, [row.right for row in rows], delta, DRAW_SEED)
+    return found._replace(brier=None, ece=None) if all(row.guarded for row in rows) else found
 
 
 def drawn_pairs(rows: Sequence[Judged]) -> list[tuple[int, int]]:

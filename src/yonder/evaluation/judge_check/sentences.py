@@ -25,8 +25,8 @@ def check_sentences(check: JudgeCheck) -> list[str]:
             found.append(f"best of {row.n}: not measured, for none of {row.questions} questions has a right response")
             continue
         found.append(
-            f"best of {row.n}: {shown(row.chosen)} right, {row.lift.value:+.3f} ({row.lift.low:+.3f} to "
-            f"{row.lift.high:+.3f}) by its choice; at most {row.oracle.value:.3f} (pass@{row.n})"
+            f"best of {row.n}: {shown(row.chosen)} right, {shown(row.lift, '+')} by its choice; "
+            f"at most {row.oracle.value:.3f} (pass@{row.n})"
         )
     if (ours := check.baseline.yes_or_no) is not None and (other := check.baseline.likelihood) is not None:
         found.append(
@@ -39,9 +39,10 @@ def check_sentences(check: JudgeCheck) -> list[str]:
     return found
 
 
-def shown(figure: Interval) -> str:
-    """A figure with its interval."""
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+def shown(figure: Interval, sign: str = "") -> str:
+    """A figure with its interval, where it has one; `sign` "+": a difference."""
+    value, low, high = (f"{x:{sign}.3f}" for x in (figure.value, figure.low, figure.high))
+    return f"{value} ({low} to {high})" if figure.bounded else value
 
 
 def _fitted(check: JudgeCheck) -> str:
