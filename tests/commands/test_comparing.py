@@ -76,6 +76,10 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path: Path):
     (tmp_path / "empty/card.json").write_text("{}")
     with pytest.raises(DataError, match="has no evaluations; run its evaluate stage"):
         compare_runs(a, str(tmp_path / "empty"))
+    recipe = tree(tmp_path) | {"stages": [one for one in tree(tmp_path)["stages"] if one["kind"] != "evaluate"]}
+    (tmp_path / "empty/recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(DataError, match=r"has no evaluate stage: add one .* `yonder run`, which skips"):
+        compare_runs(a, str(tmp_path / "empty"))
     with pytest.raises(DataError, match="has no evaluation of `sft`; it has rl"):
         compare_runs(a, f"{a}:sft")
     with pytest.raises(DataError, match="both sides are the same; name two stages"):

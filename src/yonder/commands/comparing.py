@@ -55,11 +55,25 @@ def _side(text: str) -> Side:
     if not rows and not any((run / mark).exists() for mark in MARKS):
         raise DataError(f"{run} is no run directory; give the output_dir of a recipe that was run")
     if not rows:
-        raise DataError(f"{run} has no evaluations; run its evaluate stage first (`yonder evaluate RECIPE`)")
+        raise DataError(f"{run} has no evaluations; {_how_to_evaluate(run)}")
     stages = dict.fromkeys(row["stage"] for row in rows)
     if stage is not None and stage not in stages:
         raise DataError(f"{run} has no evaluation of `{stage}`; it has {', '.join(stages)}")
     return Side(run, stage, rows)
+
+
+def _how_to_evaluate(run: Path) -> str:
+    """What gives a run evaluations: its evaluate stage, or one more in its recipe."""
+    try:
+        kinds = {stage.kind for stage in load_recipe(str(run / "recipe.yaml")).stages}
+    except YonderError:
+        kinds = {"evaluate"}
+    if "evaluate" in kinds:
+        return "run its evaluate stage first (`yonder evaluate RECIPE`)"
+    return (
+        "its recipe has no evaluate stage: add one (`{name: evaluation, kind: evaluate, checkpoints: [STAGE], "
+        "benchmarks: [NAME]}`) and run the recipe again with `yonder run`, which skips its finished stages"
+    )
 
 
 def _pairs(a: Side, b: Side) -> list[tuple[Row, Row]]:
