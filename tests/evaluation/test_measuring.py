@@ -109,10 +109,8 @@ def test_sentences() -> None:
     made = [replace(r, prompt_id=f"{r.prompt_id}-{i % 2}") for i, r in enumerate(made)]
     said = check_sentences(measure_judge(Perfect(), made, PLAN, dict))
     assert said[0].startswith("unmeasured: only ")
-    assert re.match(
-        r"AUROC 1\.000 \(1\.000 to 1\.000\), ECE 0\.100 .*, at delta 0\.5 wrong ones liked 0\.000 ", said[1]
-    )
-    assert any(re.match(r"best of 4: \d\.\d{3} \(.*\) right, [+-]0\.\d{3} ", line) for line in said)
+    assert re.match(r"AUROC 1\.000, ECE 0\.100, at delta 0\.5 wrong ones liked 0\.000 \(", said[1])
+    assert any(re.match(r"best of 4: \d\.\d{3}( \(.*\))? right, [+-]0\.\d{3} ", line) for line in said)
     assert any(line.startswith("attacks that pass: 0.0% of 4 ") for line in said)
     assert re.match(r"28 verdicts, [\d,]+ a second$", said[-1])
 

@@ -20,6 +20,7 @@ from yonder.pipeline import running
 from yonder.pipeline.running import Runner, run
 from yonder.recipe import load_recipe
 from yonder.recipe.attacks import WITHHELD
+from yonder.reporting.page import write_report
 from yonder.storage import only_one
 from yonder.training.progress import Silent
 
@@ -207,6 +208,28 @@ def test_a_judge_that_fails_stops_the_run_unless_it_is_only_measured(tmp_path: P
         TrainingError, match=r"stage check: \d+ of \d+ responses have no score|stage check: the judge gives"
     ):
         run(recipe)
+    record = json.loads((recipe.output_dir / "stages/check/stage.json").read_text())
+    assert (record["status"], record["ended"]["by"]) == ("unfinished", "TrainingError")
+    assert record["ended"]["said"].startswith("stage check: ")
+    page = json.loads(write_report([recipe.output_dir]).with_suffix(".json").read_text())
+    (notice,) = [one for one in page["notices"] if "unfinished" in one["message"]]
+    assert notice["level"] == "stop" and notice["message"].endswith(f"It ended with: {record['ended']['said']}")
+
+
+def test_a_stage_that_goes_on_and_ends_well_keeps_no_old_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(str(write(tmp_path, [WARMUP | {"epochs": 1}])))
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.Lead, "run", broken)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe)
+    record = recipe.output_dir / "stages/warmup/stage.json"
+    assert json.loads(record.read_text())["ended"] == {"by": "KeyboardInterrupt", "said": "KeyboardInterrupt"}
+    run(recipe)
+    assert json.loads(record.read_text())["status"] == "done" and "ended" not in json.loads(record.read_text())
 
 
 def test_a_judge_check_runs_the_attack_suite(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from tests.reporting.fixture import build_run, rollout_rows, write, write_frames
 from yonder.errors import StorageError
 from yonder.reporting.records import Accuracy, read_lines, read_run
 from yonder.reporting.rollout_sample import sample_rollouts
+from yonder.reporting.verdict import notices
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,25 @@ def test_a_killed_run_without_summary(tmp_path: Path) -> None:
         "card.json is not whole JSON and was left out.",
         "stages/rl/metrics.jsonl: 1 unreadable line left out.",
     )
+
+
+def test_an_unfinished_run_has_the_title_of_its_recipe(tmp_path: Path) -> None:
+    write(tmp_path / "recipe.yaml", "title: Judge and verifier\nseed: 1\n")
+    assert read_run(tmp_path).title == "Judge and verifier"
+    write(tmp_path / "recipe.yaml", "title: [\n")
+    assert read_run(tmp_path).title == tmp_path.name
+    write(tmp_path / "recipe.yaml", "seed: 1\n")
+    assert read_run(tmp_path).title == tmp_path.name
+
+
+def test_what_ended_a_stage_is_told(tmp_path: Path) -> None:
+    ended = {"by": "TrainingError", "said": "stage check: 0.61 is below the floor of 0.7."}
+    write_json(tmp_path / "stages/check/stage.json", {"kind": "check-judge", "status": "unfinished", "ended": ended})
+    stopped = {"status": "unfinished", "ended": {"by": "Stopped", "said": "stopped"}}
+    write_json(tmp_path / "stages/rl/stage.json", stopped)
+    found = {notice.where: notice for notice in notices([read_run(tmp_path)])}
+    assert found["check"].level == "stop" and found["check"].message.endswith(f"It ended with: {ended['said']}")
+    assert found["rl"].level == "warn"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.fixture import SECRET, build_run, write_json
+from tests.reporting.fixture import SECRET, build_run, judge_check, write_json
 from tests.reporting.sweep_fixture import NAMES, build_sweep
 from yonder.errors import StorageError
-from yonder.reporting.page import write_report
+from yonder.reporting.page import report_facts, write_report
+from yonder.reporting.records import read_run
 from yonder.reporting.rollout_sample import PLACES, Sighting, series
+from yonder.reporting.run_facts import tiles
 from yonder.reporting.sweep_view import difference_text, sweep_chart, sweep_facts, sweep_notices, sweep_verdicts
 from yonder.reporting.sweeps import Difference, is_sweep, read_sweep
 
@@ -115,6 +117,22 @@ def test_seeds_are_points_on_a_scale_of_round_ticks(sweep: Path) -> None:
     assert [tick["label"] for tick in chart["ticks"]] == ["28", "30", "32", "34", "36", "38"]
     assert chart["lines"][0]["dots"][0] == {"at": 20.0, "seed": 0, "text": "30.0"}
     assert (chart["first"], chart["lines"][1]["best"]) == (25.0, True)
+
+
+def test_a_stage_that_rows_share_is_counted_and_warned_of_once(tmp_path: Path) -> None:
+    runs: list[Path] = []
+    for name in ("a", "b", "c"):
+        begun = "2026-11-22T04:00:00" if name != "c" else "2026-11-22T05:00:00"  # c made its own
+        shared = {"kind": "check-judge", "hash": "1" * 12, "status": "done", "begun": begun, "seconds": 3600.0}
+        write_json(tmp_path / name / "stages/check/stage.json", shared)
+        write_json(tmp_path / name / "stages/check/judge_check.json", judge_check())
+        own = {"kind": "distill", "hash": "2" * 12, "status": "done", "begun": f"2026-11-22T0{name}", "seconds": 60.0}
+        write_json(tmp_path / name / "stages/rl/stage.json", own)
+        runs.append(tmp_path / name)
+    facts = report_facts([read_run(path) for path in runs])
+    assert tiles(facts)[-1] == {"value": "2 h 03 min", "label": "of work", "note": "5 stages, shared ones once"}
+    warned = [notice["where"] for notice in facts["notices"] if "check" in notice["where"]]
+    assert warned == ["a · check (shared with 1 more run)", "c · check"]
 
 
 def test_what_failed_or_is_missing_is_told_and_the_rest_shown(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from yonder.recipe.references import data_behind, data_of, rewards_of, stage_inp
 from yonder.recipe.rewards import decisive
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
-from yonder.reporting.redaction import redact, redact_yaml
+from yonder.reporting.redaction import redact, redact_text, redact_yaml
 from yonder.signals import StopRequest
 from yonder.stages.consent import checks_of
 from yonder.storage import only_one, read_json, write_json, write_whole
@@ -195,10 +195,14 @@ class Runner:
         start = time.perf_counter()
         folders = {name: self.stage_folder(name) for name in self.records}
         task = Task(stage.name, folder, folders, self.checkpoints(), bool(record["changes"]))
+        ended: dict[str, Any] = {}
         try:
             result = self.lead.run(self.recipe, task, self.progress, self.stop)
+        except BaseException as error:
+            ended = {"ended": why_ended(error)}
+            raise
         finally:
-            write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start})
+            write_json(folder / "stage.json", record | {"seconds": seconds + time.perf_counter() - start} | ended)
         record |= {"status": "done", "seconds": seconds + time.perf_counter() - start, "result": result}
         write_json(folder / "stage.json", record)
         self.records[stage.name] = record
@@ -327,6 +331,13 @@ class Runner:
         kept.parent.mkdir(exist_ok=True)
         os.replace(folder, kept)
         self.progress.say(f"{folder.name}: {why}; the earlier results are kept in {kept}")
+
+
+def why_ended(error: BaseException) -> dict[str, str]:
+    """What a stage that did not finish leaves in its record: the kind of error and its sentence, without secrets."""
+    kind = type(error).__name__
+    said = str(error) if isinstance(error, YonderError) else ": ".join(filter(None, (kind, str(error))))
+    return {"by": kind, "said": redact_text(said)}
 
 
 def brief(figures: Mapping[str, Any]) -> dict[str, Any]:

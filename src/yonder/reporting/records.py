@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 import zstandard
 
 from yonder.errors import StorageError
@@ -78,6 +79,9 @@ class StageRecord:
     rollout_files: tuple[Path, ...] = ()
     events: tuple[dict[str, Any], ...] = ()  # trips of the monitor
     changes: tuple[Mapping[str, Any], ...] = ()  # key -> [old, new], for each time it went on with another recipe
+    made: tuple[str, str, str] | None = None  # name, hash, begun: runs that share a finished stage have the same
+    ended_by: str = ""  # the kind of error that ended it unfinished
+    ended: str = ""  # and its sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +111,26 @@ def read_run(path: Path) -> RunRecord:
     card = read_object(path / "card.json", problems)
     stages = _read_stages(path / "stages", _mapping(summary.get("stages")), problems)
     name = path.resolve().name
+    recipe = _read_text(path / "recipe.yaml", problems)
     return RunRecord(
         path=path,
         name=name,
-        title=str(summary.get("title") or name),
+        title=str(summary.get("title") or (not summary and _title(recipe)) or name),
         notes=tuple(dict.fromkeys([*_texts(summary.get("notes")), *_texts(card.get("notes"))])),
-        recipe=_read_text(path / "recipe.yaml", problems),
+        recipe=recipe,
         card=card,
         stages=stages,
         results=_read_results(summary, stages, _answers(path, problems)),
         problems=tuple(problems),
     )
+
+
+def _title(recipe: str) -> str:
+    """The title in a recipe; empty where it has none or cannot be read."""
+    try:
+        return str(_mapping(yaml.safe_load(recipe)).get("title") or "")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
 
 
 def read_object(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -212,6 +225,7 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
         tuple(row for _, row in read_lines(folder / name, problems)) if _is_file(folder, name) else ()
         for name in ("metrics.jsonl", "events.jsonl")
     )
+    ended = _mapping(record.get("ended"))
     return StageRecord(
         name=folder.name,
         kind=str(record.get("kind") or "unknown"),
@@ -223,7 +237,16 @@ def _read_stage(folder: Path, summary: Mapping[str, Any], problems: list[str]) -
         rollout_files=tuple(sorted(folder.glob("rollouts-*.jsonl*"))) if folder.is_dir() else (),
         events=events,
         changes=tuple(change for change in _items(record.get("changes")) if isinstance(change, dict)),
+        made=_made(folder.name, record),
+        ended_by=str(ended.get("by") or ""),
+        ended=str(ended.get("said") or "").strip(),
     )
+
+
+def _made(name: str, record: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    digest, begun = record.get("hash"), record.get("begun")
+    done = record.get("status") in ("done", "skipped", "shared")
+    return (name, str(digest), str(begun)) if digest and begun and done else None
 
 
 def _answers(path: Path, problems: list[str]) -> dict[tuple[str, str], dict[str, Any]]:

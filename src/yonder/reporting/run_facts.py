@@ -18,6 +18,8 @@ def run_facts(label: str, run: RunRecord) -> dict[str, Any]:
             "kind": stage.kind,
             "status": stage.status,
             "seconds": stage.seconds,
+            "made": None if stage.made is None else " ".join(stage.made),
+            "ended": stage.ended,
             "result": stage.result,
         }
         for stage in run.stages
@@ -51,9 +53,12 @@ def tiles(facts: dict[str, Any]) -> list[dict[str, str]]:
         if check["headline"]:
             found.append({**check["headline"], "note": check["stage"]})
     stages = [stage for run in facts["runs"] for stage in run["stages"]]
+    once = {stage["made"] or at: stage for at, stage in enumerate(stages)}  # runs of a sweep share stages
     if stages:
-        seconds = sum(run["seconds"] for run in facts["runs"])
-        note = f"{len(stages)} stage{'s' if len(stages) > 1 else ''}"
+        seconds = sum(stage["seconds"] or 0 for stage in once.values())
+        note = (
+            f"{len(once)} stage{'s' if len(once) > 1 else ''}{', shared ones once' if len(once) < len(stages) else ''}"
+        )
         found.append({"value": duration(seconds), "label": "of work", "note": note})
     return found
 

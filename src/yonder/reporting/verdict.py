@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from yonder.reporting.tables import (
 
 _GAP_GROWTH = 0.25  # of a whole stage, without a test: more than the monitor's own limit
 MOST_CHANGES = 6  # told in a sentence
+FINISHED = ("done", "skipped", "cached", "shared")
+ASKED = ("Stopped", "Interrupted", "KeyboardInterrupt")  # errors by which the user ends a stage
+StageKey = tuple[str, str, str]  # of a stage that runs share, see `StageRecord.made`
 _UNSCORED = 0.5  # the recipe's default for monitor.max_unscored
 
 
@@ -68,10 +72,12 @@ def verdicts(runs: Sequence[RunRecord]) -> tuple[Verdict, ...]:
 
 def notices(runs: Sequence[RunRecord]) -> tuple[Notice, ...]:
     """Alarms that the runs recorded and those that their figures give rise to, the gravest first."""
+    shared = Counter(stage.made for run in runs for stage in run.stages if stage.made is not None)
+    told: set[StageKey] = set()
     found = [
         notice
         for label, run in zip(run_labels(runs), runs, strict=True)
-        for notice in _run_notices(run, f"{label} · " if len(runs) > 1 else "")
+        for notice in _run_notices(run, f"{label} · " if len(runs) > 1 else "", shared, told)
     ]
     for one in contaminated(result_rows(runs)):
         level = "note" if one["text"].startswith("close") else "warn"
@@ -152,18 +158,33 @@ def _certainty(difference: tuple[float, float, float] | None, overlap: bool | No
     )
 
 
-def _run_notices(run: RunRecord, prefix: str) -> Iterator[Notice]:
+def _run_notices(run: RunRecord, prefix: str, shared: Counter[StageKey], told: set[StageKey]) -> Iterator[Notice]:
+    """`shared`: runs by what they have of the same stage, which is told of the first one; `told`: those before."""
     for stage in run.stages:
-        where = prefix + stage.name
-        if stage.status not in ("done", "skipped", "cached"):
-            level = "stop" if stage.status in ("failed", "stopped", "error") else "warn"
-            yield Notice(level, where, f"This stage is {stage.status}; figures from it are not final.")
+        if stage.made in told:
+            continue
+        others = 0
+        if stage.made is not None:
+            told.add(stage.made)
+            others = shared[stage.made] - 1
+        where = prefix + stage.name + (f" (shared with {others} more run{'s' if others > 1 else ''})" if others else "")
+        yield from _unfinished(stage, where)
         yield from _changed(stage, where)
         recorded = tuple(_recorded(stage, where))
         yield from _judge_notices(stage, where)
         yield from recorded or _drift(stage, where)  # the monitor has said it already
     for problem in run.problems:
         yield Notice("note", prefix.rstrip(" ·") or run.name, problem)
+
+
+def _unfinished(stage: StageRecord, where: str) -> Iterator[Notice]:
+    """That a stage did not finish, and why it ended."""
+    if stage.status in FINISHED:
+        return
+    failed = stage.status in ("failed", "stopped", "error") or (stage.ended and stage.ended_by not in ASKED)
+    why = f" It ended with: {stage.ended}" if stage.ended else ""
+    said = f"This stage is {stage.status}; figures from it are not final.{why}"
+    yield Notice("stop" if failed else "warn", where, said)
 
 
 def _changed(stage: StageRecord, where: str) -> Iterator[Notice]:
