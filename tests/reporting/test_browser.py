@@ -54,6 +54,23 @@ def test_ticks_of_small_shares_differ(reader: Reader) -> None:
         assert reader.page.evaluate(f"() => {{ {source}\nreturn percents({ticks}); }}") == texts
 
 
+def test_ticks_of_numbers_differ(reader: Reader) -> None:
+    web = Path(page.__file__).parent / "web"
+    source = "".join((web / name).read_text(encoding="utf-8") for name in ("dom.js", "charts.js"))
+    for ticks, texts in (
+        ("[10.75, 10.8, 10.85]", ["10.75", "10.8", "10.85"]),
+        ("[10.802, 10.804, null]", ["10.802", "10.804", ""]),
+        ("[1000, 1000.5, 1001]", ["1,000", "1,000.5", "1,001"]),
+        ("[-0.25, 0, 0.25]", ["-0.25", "0", "0.25"]),
+        ("[0, 500, 1000, 1500]", ["0", "500", "1,000", "1,500"]),
+        ("[10000, 20000]", ["10,000", "20,000"]),
+        ("[0, 0.0001, 0.0002]", ["0", "1.0e-4", "2.0e-4"]),
+        ("[0.0001, 0.000125, 0.00015]", ["1.00e-4", "1.25e-4", "1.50e-4"]),
+        ("[7]", ["7"]),
+    ):
+        assert reader.page.evaluate(f"() => {{ {source}\nreturn numbers({ticks}); }}") == texts
+
+
 def test_a_hidden_stage_leaves_the_charts_and_tables_say_the_same(reader: Reader) -> None:
     reward = reader.page.locator("#curves figure.chart", has_text="Mean reward of each term")
     assert reward.locator(".legend li").count() == 3

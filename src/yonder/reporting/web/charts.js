@@ -103,8 +103,8 @@ function makePlot(target, lines, options, show, onCursor) {
     cursor: { sync: { key: "yonder" }, y: false, points: hover, drag: { x: true, y: false } },
     scales: { x: { time: false }, y: { range: (u, low, high) => yRange(low, high, options) } },
     axes: [
-      { ...axis, size: 26, values: (u, ticks) => ticks.map((tick) => short(tick)) },
-      { ...axis, size: 52, values: (u, ticks) => (options.percent ? percents(ticks) : ticks.map((tick) => (tick === null ? "" : short(tick)))) },
+      { ...axis, size: 26, values: (u, ticks) => numbers(ticks) },
+      { ...axis, size: 52, values: (u, ticks) => (options.percent ? percents(ticks) : numbers(ticks)) },
     ],
     series: [
       {},
@@ -118,11 +118,22 @@ function makePlot(target, lines, options, show, onCursor) {
   }, table, target);
 }
 
+/** How many digits after the point tell ticks apart; `unit`: a tick of 1 is shown as so many. */
+function decimals(ticks, unit = 1) {
+  const known = ticks.filter((tick) => tick !== null);
+  const step = known.length > 1 ? unit * Math.abs(known[1] - known[0]) : 1;
+  return step ? Math.ceil(0.6 - Math.log10(step)) : 0;
+}
+
+/** Ticks as `short` says them, with as many digits as tell neighbours apart. */
+function numbers(ticks) {
+  const places = decimals(ticks);
+  return ticks.map((tick) => (tick === null ? "" : short(tick, tick ? places + Math.floor(Math.log10(Math.abs(tick))) + 1 : 0)));
+}
+
 /** Ticks of shares in per cent, with as many digits as tell neighbours apart. */
 function percents(ticks) {
-  const known = ticks.filter((tick) => tick !== null);
-  const step = known.length > 1 ? 100 * (known[1] - known[0]) : 1;
-  const digits = Math.min(9, Math.max(1, Math.ceil(0.6 - Math.log10(step))));
+  const digits = Math.min(9, Math.max(1, decimals(ticks, 100)));
   return ticks.map((tick) => (tick === null ? "" : `${Number((100 * tick).toFixed(digits))} %`));
 }
 

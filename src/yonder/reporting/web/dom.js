@@ -33,14 +33,14 @@ function stageLabel(run, stage) {
   return several() ? `${facts.runs[run].label} · ${found.name}` : found.name;
 }
 
-/** 0.00031 -> 3.1e-4, 12345.6 -> 12,346: short, and never more digits than a reader needs. */
-function short(value) {
+/** 0.00031 -> 3.1e-4, 12345.6 -> 12,346: short, and never more digits than a reader needs; `digits`: at least these. */
+function short(value, digits = 0) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (size === 0) return "0";
-  if (size < 1e-3 || size >= 1e7) return value.toExponential(1).replace("e+", "e");
-  if (size >= 1000) return Math.round(value).toLocaleString("en");
-  return String(Number(value.toPrecision(3)));
+  if (size < 1e-3 || size >= 1e7) return value.toExponential(Math.max(1, digits - 1)).replace("e+", "e");
+  if (size >= 1000) return value.toLocaleString("en", { maximumFractionDigits: Math.max(0, digits - Math.floor(Math.log10(size)) - 1) });
+  return String(Number(value.toPrecision(Math.max(3, digits))));
 }
 
 function colour(name) {
