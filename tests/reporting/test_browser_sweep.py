@@ -50,6 +50,15 @@ def test_fifteen_runs_are_small_and_open_at_once(browser: Any, report: Path) -> 
     assert busy or min(max(times.values()) for times in waited) < 2000, waited
 
 
+def test_the_names_of_rows_keep_their_width_and_numbers_wrap(reader: Reader) -> None:
+    reader.page.set_viewport_size({"width": 700, "height": 900})
+    reader.page.add_style_tag(content=".sweep-table td { min-width: 100vw; }")  # as many benchmarks crowd the names
+    cell = reader.page.locator(".sweep-table tbody th").first
+    size = float(cell.evaluate("cell => parseFloat(getComputedStyle(cell).fontSize)"))
+    assert cell.evaluate("cell => cell.getBoundingClientRect().width") >= 14 * size - 1
+    assert reader.page.locator(".sweep-table .vote").first.evaluate("v => getComputedStyle(v).whiteSpace") == "normal"
+
+
 def processor_seconds(page: Any) -> float:
     """What the page's process has used of the processor since it began."""
     session = page.context.new_cdp_session(page)

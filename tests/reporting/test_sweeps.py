@@ -13,13 +13,25 @@ from yonder.reporting.page import report_facts, write_report
 from yonder.reporting.records import read_run
 from yonder.reporting.rollout_sample import PLACES, Sighting, series
 from yonder.reporting.run_facts import tiles
-from yonder.reporting.sweep_view import difference_text, sweep_chart, sweep_facts, sweep_notices, sweep_verdicts
+from yonder.reporting.sweep_view import (
+    difference_text,
+    sweep_chart,
+    sweep_facts,
+    sweep_notices,
+    sweep_verdicts,
+    unbroken,
+)
 from yonder.reporting.sweeps import Difference, is_sweep, read_sweep
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_sweep(tmp_path_factory.mktemp("sweeps") / "weights", rows=2, seeds=2, steps=12)
+
+
+def text_of(folder: Path) -> str:
+    """The page; where its lines may break is not looked at."""
+    return write_report([folder]).read_text(encoding="utf-8").replace("\u00a0", " ")
 
 
 def test_the_runs_are_read_and_named_by_row_and_seed(sweep: Path) -> None:
@@ -55,7 +67,7 @@ def test_the_verdict_tells_a_difference_from_chance(sweep: Path) -> None:
 
 def test_a_difference_is_bold_only_where_its_interval_leaves_out_zero(tmp_path: Path) -> None:
     folder = build_sweep(tmp_path, rows=3, seeds=1, steps=6)  # +4.0 (-1.0 to +9.0) and +8.0 (+3.0 to +13.0)
-    page = write_report([folder]).read_text(encoding="utf-8")
+    page = text_of(folder)
     assert '<span class="vote">+4.0 points' in page and '<span class="vote clear">+8.0 points' in page
 
 
@@ -67,7 +79,7 @@ def test_a_difference_to_another_row_is_never_told_as_one_to_the_baseline(tmp_pa
     (verdict,) = sweep_verdicts(read_sweep(folder)[0])
     assert verdict["row"] == NAMES[2] and "paired" not in verdict["sentence"] and not verdict["clear"]
     assert verdict["points"] == pytest.approx(8.0)  # of the means
-    assert "+8.0 points (+3.0 to +13.0), p &lt; 0.001, against three to one" in write_report([folder]).read_text()
+    assert "+8.0 points (+3.0 to +13.0), p &lt; 0.001, against three to one" in text_of(folder)
 
 
 def test_a_row_of_one_seed_is_not_the_best_beside_rows_of_several(tmp_path: Path) -> None:
@@ -186,6 +198,16 @@ def test_a_difference_in_words(difference: Difference, text: str) -> None:
 
 def sighting(run: int, prompt: str, step: int, verdict: str = "wrong") -> Sighting:
     return Sighting(run, 0, Path(f"log{run}"), step, step, "labeled", prompt, verdict, "", False, 0.1)
+
+
+def test_the_parts_of_a_difference_do_not_break() -> None:
+    text = "+3.1 points (+0.4 to +5.8), p < 0.001, against 1 to 3 points"
+    assert unbroken(text).split(" ") == [
+        "+3.1\u00a0points",
+        "(+0.4\u00a0to\u00a0+5.8),",
+        "p\u00a0<\u00a00.001,",
+        *("against", "1", "to", "3\u00a0points"),
+    ]
 
 
 def test_questions_at_several_steps_are_kept_and_shared_by_the_runs() -> None:

@@ -24,7 +24,7 @@ from yonder.reporting.redaction import redact, redact_text
 from yonder.reporting.rollout_sample import Known, sample_rollouts
 from yonder.reporting.run_facts import run_facts, shared_notes, tiles
 from yonder.reporting.stage_tables import found_by
-from yonder.reporting.sweep_view import sweep_facts, sweep_notices, sweep_verdicts
+from yonder.reporting.sweep_view import sweep_facts, sweep_notices, sweep_verdicts, unbroken
 from yonder.reporting.sweeps import SweepRecord, is_sweep, read_sweep
 from yonder.reporting.tables import (
     benchmarks_of,
@@ -128,7 +128,7 @@ def render(runs: Sequence[RunRecord], facts: dict[str, Any], twin: str = "report
     environment = Environment(
         loader=DictLoader(templates), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "duration": duration, "pretty": _pretty}
+    environment.filters |= {"percent": percent, "duration": duration, "pretty": _pretty, "unbroken": unbroken}
     rows = result_rows(runs)
     benchmarks = benchmarks_of(rows)
     tables = [table(rows, name) for name in benchmarks for table in (category_table, group_table)]

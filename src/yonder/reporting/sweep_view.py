@@ -133,6 +133,11 @@ def difference_text(difference: Difference) -> str:
     return said + p_text(difference.p)
 
 
+def unbroken(text: str) -> str:
+    """The text of a difference that breaks between its parts only: value, interval, p."""
+    return re.sub(r"(?<=\d) (?=points|to [+-])|(?<=\d to) (?=[+-])|(?<=\bp) (?=[<=])|(?<=[<=]) ", "\u00a0", text)
+
+
 def p_text(p: float | None) -> str:
     """, p = 0.034; nothing where there is none."""
     if p is None:
