@@ -6,6 +6,7 @@ Random models of 3.7M parameters in float32, completions of full length, groups 
 moment of the machine meets all of them. Linear growth is a ratio of at most 2 between a size and its double.
 """
 
+import itertools
 import math
 import statistics
 import sys
@@ -96,7 +97,7 @@ def main(turns: int = 5, threads: int = 2) -> None:
             ordered = [times[size] for size in sorted(times)]
             doublings = [
                 statistics.median(b / a for a, b in zip(before, after, strict=True))
-                for before, after in zip(ordered, ordered[1:], strict=False)
+                for before, after in itertools.pairwise(ordered)
             ]
             whole = math.prod(doublings)
             print(f"| {what} | {part} | {whole:.1f} times | {max(doublings):.2f} |")

@@ -1,4 +1,4 @@
-"""Peak memory of PPO's update with the value head on the policy's trunk and with a critic of its own, on the same batch.
+"""Peak memory of PPO's update with the value head on the policy's trunk and with a critic of its own, on one batch.
 
 python benchmarks/ppo_memory.py        # both ways, each in a process of its own
 

@@ -2,9 +2,9 @@
 
 python benchmarks/programs.py [TURNS] [MANY]        # default: 5 2000
 
-Solutions of GSM8K, made different by a line of their own; nothing is cached. The other ways: ReFT's (`exec` in a pool of
-8 processes of the package pebble, a new pool for each batch, 1 s a program), one `python -I -S` a program, and `exec` in
-this process, the only limit of which is what Python costs. All must find the same numbers. Isolated is Yonder's alone:
+Solutions of GSM8K, made different by a line of their own; nothing is cached. The other ways: ReFT's (`exec` in a pool
+of 8 processes of the package pebble, a new pool for each batch, 1 s a program), one `python -I -S` a program, and `exec`
+in this process, the only limit of which is what Python costs. All must find the same numbers. Isolated is Yonder's alone:
 no files, no network, no memory of the program before, limits on time, memory and recursion.
 """
 
@@ -89,19 +89,25 @@ def main(turns: int = 5, many: int = 2000) -> None:
 
             return work
 
-        ways: dict[str, Way] = {"yonder": ours, "ReFT's way": reft, "a Python each": alone, "exec, in process": in_process}
+        ways: dict[str, Way] = {
+            "yonder": ours,
+            "ReFT's way": reft,
+            "a Python each": alone,
+            "exec, in process": in_process,
+        }
         answers = {name: way(programs(FEW, "answers")) for name, way in ways.items()}
         assert all(said == answers["yonder"] for said in answers.values()), answers
         slow = ("a Python each",)
         for count in (FEW, many):
             some = {name: fresh(way, count) for name, way in ways.items() if count == FEW or name not in slow}
             seconds = in_turns(some, turns)
-            print(f"{count} distinct programs; medians of {turns} turns\n\n| | programs/s | times Yonder's seconds |\n|---|---|---|")
+            ratios = {name: ratio(times, seconds["yonder"]) for name, times in seconds.items()}
+            print(f"{count} distinct programs; medians of {turns} turns\n")
+            print("| | programs/s | times Yonder's seconds |\n|---|---|---|")
             for name, times in seconds.items():
-                rate = count / statistics.median(times)
-                print(f"| {name} | {rate:,.0f} | {ratio(times, seconds['yonder'])} |")
+                print(f"| {name} | {count / statistics.median(times):,.0f} | {ratios[name]} |")
             print()
-            found[str(count)] = {"seconds": seconds, "ratios": {n: ratio(t, seconds["yonder"]) for n, t in seconds.items()}}
+            found[str(count)] = {"seconds": seconds, "ratios": ratios}
     keep("programs", {"turns": turns, **found})
 
 

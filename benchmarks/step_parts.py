@@ -88,7 +88,9 @@ class FixedPrompts:
 class Step:
     """The models and one step's three parts."""
 
-    def __init__(self, scale: Scale, device: torch.device, dtype: torch.dtype = torch.bfloat16, budget: int = 65536) -> None:
+    def __init__(
+        self, scale: Scale, device: torch.device, dtype: torch.dtype = torch.bfloat16, budget: int = 65536
+    ) -> None:
         """`dtype`: of the judge, the reference and the products; `budget`: tokens read at once."""
         self.scale, self.device, self.budget = scale, device, budget
         longest = scale.prompt + scale.completion

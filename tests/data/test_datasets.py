@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from yonder.data.datasets import MOST_OPTIONS, load_data, resampled, with_solutions
+from yonder.data.sources import fingerprint
 from yonder.errors import DataError
 from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.rewards.answers import LETTERS
@@ -100,6 +101,31 @@ def test_limits_are_nested_and_seeded() -> None:
     assert len(ids("a", small)) == 50
     assert set(ids("a", small)) < set(ids("a", large))
     assert ids("a", small) != ids("a", small, seed=1)
+
+
+def test_what_is_left_of_a_source_of_which_some_is_labeled(tmp_path: Path) -> None:
+    data = recipe(
+        few={"source": "svamp", "limit": 700},
+        same={"source": "svamp", "labeled": False, "limit": 500},
+        rest={"source": "svamp", "labeled": False, "without": ["few"]},
+        some={"source": "svamp", "labeled": False, "without": ["few"], "limit": 500},
+    )
+    few, rest = set(ids("few", data, task=TEXT)), ids("rest", data, task=TEXT)
+    assert set(ids("same", data, task=TEXT)) < few  # one seed draws alike
+    assert not few & set(rest) and len(rest) > 2000
+    assert set(ids("some", data, task=TEXT)) < set(rest)
+    rows = [{"question": "How many?", "answer": 1}, {"question": "how many ?", "answer": 2}]
+    data = recipe(
+        a={"source": write(tmp_path, rows), "limit": 1}, b={"source": write(tmp_path, rows), "without": ["a"]}
+    )
+    with pytest.raises(DataError, match="every question of `b` is one of `a`"):
+        ids("b", data, task=TEXT)
+
+
+def test_a_rest_is_made_anew_when_what_it_is_without_changes() -> None:
+    rest = {"source": "svamp", "without": ["few"]}
+    one, other = (recipe(few={"source": "svamp", "limit": n}, rest=rest) for n in (700, 800))
+    assert fingerprint(one["rest"], one) != fingerprint(other["rest"], other)
 
 
 def test_unlabeled_hides_what_labeled_shows() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from yonder import run
 from yonder.errors import ModelError, RecipeError
@@ -60,7 +61,7 @@ def test_what_a_name_stands_for(
 ) -> None:
     recipe, stage = recipe_of(algorithm=name), stage_of(algorithm=name)
     assert (stage.kl.beta, stage.kl.place, stage.kl.estimator) == kl
-    made, loss = estimator(stage, recipe), loss_settings(stage, recipe)
+    made, loss = estimator(stage, recipe), loss_settings(stage, recipe, torch.device("cpu"))
     assert (made.baseline, made.normalise, made.kl_in_reward) == (baseline, normalise, kl[0] * (kl[1] == "reward"))
     assert (loss.surrogate, loss.average, (loss.clip, loss.clip_high)) == (surrogate, average, clips)
     assert (loss.kl_in_loss, loss.kl_estimator, loss.length) == (kl[0] * (kl[1] == "loss"), kl[2], 8)
@@ -87,7 +88,7 @@ def test_every_key_reaches_the_advantages_and_the_loss() -> None:
     }  # fmt: skip
     recipe, stage = recipe_of(algorithm="ppo", **knobs), stage_of(algorithm="ppo", **knobs)
     assert estimator(stage, recipe) == Estimator("value", 0.0, "batch", 0.9, 0.8, "bootstrap", (8, 3, 0.5))
-    assert loss_settings(stage, recipe) == LossSettings(
+    assert loss_settings(stage, recipe, torch.device("cpu")) == LossSettings(
         clip=0.1, kl_in_loss=0.3, value_coef=0.7, value_clip=0.6, temperature=0.7, grad_clip=0.4,
         micro_batch_tokens=600, clip_high=0.3, dual_clip=3.0, surrogate="token", average="fixed-length", length=8,
         kl_estimator="k3", importance_cap=2.5, stop_gradient=True, head_warmup=2,
@@ -95,7 +96,7 @@ def test_every_key_reaches_the_advantages_and_the_loss() -> None:
     other = stage_of(kl={"beta": 0.3, "target": 0.2, "gain": 0.4})
     assert estimator(other, recipe).kl_in_reward == 0.3
     assert kl_control(other) == KLControl(0.2, 0.4)
-    assert (estimator(other, recipe).overlong, loss_settings(other, recipe).dual_clip) == (None, None)
+    assert (estimator(other, recipe).overlong, loss_settings(other, recipe, torch.device("cpu")).dual_clip) == (None, None)
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -89,6 +89,7 @@ def test_a_pair_counts_where_both_are_scored() -> None:
 def test_seeds_with_questions_of_their_own_are_not_crossed() -> None:
     # seed means of the differences 0.5 and 1: mean 0.75, error 0.25, one degree of freedom, t = 3: p = 0.2048
     row, base = {0: found("++"), 1: found("+++")}, {0: found("+-"), 1: found("---")}
+    assert not cell(KEY, row, None)["same_questions"] and cell(KEY, {0: row[0], 1: base[0]}, None)["same_questions"]
     made = paired(row, base)
     assert made is not None
     assert made["points"] == 75
@@ -136,9 +137,10 @@ def sweep(**changes: Any) -> dict[str, Any]:
     difference = {"points": 4.125, "low": 1.0, "high": 7.25, "p": 0.0002, "against": "base"}
     cells = [
         {"row": "base", "benchmark": "a_b", "checkpoint": "rl", "values": [0.5, 0.6], "seeds": [0, 1], "mean": 0.55,
-         "std": 0.0707, "low": 0.4, "high": 0.7, "n": 10, "difference": None, "warnings": []},
+         "std": 0.0707, "low": 0.4, "high": 0.7, "n": 10, "same_questions": True, "difference": None, "warnings": []},
         {"row": "x & y", "benchmark": "a_b", "checkpoint": "rl", "values": [0.6], "seeds": [0], "mean": 0.6,
-         "std": None, "low": 0.5, "high": 0.7, "n": 10, "difference": difference, "warnings": []},
+         "std": None, "low": 0.5, "high": 0.7, "n": 10, "same_questions": True, "difference": difference,
+         "warnings": []},
     ]  # fmt: skip
     runs = [{"seed": seed, "folder": f"f/{seed}", "status": "done", "error": None} for seed in (0, 1)]
     rows = [
@@ -167,6 +169,10 @@ def test_the_table_as_people_read_it() -> None:
     assert points(None, "base") == ""
     assert points(sweep()["table"]["cells"][1], "other") == "+4.1 (+1.0 to +7.2), p < 0.001, against base"
     assert "Rows of one seed have intervals over questions alone" in "".join(legend(sweep()))
+    shown = sweep()
+    assert "of its own" not in "".join(legend(shown))
+    shown["table"]["cells"][0]["same_questions"] = False
+    assert "a_b: each seed asks questions of its own" in "".join(legend(shown))
 
 
 def test_markdown_latex_and_csv_hold_the_same() -> None:

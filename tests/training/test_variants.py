@@ -67,7 +67,7 @@ def variant(folder: Path, steps: int, knobs: dict[str, Any], **plan: Any) -> Dis
     )  # fmt: skip
     made.learner.estimator, made.learner.loss, made.learner.kl = (
         estimator(stage, recipe),
-        loss_settings(stage, recipe),
+        loss_settings(stage, recipe, torch.device("cpu")),
         kl_control(stage),
     )
     return made

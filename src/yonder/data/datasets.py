@@ -43,7 +43,8 @@ def load_data(
     `NAME.development` is the part set apart by `development`, NAME the rest. Both depend on the recipe's seed and the
     source's questions alone, so two data sets over one source set the same questions apart, and neither trains on the
     other's.
-    `limit` keeps questions drawn by the seed: a smaller limit is a subset of a larger one. A labeled data set leaves
+    `limit` keeps questions drawn by the seed: a smaller limit is a subset of a larger one, also of another data set
+    over the same source, unless `without` leaves that one's questions out. A labeled data set leaves
     out rows that have neither a label nor a solution. A mixture is one pass over its parts in the given shares, as long
     as no part is repeated. `overlay` puts other labels in the place of the source's, part for part.
     DataError for an unknown name, a source that cannot be read, and a data set that ends up empty.
@@ -52,12 +53,7 @@ def load_data(
     if settings.mixture is not None:
         return _load_mixture(base, settings, recipe_data, default_task, seed, overlay)
     task = settings.task or default_task
-    chosen = _part(name, settings, read_records(settings, base), recipe_data, seed)
-    if not chosen:
-        raise DataError(f"data.{name}: no question is left after the development splits; make `development` smaller")
-    chosen = _usable(base, settings, task, chosen)
-    if settings.limit is not None and not name.endswith(DEVELOPMENT):
-        chosen = _drawn(chosen, settings.limit, f"{seed}:limit")
+    chosen = _chosen(name, recipe_data, default_task, seed)
     prompts = [build_prompt(record, task, settings.labeled) for record in chosen]
     if settings.shots_from is not None:
         if not task.chat and not task.stop:
@@ -68,6 +64,23 @@ def load_data(
         worked = _worked(base, settings.shots_from, recipe_data, task, seed)
         prompts = with_shots(prompts, worked, settings.shots, base)
     return prompts if overlay is None else overlay(name, settings, prompts)
+
+
+def _chosen(name: str, recipe_data: Mapping[str, DataSettings], default_task: TaskSettings, seed: int) -> list[Record]:
+    """The rows of a data set over one source."""
+    base, settings = find_data(name, recipe_data)
+    chosen = _part(name, settings, read_records(settings, base), recipe_data, seed)
+    if not chosen:
+        raise DataError(f"data.{name}: no question is left after the development splits; make `development` smaller")
+    chosen = _usable(base, settings, settings.task or default_task, chosen)
+    for other in settings.without:
+        theirs = {normal(record.question) for record in _chosen(other, recipe_data, default_task, seed)}
+        chosen = [record for record in chosen if normal(record.question) not in theirs]
+        if not chosen:
+            raise DataError(f"data.{base}.without: every question of `{base}` is one of `{other}`; leave it out there")
+    if settings.limit is not None and not name.endswith(DEVELOPMENT):
+        chosen = _drawn(chosen, settings.limit, f"{seed}:limit")
+    return chosen
 
 
 def _worked(

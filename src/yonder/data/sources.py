@@ -50,12 +50,13 @@ def fingerprint(settings: DataSettings, data: Mapping[str, DataSettings] | None 
     """SHA-256 of what decides a data set's prompts: its settings and the content of files that are at hand.
 
     Content is hashed for local files, embedded data and the generator of word-problems; a hub data set counts by name,
-    split and options. A mixture counts its parts, and few-shot prompts the worked
-    questions, looked up in `data`. DataError where a file is missing.
+    split and options. A mixture counts its parts, few-shot prompts the worked
+    questions, and a rest what it is without, looked up in `data`. DataError where a file is missing.
     """
     excluded = {"source"} if settings.source and is_file_name(settings.source) else set[str]()
     parts = [json.dumps(settings.model_dump(mode="json", exclude=excluded), sort_keys=True), _content(settings)]
-    for name in [*(settings.mixture or {}), *([settings.shots_from] if settings.shots_from else [])]:
+    shots = [settings.shots_from] if settings.shots_from else []
+    for name in [*(settings.mixture or {}), *shots, *settings.without]:
         part = (data or {}).get(name.removesuffix(".development"))
         parts.append(fingerprint(part, data) if part is not None else name)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -11,7 +11,7 @@ from yonder.errors import ModelError
 from yonder.judges.prompt import JudgePrompt, too_long
 from yonder.judges.shared_prefix import last_hidden
 from yonder.models.loading import CausalLM
-from yonder.models.padding import right_pad, token_batches
+from yonder.models.padding import right_pad, token_batches, tokens_at_once
 from yonder.models.sharing import shares_prompts
 from yonder.models.trunk import Trunk
 from yonder.rewards.judge import Verdict
@@ -21,16 +21,21 @@ class LocalJudge:
     """Scores (question, response) pairs with a causal language model in this process."""
 
     def __init__(
-        self, model: CausalLM, prompt: JudgePrompt, max_tokens: int, batch_tokens: int, share_prefix: bool = False
+        self,
+        model: CausalLM,
+        prompt: JudgePrompt,
+        max_tokens: int,
+        batch_tokens: int | None,
+        share_prefix: bool = False,
     ) -> None:
         """`share_prefix`: what the prompts of one question have in common is computed once; ModelError where the model
         cannot."""
         self.trunk = Trunk(model)
         self.prompt = prompt
         self.max_tokens = max_tokens
-        self.batch_tokens = batch_tokens
         self.share_prefix = share_prefix
         self.device = next(model.parameters()).device
+        self.batch_tokens = tokens_at_once(batch_tokens, self.device)
         self.tokens_read = 0  # so far, without pads
         if share_prefix:
             _require_sharing(self.trunk, self.device)

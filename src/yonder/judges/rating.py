@@ -94,7 +94,7 @@ class LocalRater(LocalJudge):
 
     prompt: RatingPrompt
 
-    def __init__(self, model: CausalLM, prompt: RatingPrompt, max_tokens: int, batch_tokens: int) -> None:
+    def __init__(self, model: CausalLM, prompt: RatingPrompt, max_tokens: int, batch_tokens: int | None) -> None:
         super().__init__(model, prompt, max_tokens, batch_tokens)
 
     def ratings(self, pairs: Sequence[tuple[str, str]]) -> list[Ratings]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from yonder.models.padding import right_pad, token_batches
+from yonder.models.padding import right_pad, token_batches, tokens_at_once
 
 CLASSIFIER_TEXT = (
     "Question:\n{question}\nAnswer reasoning:\n{response}"  # the policy's own form, as [ReFT]'s reranker reads it
@@ -48,14 +48,14 @@ class LocalClassifier:
         tokenizer: PreTrainedTokenizerBase,
         correct_label: int,
         max_tokens: int,
-        batch_tokens: int,
+        batch_tokens: int | None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.correct_label = correct_label
         self.max_tokens = max_tokens
-        self.batch_tokens = batch_tokens
         self.device = next(model.parameters()).device
+        self.batch_tokens = tokens_at_once(batch_tokens, self.device)
 
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """P(correct) for each pair in order.

@@ -5,6 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+AT_ONCE = {"cpu": 2048}  # tokens: what a layer makes of them stays in the processor's caches (docs/performance.md)
+AT_ONCE_ELSEWHERE = 16384
+
+
+def tokens_at_once(asked: int | None, device: torch.device | str) -> int:
+    """The token budget of one forward: as asked for, else the device's own."""
+    return AT_ONCE.get(torch.device(device).type, AT_ONCE_ELSEWHERE) if asked is None else asked
+
 
 def right_pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Tokens and attention mask, (B, S) each; pads stand after the end, where a causal model cannot see them."""

@@ -24,6 +24,7 @@ from yonder.core.memory import (
     training_bytes,
     weight_bytes,
 )
+from yonder.models.padding import tokens_at_once
 from yonder.models.policy import LOGITS_AT_ONCE
 from yonder.models.shapes import longest, model_shape
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
@@ -53,6 +54,11 @@ class Machine:
     devices: int = 1  # over which weights, gradients and optimizer are sharded in full
     offload: bool = False  # these three in host memory
     cuda: bool = True
+
+    @property
+    def kind(self) -> str:
+        """Of its devices, as torch names it."""
+        return "cuda" if self.cuda else "cpu"
 
     @property
     def divided(self) -> bool:
@@ -247,7 +253,8 @@ class Planner:
             shape, _ = self.model(settings.model, isinstance(settings, ClassifierSettings))
             numbers = Numbers(BYTES[settings.dtype], BYTES[settings.dtype], getattr(settings, "quantize", "none"))
             tokens = self.recipe.policy.max_completion_tokens
-            tokens = getattr(settings, "batch_tokens", tokens)
+            if not isinstance(settings, TeacherSettings):
+                tokens = tokens_at_once(settings.batch_tokens, self.machine.kind)
             for device in settings.device if isinstance(settings.device, tuple) else (settings.device,):
                 where = HERE if device in ("auto", self.recipe.policy.device) else device
                 yield Part(where, f"{settings.kind} {name}", weight_bytes(shape, numbers))
@@ -261,7 +268,8 @@ class Planner:
     def _tokens(self, optimizer: OptimizerSettings, sequences: int, length: int) -> int:
         """Of one micro-batch on one device."""
         mine = -(-sequences // self.machine.devices)
-        return min(max(optimizer.micro_batch_tokens // length, 1), mine) * length
+        budget = tokens_at_once(optimizer.micro_batch_tokens, self.machine.kind)
+        return min(max(budget // length, 1), mine) * length
 
     def _adapter(self, shape: Shape, lora: LoraSettings | None) -> int:
         if lora is None:
@@ -369,7 +377,7 @@ def changes(recipe: Recipe, machine: Machine, stage: StageSettings) -> Iterator[
     trains = isinstance(stage, WarmupStage | DistillStage)
     if trains and not policy.activation_checkpointing:
         plain.append("policy.activation_checkpointing=true")
-    tokens = 0 if optimizer is None else optimizer.micro_batch_tokens
+    tokens = 0 if optimizer is None else tokens_at_once(optimizer.micro_batch_tokens, machine.kind)
     plain += [f"{stage.name}.optimizer.micro_batch_tokens={n}" for n in (8192, 4096, 2048) if n < tokens]
     plain += [f"policy.generation_batch={n}" for n in (128, 64, 32, 16) if n < policy.generation_batch]
     for override in plain:

@@ -372,6 +372,10 @@ def _check_data(recipe: Sections) -> None:
             raise ValueError(f"data.{name}: a data set's name has no dot; `.development` is added by Yonder")
         for other in settings.mixture or {}:
             _known(f"data.{name}.mixture", "data set", other, data_names(recipe))
+        for other in settings.without:
+            _known(f"data.{name}.without", "other data set", other, set(recipe.data) - {name})
+            if recipe.data[other].mixture is not None or recipe.data[other].without:
+                raise ValueError(f"data.{name}.without: `{other}` is itself made of others; name those over one source")
         if settings.shots_from is not None:
             _known(f"data.{name}.shots_from", "data set", settings.shots_from, data_names(recipe))
     for name, benchmark in recipe.benchmarks.items():

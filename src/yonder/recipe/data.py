@@ -49,6 +49,9 @@ class DataSettings(Section):
     column. `reference` is shown to judges that ask for it, also where `labeled` is false."""
     limit: int | None = Field(default=None, gt=0)
     """Keep this many questions, drawn by the recipe's seed."""
+    without: tuple[str, ...] = ()
+    """Data sets whose questions are left out before `limit` is drawn: the rest of a source of which another one is the
+    labeled part."""
     labeled: bool = True
     """False hides the answers from every reward: an unlabeled stream."""
     labels: str | None = Field(default=None, pattern=r"^stage:.+$")
@@ -84,6 +87,8 @@ class DataSettings(Section):
             raise ValueError(f"shares of `mixture` sum to {sum(self.mixture.values()):g}; make them sum to 1")
         if (self.shots > 0) != (self.shots_from is not None):
             raise ValueError("`shots` and `shots_from` go together; give both or neither")
+        if self.without and self.mixture is not None:
+            raise ValueError("a mixture takes no `without`; set it on the mixture's parts")
         if self.shots and self.mixture is not None:
             raise ValueError("a mixture takes no `shots`; set them on the mixture's parts")
         return self

@@ -22,8 +22,9 @@ class OptimizerSettings(Section):
     """Decoupled weight decay."""
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest gradient norm."""
-    micro_batch_tokens: int = Field(default=16384, gt=0)
-    """Token budget of one forward and backward, padding included; gradients accumulate over as many as a step needs."""
+    micro_batch_tokens: int | None = Field(default=None, gt=0)
+    """Token budget of one forward and backward, padding included; gradients accumulate over as many as a step needs.
+    Left out: 2,048 on a CPU, 16,384 elsewhere."""
     max_skipped: int = Field(default=3, gt=0)
     """A step whose loss or gradient is not finite is skipped; after this many in a row the run ends, with a dump.
     Ours."""

@@ -200,11 +200,12 @@ def _development(name: str | None) -> tuple[tuple[str, str], ...]:
 
 def data_behind(recipe: Sections, names: Iterable[str]) -> tuple[str, ...]:
     """The data sets that decide what is in these: they themselves, the parts of mixtures, the worked questions that
-    stand before others, and those over one of their sources that set a development split apart."""
+    stand before others, those that others are without, and those over one of their sources that set a development
+    split apart."""
     found = [name.partition(".")[0] for name in names]
     for name in found:  # grows
         settings = recipe.data[name]
-        found += [other for other in settings.mixture or {} if other not in found]
+        found += [other for other in [*(settings.mixture or {}), *settings.without] if other not in found]
         shots = (settings.shots_from or name).partition(".")[0]
         found += [shots] if shots not in found else []
     sources = {(recipe.data[name].source, recipe.data[name].split) for name in found} - {(None, "train")}

@@ -100,8 +100,8 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
     verdicts up to rounding; faster where questions are long beside responses."""
     max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
-    batch_tokens: int = Field(default=16384, gt=0)
-    """Token budget of one forward, padding included."""
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Token budget of one forward, padding included. Left out: 2,048 on a CPU, 16,384 elsewhere."""
     guards: tuple[Literal["empty", "cut", "unparsable"], ...] = ("empty", "cut")
     """Completions that score 0 without asking the judge: empty, cut at the length limit, no Python program. Counted."""
     min_code_lines: int = Field(default=0, ge=0)
@@ -154,8 +154,8 @@ class ClassifierSettings(TrustSettings):
     """`auto`, `cpu`, `cuda:1`..."""
     max_tokens: int = Field(default=700, gt=0)
     """Longest text, tokens; longer ones are unscored."""
-    batch_tokens: int = Field(default=16384, gt=0)
-    """Token budget of one forward, padding included."""
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Token budget of one forward, padding included. Left out: 2,048 on a CPU, 16,384 elsewhere."""
 
 
 class RatingSettings(TrustSettings):
@@ -195,7 +195,7 @@ class RatingSettings(TrustSettings):
     """backend local only: `auto`, `cpu`, `cuda:1`; `spread`: layers over all GPUs (needs accelerate)."""
     max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
-    batch_tokens: int = Field(default=16384, gt=0)
+    batch_tokens: int | None = Field(default=None, gt=0)
     """backend local only: token budget of one forward, padding included."""
     guards: tuple[Literal["empty", "cut", "unparsable"], ...] = ("empty", "cut")
     """Completions that score 0 without asking the judge: empty, cut at the length limit, no Python program. Counted."""

@@ -89,7 +89,7 @@ def run_distill(stage: DistillStage, context: StageContext) -> Result:
         reference=reference,
         value_outputs=list(range(len(terms))) if stage.ppo.value_per_term else [0] * len(terms),
         estimator=estimator(stage, recipe),
-        loss=loss_settings(stage, recipe, _shared_width(stage, policy, reference, terms, context)),
+        loss=loss_settings(stage, recipe, policy.device, _shared_width(stage, policy, reference, terms, context)),
         recorder=recorder,
         progress=context.progress,
         kl=kl_control(stage),

@@ -48,7 +48,7 @@ def run_fit(stage: FitJudgeStage, context: StageContext) -> Result:
     world = shop.world.replicated
     store = CheckpointStore(context.folder / "checkpoints", 2, world=world)
     job = Supervised(
-        plan=supervised_plan(stage.name, seed, stage, 1, stage.patience),
+        plan=supervised_plan(stage.name, seed, stage, 1, stage.patience, trainee.model.device),
         policy=trainee.model,
         examples=examples,
         loss=trainee.loss,

@@ -2,6 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+import torch
+
+from yonder.models.padding import tokens_at_once
 from yonder.models.policy import Policy
 from yonder.models.sharing import shares_prompts
 from yonder.recipe.judge_stages import FitJudgeStage
@@ -25,13 +28,13 @@ from yonder.training.watches import MonitorRules
 
 
 def supervised_plan(
-    name: str, seed: int, stage: WarmupStage | FitJudgeStage, every: int, patience: int
+    name: str, seed: int, stage: WarmupStage | FitJudgeStage, every: int, patience: int, device: torch.device
 ) -> SupervisedPlan:
-    """The numbers of a supervised run."""
+    """The numbers of a supervised run. `device`: where it computes."""
     o: OptimizerSettings = stage.optimizer
     return SupervisedPlan(
         name, seed, stage.epochs, stage.batch_size, o.lr, o.schedule, o.warmup_fraction, o.weight_decay, o.grad_clip,
-        o.micro_batch_tokens, every, patience, o.max_skipped,
+        tokens_at_once(o.micro_batch_tokens, device), every, patience, o.max_skipped,
     )  # fmt: skip
 
 
@@ -77,8 +80,8 @@ def estimator(stage: DistillStage, recipe: Recipe) -> Estimator:
     )
 
 
-def loss_settings(stage: DistillStage, recipe: Recipe, shared_width: int = 0) -> LossSettings:
-    """The numbers of the loss. `shared_width`: as that function finds it."""
+def loss_settings(stage: DistillStage, recipe: Recipe, device: torch.device, shared_width: int = 0) -> LossSettings:
+    """The numbers of the loss. `device`: where it computes; `shared_width`: as that function finds it."""
     ppo = stage.algorithm == "ppo"
     return LossSettings(
         clip=stage.clip,
@@ -87,7 +90,7 @@ def loss_settings(stage: DistillStage, recipe: Recipe, shared_width: int = 0) ->
         value_clip=stage.ppo.value_clip,
         temperature=stage.sampling.temperature,
         grad_clip=stage.optimizer.grad_clip,
-        micro_batch_tokens=stage.optimizer.micro_batch_tokens,
+        micro_batch_tokens=tokens_at_once(stage.optimizer.micro_batch_tokens, device),
         shared_width=shared_width,
         clip_high=stage.clip_high,
         dual_clip=stage.dual_clip,

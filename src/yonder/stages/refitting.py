@@ -4,11 +4,14 @@ policy."""
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+
 from yonder.assembly.workshop import Workshop
 from yonder.data.responses import left_responses
 from yonder.judges.local import LocalJudge
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.lora import Lora, add_lora
+from yonder.models.padding import tokens_at_once
 from yonder.models.policy import Policy
 from yonder.protocols import Reward, Sampler
 from yonder.recipe.models import LoraSettings
@@ -39,7 +42,7 @@ def build_refit(
     trainee, read = reward_trainee(shop, shop.reward(settings.reward, task), settings.lora)
     replay = [response for name in settings.replay for response in left_responses(folders[name])]
     return Refit(
-        refit_plan(stage, settings, recipe),
+        refit_plan(stage, settings, recipe, trainee.model.device),
         trainee,
         fresh_source(stage, settings, shop, policy, labeled, read),
         [response for response in replay if response.correct is not None],
@@ -57,7 +60,7 @@ def build_follow(stage: DistillStage, shop: Workshop, policy: Policy) -> Follow 
     return Follow(name, trainee.model, policy, stage.follow.every, stage.follow.share)
 
 
-def refit_plan(stage: DistillStage, settings: RefitSettings, recipe: Recipe) -> RefitPlan:
+def refit_plan(stage: DistillStage, settings: RefitSettings, recipe: Recipe, device: torch.device) -> RefitPlan:
     """The numbers of a refit."""
     return RefitPlan(
         reward=settings.reward,
@@ -68,7 +71,7 @@ def refit_plan(stage: DistillStage, settings: RefitSettings, recipe: Recipe) -> 
         lr=settings.lr,
         held_out=settings.held_out,
         grad_clip=stage.optimizer.grad_clip,
-        micro_batch_tokens=stage.optimizer.micro_batch_tokens,
+        micro_batch_tokens=tokens_at_once(stage.optimizer.micro_batch_tokens, device),
         seed=derived_seed(recipe.seed, stage.name),
     )
 

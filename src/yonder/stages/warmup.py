@@ -27,7 +27,7 @@ def run_warmup(stage: WarmupStage, context: StageContext) -> Result:
     store = CheckpointStore(context.folder / "checkpoints", 2, context.recipe.policy.lora is not None, shop.world)
     measure = development_accuracy(stage.evaluate, policy, context)
     job = Supervised(
-        plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience),
+        plan=supervised_plan(stage.name, seed, stage, stage.evaluate.every, stage.evaluate.patience, policy.device),
         policy=policy,
         examples=sft_examples(shop.epochs(stage.data, prompts), encoder),
         loss=LanguageLoss(policy, stage.prompt_loss),

@@ -80,6 +80,12 @@ def legend(sweep: Mapping[str, Any]) -> list[str]:
     if any(cell["difference"] is not None for cell in sweep["table"]["cells"]):
         of = f" to {sweep['baseline']}" if sweep["baseline"] else ""
         lines.append(f"Difference in points{of}, paired over {over}, with 95 % interval.")
+    apart = [
+        cell["benchmark"] for cell in sweep["table"]["cells"] if len(cell["seeds"]) > 1 and not cell["same_questions"]
+    ]
+    if apart:
+        names = ", ".join(dict.fromkeys(apart))
+        lines.append(f"{names}: each seed asks questions of its own, so intervals there are of the seeds' means alone.")
     if several and 1 in counts:
         lines.append("Rows of one seed have intervals over questions alone, which leave out what another seed changes.")
     if any(row.get("reported") for row in sweep["rows"]):

@@ -120,6 +120,7 @@ def cell(
         "low": interval[0],
         "high": interval[1],
         "n": min(questions, default=0),
+        "same_questions": _crossed([found[seed] for seed in seeds]),
         "difference": None if difference is None else difference | {"against": against},
         "warnings": list(dict.fromkeys(filter(None, warnings))),
     }

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,6 +18,11 @@ class Trainable(Protocol):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     value_head: nn.Linear | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
 
 
 class Checkpoints(Protocol):
