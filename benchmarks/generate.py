@@ -7,12 +7,12 @@ their mean is below half of the maximum. transformers: one left-padded batch, a 
 completions of both must be the same first.
 """
 
-import json
 import statistics
 import sys
-import time
+from collections.abc import Callable
 
 import torch
+from turns import in_turns, keep, ratio
 
 from yonder.data.datasets import load_data
 from yonder.models.encoding import PromptEncoder
@@ -25,53 +25,67 @@ from yonder.recipe.models import FreshModel
 ENDS = 24
 
 
-def main(turns: int = 5, questions: int = 16, samples: int = 8, longest: int = 64, threads: int = 2) -> None:
-    """Measure and print."""
-    torch.set_num_threads(threads)
-    tokenizer = load_tokenizer("yonder:tokenizer")
-    shape = FreshModel(hidden_size=256, layers=4, seed=0)
-    model = load_causal_lm(shape, tokenizer, "float32", torch.device("cpu"))
-    policy = Policy(model, tokenizer)
-    task = TaskSettings(format="program", docstring=False, numbers="named")
-    source = {"q": DataSettings(source="gsm8k", labeled=False, limit=questions)}
-    prompts, encoder = load_data("q", source, task, 0), PromptEncoder(tokenizer, 400)
-    ends = list(range(0, model.config.vocab_size, ENDS))
-    encoder.end_ids = tuple(ends)
-    sampler = PolicySampler(policy, encoder, longest, questions * samples)
-    encoded = [list(encoder.encode(prompt)) for prompt in prompts]
-    width = max(map(len, encoded))
-    tokens = torch.tensor([[0] * (width - len(ids)) + ids for ids in encoded])
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in encoded])
+class Bench:
+    """One model and some questions, completed in both ways."""
 
-    def ours(temperature: float | None, count: int) -> list[list[int]]:
-        return [list(r.completion.token_ids) for r in sampler.sample(prompts, count, temperature, 0)]
+    def __init__(self, questions: int, samples: int, longest: int, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.samples, self.longest = samples, longest
+        tokenizer = load_tokenizer("yonder:tokenizer")
+        shape = FreshModel(hidden_size=256, layers=4, seed=0)
+        self.model = load_causal_lm(shape, tokenizer, "float32", torch.device("cpu"))
+        task = TaskSettings(format="program", docstring=False, numbers="named")
+        source = {"q": DataSettings(source="gsm8k", labeled=False, limit=questions)}
+        self.prompts, encoder = load_data("q", source, task, 0), PromptEncoder(tokenizer, 400)
+        self.ends = list(range(0, self.model.config.vocab_size, ENDS))
+        encoder.end_ids = tuple(self.ends)
+        self.sampler = PolicySampler(Policy(self.model, tokenizer), encoder, longest, questions * samples)
+        encoded = [list(encoder.encode(prompt)) for prompt in self.prompts]
+        self.width = max(map(len, encoded))
+        self.tokens = torch.tensor([[0] * (self.width - len(ids)) + ids for ids in encoded])
+        self.mask = torch.tensor([[0] * (self.width - len(ids)) + [1] * len(ids) for ids in encoded])
+
+    def ours(self, temperature: float | None, count: int) -> list[list[int]]:
+        """Yonder's sampler."""
+        return [list(r.completion.token_ids) for r in self.sampler.sample(self.prompts, count, temperature, 0)]
 
     @torch.no_grad()
-    def theirs(temperature: float | None, count: int) -> list[list[int]]:
+    def theirs(self, temperature: float | None, count: int) -> list[list[int]]:
+        """transformers' `generate`."""
         drawn = {"do_sample": False} if temperature is None else {"do_sample": True, "top_k": 0, "temperature": 1.0}
-        found = model.generate(
-            input_ids=tokens, attention_mask=mask, max_new_tokens=longest, num_return_sequences=count,
-            eos_token_id=ends, pad_token_id=0, **drawn,
-        )[:, width:].tolist()  # fmt: skip
-        return [row[: next((i + 1 for i, token in enumerate(row) if token in ends), len(row))] for row in found]
+        found = self.model.generate(
+            input_ids=self.tokens, attention_mask=self.mask, max_new_tokens=self.longest, num_return_sequences=count,
+            eos_token_id=self.ends, pad_token_id=0, **drawn,
+        )[:, self.width :].tolist()  # fmt: skip
+        return [row[: next((i + 1 for i, token in enumerate(row) if token in self.ends), len(row))] for row in found]
 
-    assert ours(None, 1) == theirs(None, 1), "greedy completions differ"
-    rates: dict[str, list[float]] = {"yonder": [], "transformers": []}
-    lengths: dict[str, list[float]] = {"yonder": [], "transformers": []}
-    for turn in range(turns + 1):
-        for name, work in (("yonder", ours), ("transformers", theirs)):
-            start = time.perf_counter()
-            found = work(1.0, samples)
-            if turn:
-                rates[name].append(len(found) / (time.perf_counter() - start))
-                lengths[name].append(statistics.mean(map(len, found)))
-    ratios = [a / b for a, b in zip(rates["yonder"], rates["transformers"], strict=True)]
+
+def alternated(turns: int, questions: int, samples: int, longest: int, threads: int) -> tuple[list[float], list[float]]:
+    """Seconds of transformers and of Yonder for the same number of completions, with greedy ones compared before."""
+    bench = Bench(questions, samples, longest, threads)
+    assert bench.ours(None, 1) == bench.theirs(None, 1), "greedy completions differ"
+    found: dict[str, list[list[int]]] = {}
+
+    def kept(name: str, work: Callable[[float, int], list[list[int]]]) -> Callable[[], None]:
+        return lambda: found.update({name: work(1.0, samples)})
+
+    torch.manual_seed(0)
+    seconds = in_turns({"yonder": kept("yonder", bench.ours), "transformers": kept("theirs", bench.theirs)}, turns)
+    means = [statistics.mean(map(len, rows)) for rows in found.values()]
+    assert max(means) < 1.25 * min(means), f"mean lengths {means}: these are other completions"
+    return seconds["transformers"], seconds["yonder"]
+
+
+def main(turns: int = 5, questions: int = 16, samples: int = 8, longest: int = 64, threads: int = 2) -> None:
+    """Measure and print."""
+    theirs, ours = alternated(turns, questions, samples, longest, threads)
+    found = ratio(theirs, ours)
     print(f"{questions} x {samples} completions of at most {longest} tokens; medians of {turns} turns\n")
-    print("| | completions/s | mean tokens |\n|---|---|---|")
-    for name, found in rates.items():
-        print(f"| {name} | {statistics.median(found):.1f} | {statistics.mean(lengths[name]):.1f} |")
-    print(f"\nyonder / transformers: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    print(json.dumps({"rates": rates, "ratios": ratios}))
+    print("| | completions/s |\n|---|---|")
+    for name, times in (("yonder", ours), ("transformers", theirs)):
+        print(f"| {name} | {questions * samples / statistics.median(times):.1f} |")
+    print(f"\ntransformers' seconds over Yonder's: {found}")
+    keep("generate", {"seconds": {"yonder": ours, "transformers": theirs}, "ratio": found})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from pebble import ProcessPool
 from turns import in_turns, keep, ratio
 
 from yonder.data.sources import read_records
@@ -49,6 +48,8 @@ def executed(program: str) -> float:
 
 def reft(batch: list[str]) -> list[float]:
     """ReFT's way (its repository's `execute_codes`): a pool of 8 for each batch."""
+    from pebble import ProcessPool
+
     found: list[float] = []
     with ProcessPool(max_workers=8) as pool:
         answers = pool.map(executed, batch, timeout=1).result()

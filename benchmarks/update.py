@@ -1,18 +1,18 @@
 """Seconds of the log-probs before an update and of the update, with and without shared prompts, in turns.
 
-python benchmarks/update.py [TURNS] [DIFFERENT] [THREADS]        # default: 5 8 1
+python benchmarks/update.py [TURNS] [DIFFERENT] [THREADS]        # default: 5 8 2
 
 16 questions x 8 completions of random tokens: prompts of 40 to 80, completions of 6 to 20, of which DIFFERENT of the 8
 differ. A llama of 1.1M parameters, GRPO with a reference. Both ways must give the same loss and gradient norm.
 """
 
-import json
 import random
 import statistics
 import sys
-import time
+from collections.abc import Callable
 
 import torch
+from turns import in_turns, keep, ratio
 
 from yonder.models.loading import load_causal_lm, load_tokenizer
 from yonder.models.policy import Policy
@@ -22,7 +22,7 @@ from yonder.training.batch import Batch, pack
 from yonder.training.rollout import Term
 from yonder.training.update import LossSettings, annotate, update
 
-QUESTIONS, GROUP, BUDGET = 16, 8, 16384
+QUESTIONS, GROUP, BUDGET = 16, 8, 2048
 CPU = torch.device("cpu")
 
 
@@ -48,31 +48,39 @@ def batch_of(different: int) -> Batch:
     return found.with_(scored=torch.ones_like(found.scored), advantages=some)
 
 
-def main(turns: int = 5, different: int = GROUP, threads: int = 1) -> None:
-    """Measure and print."""
+def shared_and_apart(turns: int, different: int, threads: int) -> tuple[list[float], list[float]]:
+    """Seconds of reference and update with each completion read by itself, and behind shared prompts."""
     torch.set_num_threads(threads)
     student, reference, batch = policy(), policy(), batch_of(different)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.0)
-    seconds: dict[str, list[tuple[float, float]]] = {"each by itself": [], "shared": []}
     said: dict[str, dict[str, float]] = {}
-    for _ in range(turns + 1):
-        for name, width in (("each by itself", 0), ("shared", student.trunk.width)):
+
+    def work(name: str, width: int) -> Callable[[], None]:
+        def step() -> None:
             settings = LossSettings(0.2, 0.01, 0.0, 0.2, 1.0, 1.0, BUDGET, shared_width=width)
-            start = time.perf_counter()
             annotated = annotate(batch, student, reference, settings, [0], rollout_is_old=True)
-            middle = time.perf_counter()
             said[name] = update(student, optimizer, annotated, [Term("r", "s", 1.0, None)], settings, [0])
-            seconds[name].append((middle - start, time.perf_counter() - middle))
+
+        return step
+
+    ways = {"each by itself": work("each by itself", 0), "shared": work("shared", student.trunk.width)}
+    seconds = in_turns(ways, turns)
     for key in ("loss", "grad_norm"):
         assert abs(said["shared"][key] - said["each by itself"][key]) < 1e-4 * abs(said["shared"][key]), said
+    return seconds["each by itself"], seconds["shared"]
+
+
+def main(turns: int = 5, different: int = GROUP, threads: int = 2) -> None:
+    """Measure and print."""
+    apart, shared = shared_and_apart(turns, different, threads)
+    found = ratio(apart, shared)
     print(f"{QUESTIONS} x {GROUP} completions, {different} of {GROUP} different; medians of {turns} turns\n")
-    print("| prompts | reference, s | update, s |\n|---|---|---|")
-    for name, found in seconds.items():
-        print(f"| {name} | {' | '.join(f'{statistics.median(part):.3f}' for part in zip(*found[1:], strict=True))} |")
-    pairs = zip(seconds["each by itself"][1:], seconds["shared"][1:], strict=True)
-    ratios = [sum(plain) / sum(shared) for plain, shared in pairs]
-    print(f"\nboth together: {statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})")
-    print(json.dumps({"different": different, "seconds": seconds, "ratios": ratios}))
+    print("| prompts | reference and update, s |\n|---|---|")
+    for name, times in (("each by itself", apart), ("shared", shared)):
+        print(f"| {name} | {statistics.median(times):.3f} |")
+    print(f"\neach by itself over shared: {found}")
+    seconds = {"each by itself": apart, "shared": shared}
+    keep(f"update_{different}", {"different": different, "seconds": seconds, "ratio": found})
 
 
 if __name__ == "__main__":
