@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 
-.PHONY: help setup setup-dev demo sweep-demo test test-slow check format bench docs clean
+.PHONY: help setup setup-dev demo sweep-demo test test-slow check format bench bench-smoke docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,11 +47,21 @@ format: setup-dev  ## format and sort imports
 	$(BIN)/ruff format src tests tools benchmarks examples
 	$(BIN)/ruff check --fix src tests tools benchmarks examples
 
-bench: setup-dev  ## time the parts of a step, and what is not computed twice beside other ways
+bench: setup-dev  ## time a step and its parts beside other ways (an hour, on a machine that does nothing else)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python tools/install_peers.py trl
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/update.py
+	$(BIN)/python benchmarks/trl_step.py
+	$(BIN)/python benchmarks/trl_step.py 5 4 bfloat16
 	$(BIN)/python benchmarks/generate.py
+	$(BIN)/python benchmarks/update.py
 	$(BIN)/python benchmarks/judge.py
+	$(BIN)/python benchmarks/programs.py
+	$(BIN)/python benchmarks/ppo_memory.py
+	$(BIN)/python benchmarks/growth.py
+
+bench-smoke: setup-dev  ## a few minutes: counts and ratios beside the stored ones; fails where one is worse by 15 %
+	$(BIN)/python benchmarks/smoke.py
 
 docs: $(STAMP)  ## build the documentation into site/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -1,32 +1,34 @@
 """Verdicts a second of the local judge beside other ways, on the same model and texts.
 
-python benchmarks/judge.py [PAIRS] [REPEATS] [DEVICE] [DTYPE]        # default: 128 3 cpu float32
+python benchmarks/judge.py [PAIRS] [REPEATS] [DEVICE] [DTYPE]        # default: 128 5 cpu float32
 
 Sets of real questions and programs: mixed lengths (every third response repeats some other solutions), the programs
 alone, groups of 8 programs to a question as GRPO samples them, and such groups after long questions (12 in one). The
-other ways: transformers with
-`logits_to_keep=1` on batches in order of arrival, padded to the longest; and a judge that writes 8 tokens that are then
-parsed (a reason before the verdict would take more). All run alternately; ratios are medians over the repeats.
+other ways: transformers with `logits_to_keep=1` on batches in order of arrival, padded to the longest; and a judge that
+writes, 8 tokens of verdict or 32 with a reason before, which are then parsed. All run alternately; ratios are medians
+over the repeats. Last the floor: the matrix products of the same shapes and nothing else.
 """
 
-import json
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch.nn import Linear
+from turns import in_turns, keep, ratio
 
 from yonder.data.sources import read_records
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.models.loading import load_causal_lm, load_tokenizer
+from yonder.models.padding import token_batches
 from yonder.recipe.data import DataSettings
 from yonder.recipe.models import FreshModel
 
 BATCH = 16  # of the others
-WRITTEN = 8  # tokens that the writing judge may use
+VERDICT, REASON = 8, 32  # tokens that the writing judge uses
 GROUP = 8  # responses to a question
 SHAPE = FreshModel(family="qwen3", hidden_size=256, layers=6, heads=4, context=2048, seed=0)
 Pairs = list[tuple[str, str]]
@@ -58,8 +60,8 @@ class Bench:
         self.tokenizer = load_tokenizer("yonder:tokenizer")
         self.model = load_causal_lm(SHAPE, self.tokenizer, dtype, torch.device(device))
         self.prompt = JudgePrompt(self.tokenizer, read_judge_prompt("program"), "auto", ("Yes", "No"))
-        self.plain = LocalJudge(self.model, self.prompt, 2048, 8192)
-        self.shared = LocalJudge(self.model, self.prompt, 2048, 8192, share_prefix=True)
+        self.plain = LocalJudge(self.model, self.prompt, 2048, None)
+        self.shared = LocalJudge(self.model, self.prompt, 2048, None, share_prefix=True)
 
     def ways(self) -> dict[str, Way]:
         """Name -> what gives a number for each pair."""
@@ -67,7 +69,8 @@ class Bench:
             "ours": lambda pairs: [verdict.logit_gap for verdict in self.plain.verdicts(pairs)],
             "ours, shared prefix": lambda pairs: [verdict.logit_gap for verdict in self.shared.verdicts(pairs)],
             "arrival order": self.arrival_order,
-            "written and parsed": self.written,
+            f"{VERDICT} tokens written and parsed": partial(self.written, VERDICT),
+            f"{REASON} tokens written and parsed": partial(self.written, REASON),
         }
 
     @torch.no_grad()
@@ -84,14 +87,14 @@ class Bench:
         return found
 
     @torch.no_grad()
-    def written(self, pairs: Pairs) -> list[float]:
+    def written(self, tokens_each: int, pairs: Pairs) -> list[float]:
         """What the answer says is worth nothing here (random weights); only its time counts."""
         found: list[float] = []
         for start in range(0, len(pairs), BATCH):
             tokens, mask = self.left_padded(pairs[start : start + BATCH])
             out = self.model.generate(
-                input_ids=tokens, attention_mask=mask, max_new_tokens=WRITTEN, min_new_tokens=WRITTEN, do_sample=False,
-                pad_token_id=self.tokenizer.pad_token_id,
+                input_ids=tokens, attention_mask=mask, max_new_tokens=tokens_each, min_new_tokens=tokens_each,
+                do_sample=False, pad_token_id=self.tokenizer.pad_token_id,
             )  # fmt: skip
             answers = self.tokenizer.batch_decode(out[:, tokens.shape[1] :])
             found += [float("yes" in answer.lower()) for answer in answers]
@@ -106,26 +109,31 @@ class Bench:
             tokens[i, width - len(row) :], mask[i, width - len(row) :] = torch.tensor(row), 1
         return tokens.to(self.model.device), mask.to(self.model.device)
 
-    def floor(self, pairs: Pairs) -> float:
-        """Seconds of the matrix products alone, at the rate of a large product of the same type here."""
+    def products(self, pairs: Pairs) -> list[float]:
+        """The matrix products alone, by torch on operands of the same shapes: each layer's on the tokens of a batch
+        without padding, and half of attention's, which is causal."""
         lengths = [len(self.prompt.tokens(question, response, 2048)[0]) for question, response in pairs]
-        weights = sum(p.numel() for name, p in self.model.named_parameters() if p.dim() == 2 and "embed" not in name)
-        attention = sum(2 * SHAPE.layers * SHAPE.hidden_size * n * n for n in lengths)  # scores, values: causal half
-        return (2 * weights * sum(lengths) + attention) / self.matmul_rate()
+        layers = [m.weight for name, m in self.model.named_modules() if isinstance(m, Linear) and "lm_head" not in name]
+        heads, size = SHAPE.heads, SHAPE.hidden_size // SHAPE.heads
 
-    def matmul_rate(self) -> float:
-        """FLOP a second of a large product."""
-        a = torch.randn(2048, 2048, device=self.model.device, dtype=self.model.dtype)
-        return 2 * 2048**3 / min(self.seconds(lambda _: (a @ a)[:1, 0].tolist(), []) for _ in range(9))
+        def empty(*shape: int) -> torch.Tensor:
+            return torch.ones(shape, device=self.model.device, dtype=self.model.dtype)
 
-    def seconds(self, way: Way, pairs: Pairs) -> float:
-        """Wall time; every way ends with numbers on the host, so a GPU has finished too."""
-        start = time.perf_counter()
-        way(pairs)
-        return time.perf_counter() - start
+        out = empty(1)
+        for rows in token_batches(lengths, self.plain.batch_tokens):
+            tokens = sum(lengths[row] for row in rows)
+            inputs = {weight.shape[1]: empty(tokens, weight.shape[1]) for weight in layers}
+            for weight in layers:
+                out = inputs[weight.shape[1]] @ weight.T
+            for n in (lengths[row] for row in rows):
+                queries, keys, scores = empty(heads, n, size), empty(heads, size, (n + 1) // 2), empty(heads, n, n // 2)
+                for _ in range(SHAPE.layers):
+                    queries @ keys
+                    scores @ queries[:, : n // 2]
+        return out[:1, 0].tolist()
 
 
-def main(count: str = "128", repeats: str = "3", device: str = "cpu", dtype: str = "float32") -> None:
+def main(count: str = "128", repeats: str = "5", device: str = "cpu", dtype: str = "float32") -> None:
     """Print a table for each set, and everything as one JSON line."""
     bench, record = Bench(device, dtype), dict[str, object]()
     for name, pairs in texts(int(count)).items():
@@ -137,23 +145,17 @@ def main(count: str = "128", repeats: str = "3", device: str = "cpu", dtype: str
             for a, b in zip(gaps["ours"], gaps[way], strict=True)
         )
         assert largest < (1e-3 if dtype == "float32" else 0.5), largest
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(int(repeats)):
-            for way, work in ways.items():
-                times[way].append(bench.seconds(work, pairs))
+        ways["matrix products"] = bench.products
+        times = in_turns({way: partial(work, pairs) for way, work in ways.items()}, int(repeats))
         lengths = [len(bench.prompt.tokens(question, response, 2048)[0]) for question, response in pairs]
         spread = f"{min(lengths)} to {max(lengths)} tokens, mean {statistics.mean(lengths):.0f}"
-        print(f"{name}: {len(pairs)} pairs, {spread}; largest difference of the gap {largest:.0e} nats")
+        print(f"\n{name}: {len(pairs)} pairs, {spread}; largest difference of the gap {largest:.0e} nats\n")
+        print("| way | verdicts/s | its seconds over ours |\n|---|---|---|")
+        ratios = {way: ratio(found, times["ours"]) for way, found in times.items()}
         for way, found in times.items():
-            ratios = [theirs / ours for theirs, ours in zip(found, times["ours"], strict=True)]
-            said = f"{statistics.median(ratios):5.2f} times ours ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"  {way:<20} {len(pairs) / statistics.median(found):8.1f} verdicts/s   {said}")
-        floor = bench.floor(pairs)
-        print(
-            f"  matrix products alone {floor:.2f} s: ours is at {floor / statistics.median(times['ours']):.0%} of that"
-        )
-        record[name] = {"seconds": times, "floor_s": floor, "lengths": lengths}
-    print(json.dumps(record))
+            print(f"| {way} | {len(pairs) / statistics.median(found):.1f} | {ratios[way]} |")
+        record[name] = {"seconds": times, "ratios": ratios, "lengths": lengths}
+    keep(f"judge_{device}_{dtype}", record)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 python benchmarks/programs.py [TURNS] [MANY]        # default: 5 2000
 
 Solutions of GSM8K, made different by a line of their own; nothing is cached. The other ways: ReFT's (`exec` in a pool
-of 8 processes of the package pebble, a new pool for each batch, 1 s a program), one `python -I -S` a program, and `exec`
-in this process, the only limit of which is what Python costs. All must find the same numbers. Isolated is Yonder's alone:
-no files, no network, no memory of the program before, limits on time, memory and recursion.
+of 8 processes of the package pebble, a new pool for each batch, 1 s a program), one `python -I -S` a program, and
+`exec` in this process, the only limit of which is what Python costs. All must find the same numbers. Isolated is
+Yonder's alone: no files, no network, no memory of the program before, limits on time, memory and recursion.
 """
 
 import math

@@ -7,7 +7,8 @@ one judge of its size on the same questions: 8 x 8 completions of up to 64 token
 Each turn runs STEPS + 1 steps of each in a process of its own, and the first is left out. TRL works in the environment
 that `python tools/install_peers.py trl` makes, with the judge as its reward function (yonder.integrations.trl).
 
-Both must have written about as many tokens, and been judged about as well, as they draw different completions.
+Both must have written about as many tokens, and been judged about as well, as they draw different completions. What the
+judge costs is its seconds over those of the rest of the step.
 """
 
 import itertools
@@ -18,8 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from turns import keep, ratio
 
 ROOT = Path(__file__).parents[1]
 TRL = ROOT / ".servers" / "trl" / "bin" / "python"
@@ -86,6 +90,8 @@ def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
         "seconds": [after["time_s"] - before["time_s"] for before, after in itertools.pairwise(rows)],
         "tokens": statistics.mean(row["rollouts/questions/length_mean"] for row in rows),
         "score": statistics.mean(row["terms/judge@questions/reward_mean"] for row in rows),
+        "judge": [row["time/score/judge_s"] for row in rows[1:]],
+        "other": [row["time/other_s"] for row in rows[1:]],
     }
 
 
@@ -129,7 +135,8 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
     )  # fmt: skip
     tokenizer = load_tokenizer("yonder:tokenizer")
     model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
-    reward = judge_reward({"model": str(student), **JUDGE}, prefix="prefix")
+    judged: list[float] = []
+    reward = timed(judge_reward({"model": str(student), **JUDGE}, prefix="prefix"), judged)
     trainer = GRPOTrainer(
         model, [reward], config, Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Mark()]
     )
@@ -139,8 +146,21 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
         "seconds": [after - before for before, after in itertools.pairwise(marks)],
         "tokens": statistics.mean(row["completions/mean_length"] for row in log),
         "score": statistics.mean(row["reward"] for row in log),
+        "judge": judged[1:],
     }
     print(json.dumps(found))
+
+
+def timed(reward: Callable[..., list[float]], seconds: list[float]) -> Callable[..., list[float]]:
+    """The same reward, which notes how long each call took."""
+
+    def judge(*texts: Any, **columns: Any) -> list[float]:
+        begin = time.perf_counter()
+        found = reward(*texts, **columns)
+        seconds.append(time.perf_counter() - begin)
+        return found
+
+    return judge
 
 
 def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
@@ -156,16 +176,18 @@ def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
                 folder.mkdir()
                 found[name].append(measure(folder, student, steps, dtype))
     medians = {name: [statistics.median(one["seconds"]) for one in rows] for name, rows in found.items()}
-    ratios = [theirs / ours for ours, theirs in zip(medians["yonder"], medians["trl"], strict=True)]
     print(f"{QUESTIONS} x {GROUP} completions of up to {TOKENS} tokens, {dtype}; {turns} turns of {steps} steps\n")
-    print("| | s a step | completions/s | tokens a completion | judge's mean |")
-    print("|---|---|---|---|---|")
+    print("| | s a step | completions/s | tokens a completion | judge's mean | judge, s | the judge adds |")
+    print("|---|---|---|---|---|---|---|")
     for name, rows in found.items():
-        step = statistics.median(medians[name])
+        step, judge = statistics.median(medians[name]), statistics.median(s for row in rows for s in row["judge"])
         tokens, score = (statistics.mean(row[key] for row in rows) for key in ("tokens", "score"))
-        print(f"| {name} | {step:.2f} | {QUESTIONS * GROUP / step:.1f} | {tokens:.1f} | {score:.3f} |")
-    print(f"\nTRL / Yonder: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    print(json.dumps({"dtype": dtype, "seconds": medians, "ratios": ratios}))
+        rate, adds = QUESTIONS * GROUP / step, judge / (step - judge)
+        print(f"| {name} | {step:.2f} | {rate:.1f} | {tokens:.1f} | {score:.3f} | {judge:.2f} | {adds:.0%} |")
+    faster = ratio(medians["trl"], medians["yonder"])
+    other = statistics.median(s for row in found["yonder"] for s in row["other"]) / statistics.median(medians["yonder"])
+    print(f"\nTRL / Yonder: {faster}; Yonder's time that is no part's: {other:.1%}")
+    keep(f"trl_step_{dtype}", {"turns": found, "ratio": faster, "other": other})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Scripts that need a GPU run small on a CPU, so that the first run on a GPU works."""
+"""Scripts that need a GPU run small on a CPU, so that the first run on one works; the guard against getting slower."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.documents import ROOT
 
@@ -22,3 +26,38 @@ def test_a_step_at_paper_scale_runs_small() -> None:
     assert four["floors"]["judge, shared prefix"] < four["floors"]["judge"] == one["floors"]["judge"]
     assert four["floors"]["update with reference"] < one["floors"]["update with reference"]
     assert all(seconds > 0 for seconds in four["seconds"].values())
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "said"),
+    [
+        (100, 2.0, ""),
+        (88, 2.3, ""),  # within 15 % of what is found
+        (86, 2.0, "worse by more than 15%: calls;"),
+        (100, 2.4, "worse by more than 15%: times;"),
+        (None, 2.0, "worse by more than 15%: calls;"),
+    ],
+)
+def test_the_guard_fails_where_something_got_slower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None, ratio: float, said: str
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    smoke = importlib.import_module("smoke")
+    tried: list[float] = []
+
+    def times() -> float:
+        tried.append(2.0)
+        return 2.0
+
+    monkeypatch.setattr(smoke, "counts", lambda: {"calls": 100})
+    monkeypatch.setattr(smoke, "RATIOS", {"times": times})
+    monkeypatch.setattr(smoke, "STORED", tmp_path / "smoke.json")
+    monkeypatch.setattr(sys, "argv", ["smoke.py"])
+    stored = {"times": ratio} | ({} if count is None else {"calls": count})
+    smoke.STORED.write_text(json.dumps(stored))
+    if said:
+        with pytest.raises(SystemExit, match=said):
+            smoke.main()
+    else:
+        smoke.main()
+    assert len(tried) == (3 if "times" in said else 1)  # a busy machine has three tries

@@ -96,7 +96,10 @@ def test_every_key_reaches_the_advantages_and_the_loss() -> None:
     other = stage_of(kl={"beta": 0.3, "target": 0.2, "gain": 0.4})
     assert estimator(other, recipe).kl_in_reward == 0.3
     assert kl_control(other) == KLControl(0.2, 0.4)
-    assert (estimator(other, recipe).overlong, loss_settings(other, recipe, torch.device("cpu")).dual_clip) == (None, None)
+    assert (estimator(other, recipe).overlong, loss_settings(other, recipe, torch.device("cpu")).dual_clip) == (
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
