@@ -4,6 +4,7 @@ python benchmarks/trl_step.py [TURNS] [STEPS] [float32|bfloat16]        # defaul
 
 Both start from one student that was taught GSM8K's programs for a moment, so that it ends by itself, and train it with
 one judge of its size on the same questions: 8 x 8 completions of up to 64 tokens, temperature 1, KL to the start 0.04.
+bfloat16: products of training in it (autocast), and the judge's weights.
 Each turn runs STEPS + 1 steps of each in a process of its own, and the first is left out. TRL works in the environment
 that `python tools/install_peers.py trl` makes, with the judge as its reward function (yonder.integrations.trl).
 
@@ -28,6 +29,9 @@ from turns import keep, ratio
 ROOT = Path(__file__).parents[1]
 TRL = ROOT / ".servers" / "trl" / "bin" / "python"
 QUESTIONS, GROUP, TOKENS, BETA = 8, 8, 64, 0.04
+TRL_BATCH = int(
+    os.environ.get("TRL_BATCH", "64")
+)  # completions that its update reads at once; so many are fastest here
 STUDENT = {"family": "llama", "hidden_size": 256, "layers": 4, "heads": 4, "context": 512}
 JUDGE = {"prompt": "program", "max_tokens": 512, "guards": [], "mass_floor": 0.0}
 
@@ -49,7 +53,7 @@ def recipe(output: Path, model: Any, stages: list[dict[str, Any]], judge: str, d
             "few": {"source": "gsm8k", "options": {"programs_only": True}, "limit": 800},
             "questions": {"source": "gsm8k", "labeled": False, "limit": 64},
         },
-        "rewards": {"judge": {"kind": "judge", "model": judge, "allow_unmeasured": True, **JUDGE}},
+        "rewards": {"judge": {"kind": "judge", "model": judge, "allow_unmeasured": True, "dtype": dtype, **JUDGE}},
         "stages": stages,
     }
 
@@ -128,7 +132,8 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
             marks.append(time.perf_counter())
 
     config = GRPOConfig(
-        str(folder / "trl"), max_steps=steps + 1, per_device_train_batch_size=QUESTIONS * GROUP, num_generations=GROUP,
+        str(folder / "trl"), max_steps=steps + 1, per_device_train_batch_size=TRL_BATCH,
+        gradient_accumulation_steps=QUESTIONS * GROUP // TRL_BATCH, num_generations=GROUP,
         max_completion_length=TOKENS, temperature=1.0, beta=BETA, learning_rate=1e-6, lr_scheduler_type="constant",
         loss_type="grpo", use_cpu=True, bf16=dtype == "bfloat16", gradient_checkpointing=False, report_to="none",
         save_strategy="no", disable_tqdm=True, logging_steps=1,
@@ -136,7 +141,7 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
     tokenizer = load_tokenizer("yonder:tokenizer")
     model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
     judged: list[float] = []
-    reward = timed(judge_reward({"model": str(student), **JUDGE}, prefix="prefix"), judged)
+    reward = timed(judge_reward({"model": str(student), "dtype": dtype, **JUDGE}, prefix="prefix"), judged)
     trainer = GRPOTrainer(
         model, [reward], config, Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Mark()]
     )

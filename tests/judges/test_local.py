@@ -134,8 +134,10 @@ def test_a_model_that_slides_its_window_shares_no_prefix(monkeypatch: pytest.Mon
     model = causal_lm("llama")
     monkeypatch.setattr(model.config, "sliding_window", 16, raising=False)
     for one in (model, causal_lm("codegen")):
-        with pytest.raises(ModelError, match="share_prefix: false"):
+        with pytest.raises(ModelError, match="leave the judge's `share_prefix` out"):
             LocalJudge(one, judge().prompt, 120, 10_000, share_prefix=True)
+        assert not LocalJudge(one, judge().prompt, 120, 10_000, share_prefix="auto").share_prefix
+    assert LocalJudge(causal_lm("qwen3"), judge().prompt, 120, 10_000, share_prefix="auto").share_prefix
 
 
 def test_copies_on_several_devices_give_one_judges_verdicts() -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -26,19 +26,20 @@ class LocalJudge:
         prompt: JudgePrompt,
         max_tokens: int,
         batch_tokens: int | None,
-        share_prefix: bool = False,
+        share_prefix: bool | Literal["auto"] = False,
     ) -> None:
         """`share_prefix`: what the prompts of one question have in common is computed once; ModelError where the model
-        cannot."""
+        cannot, `auto`: where it can."""
         self.trunk = Trunk(model)
         self.prompt = prompt
         self.max_tokens = max_tokens
-        self.share_prefix = share_prefix
         self.device = next(model.parameters()).device
         self.batch_tokens = tokens_at_once(batch_tokens, self.device)
         self.tokens_read = 0  # so far, without pads
-        if share_prefix:
-            _require_sharing(self.trunk, self.device)
+        self.share_prefix = bool(share_prefix) and shares_prompts(self.trunk, self.device)
+        if share_prefix is True and not self.share_prefix:
+            name = type(model).__name__
+            raise ModelError(f"{name} cannot read prompts behind a shared prefix; leave the judge's `share_prefix` out")
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One verdict a pair, in order; a pure function of weights and texts up to rounding."""
@@ -93,9 +94,3 @@ class LocalJudge:
         gap = last.float() @ (weight[yes].float() - weight[no].float())
         bias = cast(Tensor | None, self.trunk.head.bias)
         return gap if bias is None else gap + (bias[yes] - bias[no]).float()
-
-
-def _require_sharing(trunk: Trunk, device: torch.device) -> None:
-    if not shares_prompts(trunk, device):
-        name = type(trunk.model).__name__
-        raise ModelError(f"{name} cannot read prompts behind a shared prefix; set the judge's `share_prefix: false`")

@@ -38,7 +38,7 @@ class Trunk:
         """Last hidden states of every token of a layout, (R * S, D)."""
         ids, seen, positions, _ = layout
         if seen.dim() == 2:
-            return self.hidden(ids, seen).flatten(0, 1)
+            return self.hidden(ids, None).flatten(0, 1)  # right-padded
         kind, device = self.head.weight.dtype, seen.device.type
         if torch.is_autocast_enabled(device):
             kind = torch.get_autocast_dtype(device)

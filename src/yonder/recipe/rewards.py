@@ -95,9 +95,9 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
     device: str | tuple[str, ...] = "auto"
     """`auto`, `cpu`, `cuda:1`; a list: a copy on each, among which questions are dealt out; `spread`: layers over all
     GPUs, for a judge that fits on none alone (needs accelerate)."""
-    share_prefix: bool = False
+    share_prefix: bool | Literal["auto"] = "auto"
     """backend local only: compute instruction and question once for all responses to one question (GRPO groups). Same
-    verdicts up to rounding; faster where questions are long beside responses."""
+    verdicts up to rounding. auto: where a trial shows that the model can."""
     max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
     batch_tokens: int | None = Field(default=None, gt=0)
@@ -110,7 +110,7 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
     @model_validator(mode="after")
     def _reachable(self) -> "JudgeSettings":
         _check_served(self.backend, self.server, self.model)
-        if self.backend != "local" and (self.share_prefix or self.quantize != "none"):
+        if self.backend != "local" and (self.share_prefix is True or self.quantize != "none"):
             raise ValueError("`share_prefix` and `quantize` are for `backend: local`; a server has settings of its own")
         if not isinstance(self.device, str) and not self.device:
             raise ValueError("`device` is an empty list; name a device or leave it out")
