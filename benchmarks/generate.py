@@ -31,7 +31,7 @@ class Bench:
     def __init__(self, questions: int, samples: int, longest: int, threads: int) -> None:
         torch.set_num_threads(threads)
         self.samples, self.longest = samples, longest
-        tokenizer = load_tokenizer("yonder:tokenizer")
+        self.tokenizer = tokenizer = load_tokenizer("yonder:tokenizer")
         shape = FreshModel(hidden_size=256, layers=4, seed=0)
         self.model = load_causal_lm(shape, tokenizer, "float32", torch.device("cpu"))
         task = TaskSettings(format="program", docstring=False, numbers="named")
@@ -39,7 +39,8 @@ class Bench:
         self.prompts, encoder = load_data("q", source, task, 0), PromptEncoder(tokenizer, 400)
         self.ends = list(range(0, self.model.config.vocab_size, ENDS))
         encoder.end_ids = tuple(self.ends)
-        self.sampler = PolicySampler(Policy(self.model, tokenizer), encoder, longest, questions * samples)
+        self.policy = Policy(self.model, tokenizer)
+        self.sampler = PolicySampler(self.policy, encoder, longest, questions * samples)
         encoded = [list(encoder.encode(prompt)) for prompt in self.prompts]
         self.width = max(map(len, encoded))
         self.tokens = torch.tensor([[0] * (self.width - len(ids)) + ids for ids in encoded])

@@ -1,64 +1,106 @@
-"""Tokens a second of rollouts in this process and by a vLLM server, in turns, on the same model and prompts.
+"""Completions a second by this process and by a vLLM server on the same machine, in turns, on one model and prompts.
 
-python benchmarks/rollouts.py FOLDER URL [PROMPTS] [SAMPLES] [TOKENS]        # FOLDER: the server's model
+python benchmarks/rollouts.py [TURNS] [PROMPTS] [SAMPLES] [TOKENS]        # default: 5 16 8 64
 
-All completions go to the full length, so that both make the same number of tokens. Start the server as docs/rollouts.md
-says. A table goes to standard output: the median of three turns, and what sending the weights takes.
+The model and its questions are those of generate.py: 3M parameters, one token in 24 ends a completion, so lengths are
+mixed. The server is started here, from the environment that `python tools/install_peers.py vllm` makes, as
+docs/rollouts.md says; it gives the log-probs that training needs, as our own sampler does. Each has the machine to
+itself while the other waits. What sending the weights takes is told beside.
 """
 
+import os
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from yonder.data.datasets import load_data
+from generate import ENDS, Bench
+from turns import keep, ratio
+
 from yonder.engines.checking import Rules
 from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
-from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
-from yonder.models.loading import load_causal_lm, load_tokenizer, pick_device
-from yonder.models.policy import Policy
-from yonder.recipe.data import DataSettings, TaskSettings
 from yonder.transport import Limits, Transport
 
-TURNS = 3
+PYTHON = Path(__file__).parents[1] / ".servers" / "vllm" / "bin" / "python"
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_SERVER_DEV_MODE": "1",
+}  # fmt: skip
 
 
-def main(folder: str, url: str, count: int = 24, samples: int = 8, longest: int = 24) -> None:
+@contextmanager
+def server(model: Path) -> Iterator[str]:
+    """Its address, once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    words = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--dtype", "float32"]
+    words += ["--served-model-name", "policy", "--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
+    words += ["--max-model-len", "512", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with (model / "server.log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | ENVIRONMENT, start_new_session=True)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(url + "/v1/models", timeout=2).close()
+                break
+            except OSError:
+                if process.poll() is not None:
+                    sys.exit((model / "server.log").read_text()[-2000:])
+                time.sleep(0.5)
+        yield url
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(60)
+
+
+def main(turns: int = 5, count: int = 16, samples: int = 8, longest: int = 64) -> None:
     """Measure and print."""
-    tokenizer = load_tokenizer(folder)
-    policy = Policy(load_causal_lm(folder, tokenizer, "float32", pick_device("auto")), tokenizer)
-    task = TaskSettings(format="program", docstring=False, numbers="named")
-    data = {"words": DataSettings(source="word-problems", options={"count": count, "seed": 1})}
-    prompts = load_data("words", data, task, 0)
-    encoder = PromptEncoder(tokenizer, 300)
-    encoder.end_ids = ()  # nothing ends early
+    if not PYTHON.exists():
+        sys.exit("vLLM is not installed: python tools/install_peers.py vllm")
+    bench = Bench(count, samples, longest, 2)
+    bench.model.config.update({"bos_token_id": None, "eos_token_id": None})
+    bench.model.generation_config.update(eos_token_id=None)
+    seconds: dict[str, list[float]] = {"this process": [], "vLLM": [], "weights to vLLM": []}
+    lengths: dict[str, list[float]] = {"this process": [], "vLLM": []}
     with tempfile.TemporaryDirectory() as place:
-        server = VLLMServer(Transport((url,), Limits(64, None, 600, 600), None, "vLLM server"), "policy")
-        served = ServedSampler([server], policy, encoder, Rules(300, longest, 512, 1.0, 0.1), Path(place))
-        served.refresh(0)
-        own = PolicySampler(policy, encoder, longest, 256)
-        seconds: dict[str, list[float]] = {"this process": [], "vLLM": [], "weights to vLLM": []}
-        for turn in range(TURNS):
-            for name, sampler in (("this process", own), ("vLLM", served)):
+        model = Path(place) / "model"
+        bench.model.save_pretrained(model)
+        bench.tokenizer.save_pretrained(model)
+        with server(model) as url:
+            vllm = VLLMServer(Transport((url,), Limits(64, None, 600, 600), None, "vLLM server"), "policy")
+            rules = Rules(400, longest, 512, 1.0, 0.1)
+            served = ServedSampler([vllm], bench.policy, bench.sampler.encoder, rules, Path(place))
+            for turn in range(turns + 1):
                 begin = time.perf_counter()
-                made = sampler.sample(prompts, samples, 1.0, turn)
-                seconds[name].append(time.perf_counter() - begin)
-                assert sum(len(rollout.completion.token_ids) for rollout in made) == count * samples * longest
-            begin = time.perf_counter()
-            served.refresh(0)
-            seconds["weights to vLLM"].append(time.perf_counter() - begin)
-    tokens = count * samples * longest
-    size = sum(parameter.numel() for parameter in policy.model.parameters()) / 1e6
-    print(f"{size:.1f} M parameters, {count} prompts, {samples} completions of {longest} tokens each\n")
-    print("| | seconds (median of 3; least, most) | tokens a second |\n|---|---|---|")
+                served.refresh(turn)
+                sent = time.perf_counter() - begin
+                for name, sampler in (("this process", bench.sampler), ("vLLM", served)):
+                    begin = time.perf_counter()
+                    made = sampler.sample(bench.prompts, samples, 1.0, turn)
+                    took = time.perf_counter() - begin
+                    if turn:
+                        seconds[name].append(took)
+                        lengths[name].append(statistics.mean(len(rollout.completion.token_ids) for rollout in made))
+                if turn:
+                    seconds["weights to vLLM"].append(sent)
+    print(f"{count} x {samples} completions of at most {longest} tokens, one token in {ENDS} ends one; {turns} turns\n")
+    print("| | completions/s | mean tokens | s |\n|---|---|---|---|")
     for name, found in seconds.items():
         middle = statistics.median(found)
-        rate = "" if name == "weights to vLLM" else f"{tokens / middle:,.0f}"
-        print(f"| {name} | {middle:.2f} ({min(found):.2f}, {max(found):.2f}) | {rate} |")
+        rate = f"{count * samples / middle:.1f} | {statistics.mean(lengths[name]):.1f}" if name in lengths else " | "
+        print(f"| {name} | {rate} | {middle:.2f} ({min(found):.2f} to {max(found):.2f}) |")
+    found = ratio(seconds["vLLM"], seconds["this process"])
+    print(f"\nvLLM's seconds over ours: {found}")
+    keep(f"rollouts_{count * samples}_{longest}", {"seconds": seconds, "lengths": lengths, "ratio": found})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *(int(number) for number in sys.argv[3:6]))
+    main(*map(int, sys.argv[1:5]))
