@@ -4,11 +4,13 @@ python benchmarks/rollouts.py [TURNS] [PROMPTS] [SAMPLES] [TOKENS]        # defa
 
 The model and its questions are those of generate.py: 3M parameters, one token in 24 ends a completion, so lengths are
 mixed. The server is started here, from the environment that `python tools/install_peers.py vllm` makes, as
-docs/rollouts.md says; it gives the log-probs that training needs, as our own sampler does. Each has the machine to
-itself while the other waits. What sending the weights takes is told beside.
+docs/rollouts.md says; it gives the log-probs that training needs, as our own sampler does. While we sample its
+processes are stopped, since they take processor time also when nothing is asked. What sending the weights takes is told
+beside.
 """
 
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -35,8 +37,8 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def server(model: Path) -> Iterator[str]:
-    """Its address, once it answers."""
+def server(model: Path) -> Iterator[tuple[str, int]]:
+    """Its address, once it answers, and its group of processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -55,9 +57,10 @@ def server(model: Path) -> Iterator[str]:
                 if process.poll() is not None:
                     sys.exit((model / "server.log").read_text()[-2000:])
                 time.sleep(0.5)
-        yield url
+        yield url, process.pid
     finally:
-        os.killpg(process.pid, 15)
+        os.killpg(process.pid, signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
 
 
@@ -74,7 +77,7 @@ def main(turns: int = 5, count: int = 16, samples: int = 8, longest: int = 64) -
         model = Path(place) / "model"
         bench.model.save_pretrained(model)
         bench.tokenizer.save_pretrained(model)
-        with server(model) as url:
+        with server(model) as (url, group):
             vllm = VLLMServer(Transport((url,), Limits(64, None, 600, 600), None, "vLLM server"), "policy")
             rules = Rules(400, longest, 512, 1.0, 0.1)
             served = ServedSampler([vllm], bench.policy, bench.sampler.encoder, rules, Path(place))
@@ -83,6 +86,7 @@ def main(turns: int = 5, count: int = 16, samples: int = 8, longest: int = 64) -
                 served.refresh(turn)
                 sent = time.perf_counter() - begin
                 for name, sampler in (("this process", bench.sampler), ("vLLM", served)):
+                    os.killpg(group, signal.SIGCONT if name == "vLLM" else signal.SIGSTOP)
                     begin = time.perf_counter()
                     made = sampler.sample(bench.prompts, samples, 1.0, turn)
                     took = time.perf_counter() - begin
