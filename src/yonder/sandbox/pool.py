@@ -80,7 +80,7 @@ class _Call:
         self.programs = programs
         self.replies: list[Reply | None] = [None] * len(programs)
         self.failure: BaseException | None = None
-        size = min(pool.batch, max(1, math.ceil(len(programs) / (4 * len(pool.workers)))))
+        size = min(pool.batch, max(1, math.ceil(len(programs) / (2 * len(pool.workers)))))
         self.jobs = deque(list(range(at, min(at + size, len(programs)))) for at in range(0, len(programs), size))
         self.died: dict[int, int] = {}  # place -> how often a worker died under it
         self.workers = pool.workers[: len(self.jobs)]
