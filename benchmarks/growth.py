@@ -22,6 +22,7 @@ from turns import in_turns, keep
 from yonder.training.rollout import Term
 
 GROUP, BUDGET, TIMES = 8, 2048, (1, 2, 4, 8, 16)
+COLORS = {"generate": "tab:blue", "judge": "tab:orange", "update with reference": "tab:green"}
 FIGURE = Path(__file__).parents[1] / "docs" / "assets" / "growth.svg"
 Works = dict[str, Callable[[], object]]
 
@@ -76,7 +77,7 @@ def draw(found: dict[str, dict[str, dict[int, list[float]]]]) -> None:
     for panel, (what, parts) in zip(panels, found.items(), strict=True):
         for part, times in parts.items():
             middle = {size: statistics.median(seconds) for size, seconds in times.items()}
-            panel.plot(list(middle), list(middle.values()), marker="o", markersize=3, label=part)
+            panel.plot(list(middle), list(middle.values()), marker="o", markersize=3, color=COLORS[part], label=part)
             first = min(middle)
             panel.plot(list(middle), [middle[first] * size / first for size in middle], ":", color="gray", linewidth=1)
         panel.set(xscale="log", yscale="log", xlabel=what, xticks=list(middle), xticklabels=map(str, middle))
