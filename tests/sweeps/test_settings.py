@@ -8,6 +8,7 @@ import yaml
 
 from yonder.commands.cli import app
 from yonder.commands.endings import guarded
+from yonder.data.datasets import load_data
 from yonder.errors import RecipeError
 from yonder.sweeps.command import Asked, list_sweeps
 from yonder.sweeps.settings import load_sweep, parse_grid, parse_rows, parse_seeds, shipped_sweeps, slug, table_rows
@@ -132,12 +133,17 @@ def test_the_list_has_every_sweep_with_its_size() -> None:
     assert any(line.startswith("table-4 ") and "10 rows x 3 seeds  [J] Table 4" in line for line in lines)
 
 
-def test_an_unlabeled_share_draws_that_many_and_the_schedule_stays() -> None:
+def test_an_unlabeled_share_has_no_labeled_question_and_the_schedule_stays() -> None:
     plan = Asked("svamp-weights").plan()
-    whole, part = (plan.chosen(f"{name}/0").load() for name in ("judge-0.3-and-0.7", "judge-5-of-the-unlabeled"))
-    assert part.data["svamp_questions"].limit == 108  # 5 % of 2,161
-    assert whole.data["svamp_questions"].limit is None
-    assert whole.stage("with_judge") == part.stage("with_judge")
+    rows = ("judge-0.3-and-0.7", "judge-only-on-questions-without-labels", "judge-25-of-those", "judge-5-of-those")
+    recipes = [plan.chosen(f"{name}/0").load() for name in rows]
+    drawn = [
+        [{p.id for p in load_data(name, one.data, one.task, one.seed)} for name in ("svamp_few", "svamp_questions")]
+        for one in recipes
+    ]
+    assert [len(questions) for _, questions in drawn] == [2161, 1417, 354, 71]  # 25 and 5 % of 1,417
+    assert all(not few & questions for few, questions in drawn[1:])
+    assert all(one.stage("with_judge") == recipes[0].stage("with_judge") for one in recipes)
 
 
 @pytest.mark.parametrize(
