@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from yonder.pipeline.running import run as run_pipeline
 from yonder.recipe import load_recipe
 from yonder.signals import StopRequest
 from yonder.storage import write_json
+from yonder.sweeps import running
 from yonder.sweeps.command import Asked
 from yonder.sweeps.making import make_run, make_sweep, make_table, refuse_failed
 from yonder.sweeps.sharing import SharedStages
@@ -239,3 +241,12 @@ def test_a_run_of_another_machine_is_left_alone_as_long_as_it_writes(recipe: str
     found, said = sweep(asked)
     assert "another machine" not in "\n".join(said)
     refuse_failed(found)
+
+
+def test_threads_of_runs_side_by_side_do_not_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [sys.executable, "-c", "import os; print(os.environ['OMP_WAIT_POLICY'])"]
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    running._start(words, tmp_path).wait(60)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    running._start(words, tmp_path).wait(60)
+    assert (tmp_path / running.LOG).read_text().split() == ["passive", "active"]

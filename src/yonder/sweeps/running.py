@@ -199,11 +199,16 @@ def own_command() -> list[str]:
 
 
 def _start(command: Sequence[str], folder: Path) -> "subprocess.Popen[bytes]":
-    """A process of its own session, so that Ctrl-C in the terminal reaches it once: from this one."""
+    """A process of its own session, so that Ctrl-C in the terminal reaches it once: from this one.
+
+    Its threads sleep while they wait for one another, unless the environment says otherwise: those of several runs on
+    the same cores would take from each other what they wait for.
+    """
+    environment = {"OMP_WAIT_POLICY": "passive"} | os.environ
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=dict(os.environ)
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env=environment
         )
 
 
