@@ -40,7 +40,7 @@ stages:
     algorithm: grpo
     group_size: 4
     epochs: 1
-    steps: 40
+    steps: 200
     prompts: {labeled: 8}
     terms: [{reward: correct, data: labeled, weight: 1.0}]
     save_every: 10
@@ -90,7 +90,7 @@ def test_from_before_the_beginning_to_after_the_end(tmp_path: Path) -> None:
     assert training.returncode == 0
     output, _ = lines.communicate(timeout=60)  # it ends with the run
     assert lines.returncode == 0
-    assert "waiting for a run in" in output and "rl: step" in output and " of 40" in output
+    assert "waiting for a run in" in output and "rl: step" in output and " of 200" in output
     assert output.splitlines()[-1].startswith("done, ")
     assert states[:2] == ["waiting", "running"] and len(versions) >= 3 and len(steps) >= 2, (states, steps)
     time.sleep(2)
