@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 from generate import alternated
-from programs import executed, programs
+from programs import programs
+from pydantic_monty import Monty
 from step_parts import SMALL, Step
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -83,24 +84,28 @@ def counts() -> Figures:
 
 
 def sandboxed() -> float:
-    """Seconds of `exec` in this process over those of the sandbox."""
+    """Seconds of bare Monty sessions over those of the sandbox, which adds a process, limits and a prelude."""
     turns = 0
-    with Sandbox(workers=1) as sandbox:
+    with Sandbox(workers=1) as sandbox, Monty(min_processes=1, max_processes=1) as monty:
 
         def ours() -> None:
             nonlocal turns
             turns += 1
             sandbox.run(programs(300, str(turns)))
 
-        ways = {"ours": ours, "exec": lambda: [executed(program) for program in programs(300, "exec")]}
-        seconds = in_turns(ways, 3)
-    return ratio(seconds["exec"], seconds["ours"]).median
+        def bare() -> None:
+            for program in programs(300, "bare"):
+                with monty.checkout() as session:
+                    session.feed_run(f"{program}\nsolution()")
+
+        seconds = in_turns({"ours": ours, "bare": bare}, 5)
+    return ratio(seconds["bare"], seconds["ours"]).median
 
 
 RATIOS: dict[str, Callable[[], float]] = {  # seconds of another way over ours; more is better
     "generate: transformers / ours": lambda: ratio(*alternated(3, 8, 8, 48, 1)).median,
     "update: each by itself / shared": lambda: ratio(*shared_and_apart(3, GROUP, 1)).median,
-    "programs: exec in process / sandbox": sandboxed,
+    "programs: bare Monty / sandbox": sandboxed,
 }
 
 
