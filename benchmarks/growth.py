@@ -42,11 +42,11 @@ def sizes() -> dict[str, list[tuple[int, Scale, int]]]:
 
 def works_of(step: Step) -> Works:
     """The parts, each to be timed."""
-    sequences, questions = step.judged(GROUP)
+    sequences = step.judged(GROUP)
     batch = step.batch(step.rollouts(GROUP))
     return {
         "generate": lambda: step.rollouts(GROUP),
-        "judge": lambda: step.score(sequences, questions, True),
+        "judge": lambda: step.score(sequences, True),
         "update with reference": lambda: step.learn(batch),
     }
 

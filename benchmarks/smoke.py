@@ -62,11 +62,11 @@ def counts() -> Figures:
     """Of the parts of a step; less is better."""
     torch.manual_seed(0)
     step = Step(SMALL, torch.device("cpu"), torch.float32, BUDGET)
-    sequences, questions = step.judged(GROUP)
+    sequences = step.judged(GROUP)
     batch = step.batch(step.rollouts(GROUP))
     parts: dict[str, Callable[[], object]] = {
         "generate": lambda: step.rollouts(GROUP),
-        "judge": lambda: step.score(sequences, questions, True),
+        "judge": lambda: step.score(sequences, True),
         "update": lambda: step.learn(batch),
     }
     found: Figures = {}

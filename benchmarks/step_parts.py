@@ -119,20 +119,20 @@ class Step:
         )  # pyright: ignore[reportArgumentType]
         return sampler.sample([Prompt(str(i), "", "") for i in range(questions)], group, 1.0, seed=0)
 
-    def judged(self, group: int) -> tuple[list[list[int]], list[str]]:
-        """Token ids of judge prompts, and each one's question."""
+    def judged(self, group: int) -> list[list[int]]:
+        """Token ids of judge prompts."""
         draw, vocabulary = random.Random(1), self.scale.judge["vocab_size"]
         sequences: list[list[int]] = []
         for _ in range(self.scale.rows // group):
             shared = [draw.randrange(10, vocabulary) for _ in range(self.scale.shared)]
             rest = self.scale.judged - self.scale.shared
             sequences += [[*shared, *(draw.randrange(10, vocabulary) for _ in range(rest))] for _ in range(group)]
-        return sequences, [str(i // group) for i in range(len(sequences))]
+        return sequences
 
-    def score(self, sequences: list[list[int]], questions: list[str], share: bool) -> list[float]:
+    def score(self, sequences: list[list[int]], share: bool) -> list[float]:
         """The judge's gaps."""
         judge, gaps = self.judges[share], [0.0] * len(sequences)
-        for rows, last in judge._passes(sequences, questions):
+        for rows, last in judge._passes(sequences):
             for row, gap in zip(rows, judge._read(last)[0].tolist(), strict=True):
                 gaps[row] = gap
         return gaps

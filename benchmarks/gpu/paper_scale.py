@@ -42,19 +42,19 @@ def seconds(work: Callable[[], Any], device: torch.device, repeats: int) -> floa
 
 def measure(step: Step, group: int, tflops: float, tbps: float, repeats: int) -> dict[str, Any]:
     """One group size: seconds of each part and of the whole step, printed beside the floors."""
-    rollouts, (sequences, questions) = step.rollouts(group), step.judged(group)
+    rollouts, sequences = step.rollouts(group), step.judged(group)
     assert {len(rollout.completion.token_ids) for rollout in rollouts} == {step.scale.completion}
-    gaps = {share: step.score(sequences, questions, share) for share in step.judges}
+    gaps = {share: step.score(sequences, share) for share in step.judges}
     apart = max(abs(a - b) for found in gaps.values() for a, b in zip(gaps[False], found, strict=True))
     assert apart < 0.5, f"the judge's gaps differ by {apart} nats with a shared prefix"
     batch = step.batch(rollouts)
     works: dict[str, Callable[[], Any]] = {
         "generate": lambda: step.rollouts(group),
-        "judge": lambda: step.score(sequences, questions, False),
+        "judge": lambda: step.score(sequences, False),
         "update with reference": lambda: step.learn(batch),
     }
     if True in step.judges and group > 1:
-        works["judge, shared prefix"] = lambda: step.score(sequences, questions, True)
+        works["judge, shared prefix"] = lambda: step.score(sequences, True)
     took = {name: seconds(work, step.device, repeats) for name, work in works.items()}
     least, rows = floors(step, group, tflops, tbps), step.scale.rows
     judged = min(took[name] for name in took if name.startswith("judge"))

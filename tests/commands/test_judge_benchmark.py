@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from yonder.data.columns import Row
 from yonder.data.responses import read_lines
 from yonder.evaluation.judge_benchmarks import BENCHMARKS
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
-from yonder.judges.shared_prefix import common
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import judge_settings
 
@@ -236,7 +236,8 @@ def test_what_beginnings_share(tmp_path: Path) -> None:
     for name in ("steps", str(plain)):
         prompt = JudgePrompt(load_tokenizer("yonder:tokenizer"), read_judge_prompt(name), "auto", ("Yes", "No"))
         sequences = [prompt.tokens(item.question, response, 1000)[0] for response in item.responses]
-        shared.append(str(prompt.tokenizer.decode(sequences[0][: common(sequences)])))
+        beginning = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*sequences, strict=False))
+        shared.append(str(prompt.tokenizer.decode([tokens[0] for tokens in beginning])))
     assert QUESTION in shared[0] and "begin with ====" in shared[0] and "first step" not in shared[0]
     assert "first step ." in shared[1] and "second" not in shared[1]
 

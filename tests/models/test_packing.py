@@ -1,6 +1,9 @@
-"""Rows behind one copy of their prompt: the same states, statistics and gradients as each by itself."""
+"""Rows that begin alike read as one: the same states, statistics and gradients as each by itself."""
 
+import itertools
 import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 
 import pytest
@@ -9,37 +12,57 @@ from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, MptConfig, MptForCausalLM
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, tokenizer
-from yonder.models.packing import apart, behind_one_prompt, bundles_of, tokens_of
+from yonder.models.packing import apart, bundles_of, merged
 from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
 from yonder.models.sharing import shares_prompts
 from yonder.models.teacher import Guide, Teacher
 from yonder.models.trunk import Trunk
 
-# two prompts of 3 and 5 tokens; the first is answered in three ways, in one of them twice
-ROWS = [[5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 7], [5, 6, 7, 10], [5, 6, 7, 11, 12, 13, 14], [5, 6, 7, 8, 9]]
-PROMPTS = torch.tensor([3, 5, 3, 3, 3])
-BUNDLES = [[[0, 4], [2], [3]], [[1]]]
+# four rows that begin alike, two of them the same, and one that does not
+ROWS = [[5, 6, 7, 8, 9], [5, 6, 7, 8, 9], [5, 6, 7, 10], [5, 6, 7, 10, 12, 13, 14], [1, 2, 3, 4, 5, 6]]
+PROMPTS = torch.tensor([3, 3, 3, 3, 5])
+SIZES = [4, 1]
 
 
 def test_a_layout_by_hand() -> None:
     ids, mask = right_pad(ROWS, CPU)
-    found = behind_one_prompt(ids, mask, PROMPTS, BUNDLES)
-    assert found.input_ids.tolist() == [[5, 6, 7, 8, 9, 10, 11, 12, 13, 14], [1, 2, 3, 4, 5, 6, 7, 0, 0, 0]]
+    found = merged(ids, mask, SIZES)
+    assert found.input_ids.tolist() == [[5, 6, 7, 8, 9, 10, 12, 13, 14], [1, 2, 3, 4, 5, 6, 0, 0, 0]]
     assert found.positions is not None
-    assert found.positions.tolist() == [[0, 1, 2, 3, 4, 3, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6, 0, 0, 0]]
+    assert found.positions.tolist() == [[0, 1, 2, 3, 4, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 0, 0, 0]]
     assert found.places[0, :5].tolist() == [0, 1, 2, 3, 4]
-    assert found.places[4, :5].tolist() == [0, 1, 2, 3, 4]
+    assert found.places[1, :5].tolist() == [0, 1, 2, 3, 4]
     assert found.places[2, :4].tolist() == [0, 1, 2, 5]
-    assert found.places[3].tolist() == [0, 1, 2, 6, 7, 8, 9]
-    assert found.places[1].tolist() == [10, 11, 12, 13, 14, 15, 16]
+    assert found.places[3].tolist() == [0, 1, 2, 5, 6, 7, 8]
+    assert found.places[4, :6].tolist() == [9, 10, 11, 12, 13, 14]
     seen = found.seen.int()
-    assert seen[0, 4].tolist() == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]  # the second token of row 0
-    assert seen[0, 5].tolist() == [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]  # the only one of row 2
-    assert seen[0, 8].tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1, 0]
-    assert seen[0, 1].tolist() == [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]  # of the prompt
-    assert seen[1, 6].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
-    assert seen[1, 8, 8].item() == 1  # a pad reads itself, so that its softmax is a number
+    assert seen[0, 4].tolist() == [1, 1, 1, 1, 1, 0, 0, 0, 0]  # the second token of row 0
+    assert seen[0, 5].tolist() == [1, 1, 1, 0, 0, 1, 0, 0, 0]  # of rows 2 and 3
+    assert seen[0, 8].tolist() == [1, 1, 1, 0, 0, 1, 1, 1, 1]
+    assert seen[0, 1].tolist() == [1, 1, 0, 0, 0, 0, 0, 0, 0]  # of the prompt
+    assert seen[1, 5].tolist() == [1, 1, 1, 1, 1, 1, 0, 0, 0]
+    assert seen[1, 7].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]  # a pad reads something, so that its softmax is a number
+
+
+def test_any_rows_make_a_tree_that_reads_each_as_it_is() -> None:
+    """Whatever the order: a token reads its row up to itself."""
+    draw = random.Random(0)
+    for _ in range(30):
+        rows = [[draw.randrange(2) for _ in range(draw.randint(1, 9))] for _ in range(draw.randint(1, 8))]
+        if draw.random() < 0.5:
+            rows.sort()
+        cut = draw.randint(1, len(rows))
+        sizes = [size for size in (cut, len(rows) - cut) if size]
+        ids, mask = right_pad(rows, CPU)
+        found = merged(ids, mask, sizes)
+        flat, width = found.input_ids.flatten(), found.input_ids.shape[1]
+        for row, places in zip(rows, found.places.tolist(), strict=True):
+            assert [flat[place] for place in places[: len(row)]] == row
+            for at, place in enumerate(places[: len(row)]):
+                here, column = divmod(place, width)
+                read = found.seen[here, column].nonzero().flatten() + here * width
+                assert set(read.tolist()) == set(places[: at + 1])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -49,10 +72,10 @@ def test_states_are_those_of_each_row_by_itself(family: str) -> None:
         assert not shares_prompts(trunk, CPU)
         return
     ids, mask = right_pad(ROWS, CPU)
-    together, alone = behind_one_prompt(ids, mask, PROMPTS, BUNDLES), apart(ids, mask)
+    together, alone = merged(ids, mask, SIZES), apart(ids, mask)
     real = mask.bool()
     with torch.no_grad():
-        ours, theirs = trunk.read(together)[together.places[real]], trunk.read(alone)[alone.places[real]]
+        ours, theirs = (trunk.read(layout, layout.places[real]) for layout in (together, alone))
     assert shares_prompts(trunk, CPU)
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -60,7 +83,7 @@ def test_states_are_those_of_each_row_by_itself(family: str) -> None:
 @pytest.mark.parametrize("recompute", [False, True])
 def test_statistics_values_and_gradients_are_the_same(recompute: bool) -> None:
     found: list[tuple[Tensor, ...]] = []
-    for bundles in (None, BUNDLES):
+    for sizes in (None, SIZES):
         policy = Policy(deepcopy(causal_lm("llama")), tokenizer(), 2)
         assert policy.value_head is not None
         torch.nn.init.constant_(policy.value_head.weight, 0.1)
@@ -71,7 +94,7 @@ def test_statistics_values_and_gradients_are_the_same(recompute: bool) -> None:
         tokens = torch.arange(4).expand(5, -1)
         completions = (tokens < (mask.sum(-1) - PROMPTS).unsqueeze(-1)).float()
         asked = completions * torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0]).unsqueeze(-1)
-        made = policy(ids, mask, PROMPTS, completions, 0.7, [Guide(teacher, asked)], False, bundles)
+        made = policy(ids, mask, PROMPTS, completions, 0.7, [Guide(teacher, asked)], False, sizes)
         assert made.values is not None and made.final_values is not None
         weights = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
         ((made.logprobs + made.entropy + made.values.sum(-1)) * weights).sum().backward()
@@ -96,34 +119,75 @@ def test_models_that_read_otherwise_are_left_alone(monkeypatch: pytest.MonkeyPat
     assert not shares_prompts(trunk, CPU)
 
 
-def answers(prompt: int, *tokens: int) -> list[list[int]]:
-    """Rows of one prompt whose answers are all different."""
-    return [[*range(prompt), *[100 + i] * count] for i, count in enumerate(tokens)]
+def tree(rows: Sequence[Sequence[int]]) -> int:
+    """Tokens of a prefix tree: the different beginnings."""
+    return len({tuple(row[: i + 1]) for row in rows for i in range(len(row))})
 
 
-def test_rows_go_together_where_that_is_cheapest() -> None:
-    # groups 0 and 1 of a prompt of 10 tokens, each answer of 5: m = sqrt(10 (6 * 4 + 10)) / 5 = 3.7, so at most 4
-    groups = [0, 1, 0, 1, 0, 0, 0, 0]
-    found = bundles_of(groups, [10] * 8, answers(10, *[5] * 8), 4, 1000)
-    assert found == [[[0], [4], [6]], [[2], [5], [7]], [[1], [3]]]
-    assert round(math.sqrt(10 * (6 * 4 + 10)) / 5) == 4
-    # behind a prompt of one token, answers of 50: no gain
-    assert bundles_of([0, 0], [1, 1], answers(1, 50, 50), 4, 1000) == [[[0]], [[1]]]
-    # no more than the budget: 10 + 3 * 5 = 25
-    assert [len(b) for b in bundles_of([0] * 6, [10] * 6, answers(10, *[5] * 6), 400, 25)] == [3, 3]
-    assert [len(b) for b in bundles_of([0] * 3, [10] * 3, answers(10, *[5] * 3), 400, 1)] == [1, 1, 1]
-    # nor more than LONGEST, whose square the mask has
-    long = bundles_of([0] * 3, [2000] * 3, answers(2000, *[1500] * 3), 40_000, 100_000)
-    assert [len(b) for b in long] == [1, 1, 1]
-    # long and short ones are mixed: m = sqrt(9 (6 * 2 + 9)) / 6 = 2.3
-    assert bundles_of([0] * 4, [9] * 4, answers(9, 2, 10, 3, 9), 2, 1000) == [[[1], [2]], [[3], [0]]]
+def cuttings(rows: list[int]) -> Iterator[list[list[int]]]:
+    """All ways to cut a list."""
+    for places in itertools.product([False, True], repeat=len(rows) - 1):
+        parts = [[rows[0]]]
+        for row, cut in zip(rows[1:], places, strict=True):
+            if cut:
+                parts.append([row])
+            else:
+                parts[-1].append(row)
+        yield parts
 
 
-def test_rows_that_are_the_same_count_once() -> None:
-    rows = [[1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
-    found = bundles_of([0, 0, 0, 0, 1], [2] * 5, rows, 400, 1000)
-    assert found == [[[0, 2, 3], [1]], [[4]]]  # another group is another prompt, though it reads the same
-    assert [tokens_of(bundle, [2] * 5, [3] * 5) for bundle in found] == [4, 3]
+@pytest.mark.parametrize("width", [1, 4, 400])
+def test_rows_go_together_where_that_is_cheapest(width: int) -> None:
+    draw = random.Random(width)
+    several = 0
+    for budget in (1000, 25):
+        for _ in range(10):
+            prompts = [[i] * draw.randint(2, 12) for i in range(2)]
+            rows = [[*draw.choice(prompts), *(draw.randrange(9) for _ in range(draw.randint(1, 6)))] for _ in range(7)]
+
+            def cost(parts: Iterable[Sequence[int]], rows: list[list[int]] = rows, budget: int = budget) -> float:
+                sizes = [tree([rows[i] for i in part]) for part in parts]
+                over = any(s > budget and len(p) > 1 for s, p in zip(sizes, parts, strict=True))
+                return math.inf if over else sum(24 * width**2 * s + 4 * width * s**2 for s in sizes)
+
+            found = bundles_of(rows, width, budget)
+            assert sorted(i for bundle in found for i in bundle.rows) == list(range(7))
+            assert [bundle.tokens for bundle in found] == [tree([rows[i] for i in bundle.rows]) for bundle in found]
+            order = sorted(range(7), key=rows.__getitem__)
+            assert cost([bundle.rows for bundle in found]) == min(map(cost, cuttings(order)))
+            several += sum(len(bundle.rows) > 1 for bundle in found)
+    assert several > 3
+
+
+def test_bundles_have_an_end() -> None:
+    long = [[*range(2000), i, *range(1499)] for i in range(3)]
+    assert [len(b.rows) for b in bundles_of(long, 40_000, 100_000)] == [1, 1, 1]  # LONGEST, whose square the mask has
+    assert [len(b.rows) for b in bundles_of([[1, 2, 3, i] for i in range(100)], 4000, 1000)] == [50, 50]  # MOST
+    assert [len(b.rows) for b in bundles_of([[1, 2], [3, 4], [1, 2]], 4000, 1)] == [2, 1]  # the same rows are one
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_mlp_computes_only_what_is_read(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama's and GPT-2's, by their calls; other layers, and models whose MLP has another name, compute all."""
+    trunk = Trunk(causal_lm(family))
+    ids, mask = right_pad(ROWS, CPU)
+    layout, places = apart(ids, mask), torch.tensor([3, 3, 31, 9])
+    whole = trunk.hidden(ids, None).flatten(0, 1)[places]
+    seen: list[int] = []
+    mlps = [module for name, module in trunk.body.named_modules() if name.endswith(".mlp")]
+    for module in mlps:
+        first = next(module.children())
+        first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(0, -2).shape[0]))
+    assert torch.allclose(trunk.read(layout, places), whole, atol=1e-5)
+    assert seen == [35] * (len(mlps) - 1) + [3] * bool(mlps)
+    assert torch.allclose(trunk.hidden(ids, None).flatten(0, 1)[places], whole, atol=1e-6)  # and forgets it
+    mixed = deepcopy(causal_lm("llama"))
+    name, last = next((n, m) for n, m in reversed(list(mixed.named_modules())) if n.endswith(".mlp"))
+    forward = last.forward  # one that mixes tokens is left as it is
+    monkeypatch.setattr(last, "forward", lambda x: forward(x) + 5 * x.mean(1, keepdim=True))
+    assert name and torch.allclose(
+        Trunk(mixed).read(layout, places), mixed.model(input_ids=ids)[0].flatten(0, 1)[places], atol=1e-5
+    )
 
 
 def test_layers_share_one_mask() -> None:
@@ -131,14 +195,14 @@ def test_layers_share_one_mask() -> None:
     for kind in (torch.float32, torch.bfloat16):
         trunk = Trunk(deepcopy(causal_lm("llama")).to(kind))
         ids, mask = right_pad(ROWS, CPU)
-        layout = behind_one_prompt(ids, mask, PROMPTS, BUNDLES)
+        layout = merged(ids, mask, SIZES)
         kept: set[int] = set()
 
         def pack(tensor: Tensor, kept: set[int] = kept) -> Tensor:
-            if tensor.shape[-2:] == (10, 10) and tensor.shape[0] == 2:
+            if tensor.shape[-2:] == (9, 9) and tensor.shape[0] == 2:
                 kept.add(tensor.untyped_storage().data_ptr())
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            trunk.read(layout).sum().backward()
+            trunk.read(layout, layout.places[mask.bool()]).sum().backward()
         assert len(kept) == 1

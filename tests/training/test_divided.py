@@ -112,7 +112,5 @@ def test_divided_weights_share_prompts_as_whole_ones_do(monkeypatch: pytest.Monk
         assert shared_width(policy, reference, [], world) == policy.trunk.width
         ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9], [5, 6, 7, 8]])
         mask, starts = torch.ones_like(ids), torch.tensor([3, 3, 3])
-        apart, together = (
-            policy(ids, mask, starts, torch.ones(3, 1), 1.0, (), False, bundles) for bundles in (None, [[[0, 2], [1]]])
-        )
+        apart, together = (policy(ids, mask, starts, torch.ones(3, 1), 1.0, (), False, sizes) for sizes in (None, [3]))
         assert torch.allclose(apart.logprobs, together.logprobs, atol=1e-6)

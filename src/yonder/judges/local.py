@@ -11,6 +11,7 @@ from yonder.errors import ModelError
 from yonder.judges.prompt import JudgePrompt, too_long
 from yonder.judges.shared_prefix import last_hidden
 from yonder.models.loading import CausalLM
+from yonder.models.packing import apart
 from yonder.models.padding import right_pad, token_batches, tokens_at_once
 from yonder.models.sharing import shares_prompts
 from yonder.models.trunk import Trunk
@@ -28,8 +29,8 @@ class LocalJudge:
         batch_tokens: int | None,
         share_prefix: bool | Literal["auto"] = False,
     ) -> None:
-        """`share_prefix`: what the prompts of one question have in common is computed once; ModelError where the model
-        cannot, `auto`: where it can."""
+        """`share_prefix`: what several prompts begin with is computed once; ModelError where the model cannot, `auto`:
+        where it can."""
         self.trunk = Trunk(model)
         self.prompt = prompt
         self.max_tokens = max_tokens
@@ -48,7 +49,7 @@ class LocalJudge:
         asked = [i for i, (ids, _) in enumerate(encoded) if ids]
         sequences = [encoded[i][0] for i in asked]
         self.tokens_read += sum(map(len, sequences))
-        for rows, last in self._passes(sequences, [pairs[i][0] for i in asked]):
+        for rows, last in self._passes(sequences):
             gaps, mass = self._read(last)
             for row, gap, share in zip(rows, gaps.tolist(), mass.tolist(), strict=True):
                 i = asked[row]
@@ -57,16 +58,15 @@ class LocalJudge:
         return out
 
     @torch.no_grad()
-    def _passes(self, sequences: list[list[int]], questions: list[str]) -> Iterator[tuple[list[int], Tensor]]:
+    def _passes(self, sequences: list[list[int]]) -> Iterator[tuple[list[int], Tensor]]:
         """Rows and their hidden states (B, D) at the last position, batch by batch."""
         if self.share_prefix:
-            yield from last_hidden(self.trunk, sequences, questions, self.batch_tokens, self.device)
+            yield from last_hidden(self.trunk, sequences, self.batch_tokens, self.device)
             return
         for rows in token_batches([len(ids) for ids in sequences], self.batch_tokens):
             tokens, mask = right_pad([sequences[i] for i in rows], self.device)
-            hidden = self.trunk.hidden(tokens, None)  # causal: no real position sees the pads behind it
-            ends = (mask.sum(-1) - 1).to(hidden.device)
-            yield rows, hidden[torch.arange(len(rows), device=hidden.device), ends]
+            layout = apart(tokens, mask)
+            yield rows, self.trunk.read(layout, layout.places.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1))
 
     @torch.no_grad()
     def _read(self, last: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,7 +116,7 @@ class LocalRater(LocalJudge):
         """P of each of `tokens` after each sequence, float32."""
         self.tokens_read += sum(map(len, sequences))
         found: list[list[float]] = [[] for _ in sequences]
-        for rows, last in self._passes(sequences, [""] * len(sequences)):
+        for rows, last in self._passes(sequences):
             for row, probabilities in zip(rows, self._shares(last, tokens).tolist(), strict=True):
                 found[row] = probabilities
         return found

@@ -1,46 +1,26 @@
-"""The prompts of one question read behind a single copy of what they begin with: the instruction and the question."""
+"""Prompts that begin alike, as those of one question do, read as one row, what they share once."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from yonder.models.packing import apart, behind_one_prompt, bundles_of, together, tokens_of
+from yonder.models.packing import apart, bundles_of, merged
 from yonder.models.padding import right_pad, token_batches
 from yonder.models.trunk import Trunk
-
-Tokens = list[int]
-
-
-def common(sequences: Sequence[Tokens]) -> int:
-    """Number of tokens that all sequences begin with, less than the shortest has."""
-    first, last = min(sequences), max(sequences)  # what the extremes of the sorted order share, all share
-    longest = min(map(len, sequences)) - 1
-    return next((i for i in range(longest) if first[i] != last[i]), longest)
 
 
 @torch.no_grad()
 def last_hidden(
-    trunk: Trunk, sequences: Sequence[Tokens], questions: Sequence[str], budget: int, device: torch.device
+    trunk: Trunk, sequences: Sequence[list[int]], budget: int, device: torch.device
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Rows and their hidden states (B, D) at the last token, in batches of at most `budget` tokens with padding."""
-    members: dict[str, list[int]] = {}
-    for i, question in enumerate(questions):
-        members.setdefault(question, []).append(i)
-    groups, prefixes = [0] * len(sequences), [0] * len(sequences)
-    for number, rows in enumerate(members.values()):
-        shared = common([sequences[i] for i in rows])
-        for i in rows:
-            groups[i], prefixes[i] = number, shared
-    found = bundles_of(groups, prefixes, sequences, trunk.width, budget)
-    lengths = [len(tokens) for tokens in sequences]
-    for picked in token_batches([tokens_of(bundle, prefixes, lengths) for bundle in found], budget):
-        rows, bundles = together(found, picked)
+    bundles = bundles_of(sequences, trunk.width, budget)
+    for picked in token_batches([bundle.tokens for bundle in bundles], budget):
+        rows = [i for number in picked for i in bundles[number].rows]
         tokens, mask = right_pad([sequences[i] for i in rows], device)
-        if len(bundles) == len(rows):
+        if len(picked) == len(rows):
             layout = apart(tokens, mask)
         else:
-            layout = behind_one_prompt(tokens, mask, torch.tensor([prefixes[i] for i in rows], device=device), bundles)
-        hidden = trunk.read(layout)
-        ends = layout.places.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1)
-        yield rows, hidden[ends.to(hidden.device)]
+            layout = merged(tokens, mask, [len(bundles[number].rows) for number in picked])
+        yield rows, trunk.read(layout, layout.places.gather(1, mask.sum(-1, keepdim=True) - 1).squeeze(1))

@@ -1,14 +1,21 @@
-"""How a trunk reads rows of tokens: each by itself, or those of one prompt behind a single copy of it."""
+"""How a trunk reads rows of tokens: each by itself, or several as one row, where what they begin with stands once."""
 
-import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 LONGEST = 4096  # tokens of a bundle of several rows: its mask has their square
-Bundle = Sequence[Sequence[int]]  # rows of one prompt, those that are the same together
+MOST = 64  # rows of a bundle: one more would save less than a 64th of what they share
+
+
+class Bundle(NamedTuple):
+    """Rows that are read as one."""
+
+    rows: list[int]  # beside each other those that begin alike
+    tokens: int  # of the prefix tree that they are
 
 
 class Layout(NamedTuple):
@@ -33,75 +40,78 @@ def apart(input_ids: Tensor, attention_mask: Tensor) -> Layout:
     return Layout(input_ids, attention_mask, None, places)
 
 
-def behind_one_prompt(input_ids: Tensor, attention_mask: Tensor, prompts: Tensor, bundles: Sequence[Bundle]) -> Layout:
-    """The rows of each bundle as one row: their prompt, then what each has of its own, which sees the prompt and
-    itself; rows that are the same stand in one place.
+def merged(input_ids: Tensor, attention_mask: Tensor, sizes: Sequence[int]) -> Layout:
+    """So many rows, one after the other, as one row each time: a prefix tree, in which a token reads those on its way
+    from the root. What a row has in common with the one before it is not repeated.
 
-    input_ids, attention_mask: (B, W), right-padded; prompts: (B,) tokens of each row's prompt; bundles: the B rows. The
-    result is that of `apart` up to rounding, for models that know a token's place by its position alone.
+    input_ids, attention_mask: (B, W), right-padded; sizes: add up to B. The result is that of `apart` up to rounding,
+    for models that know a token's place by its position alone.
     """
     device, (count, wide) = input_ids.device, input_ids.shape
-    long, lengths = prompts.tolist(), attention_mask.sum(-1).tolist()
-    row, begin, name = [0] * count, [0] * count, [0] * count  # of each row's own tokens
-    width = 0
-    for number, bundle in enumerate(bundles):
-        at = long[bundle[0][0]]
-        for same in bundle:
-            for i in same:
-                row[i], begin[i], name[i] = number, at, 1 + same[0]
-            at += lengths[same[0]] - long[same[0]]
-        width = max(width, at)
-    times = torch.arange(wide, device=device).expand(count, -1)
-    common, real = times < prompts.unsqueeze(-1), attention_mask.bool()
-    firsts, begins = (torch.tensor(x, device=device).unsqueeze(-1) for x in ([width * r for r in row], begin))
-    places = torch.where(real, firsts + torch.where(common, times, begins + times - prompts.unsqueeze(-1)), firsts)
-    shape, filled = (len(bundles), width), places[real]
+    real, times = attention_mask.bool(), torch.arange(wide, device=device)
+    shared = (input_ids[1:] == input_ids[:-1]) & real[1:] & real[:-1]
+    common = torch.cat([shared.new_zeros(1), shared.long().cumprod(-1).sum(-1)])  # (B,) with the row before
+    starts = torch.tensor([0, *accumulate(sizes)][:-1], device=device)
+    common[starts] = 0
+    order, number = torch.arange(count, device=device), torch.zeros(count, dtype=torch.long, device=device)
+    number[starts[1:]] = 1
+    number = number.cumsum(0)  # (B,) of each row's bundle
+    own = real.sum(-1) - common
+    begins = own.cumsum(0) - own  # of a row's own tokens among all of them
+    begins = begins - begins[starts][number]
+    width = int((begins + own).max())
+    # the row whose own each token is: the last one, up to this, that has not this depth in common with the one before
+    owner = torch.where(common.unsqueeze(-1) <= times, order.unsqueeze(-1), 0).cummax(0).values  # (B, W)
+    places = (number * width + begins - common)[owner] + times
+    new = real & (times >= common.unsqueeze(-1))
+    filled, shape = places[new], (len(sizes), width)
 
     def spread(values: Tensor, empty: int) -> Tensor:
         found = torch.full((shape[0] * width,), empty, device=device, dtype=torch.long)
-        return found.scatter(0, filled, values[real]).view(shape)
+        return found.scatter(0, filled, values[new]).view(shape)
 
-    owners = torch.where(common, 0, torch.tensor(name, device=device).unsqueeze(-1))
-    owner = spread(owners, -1)  # 0: of the prompt
-    order = torch.arange(width, device=device)
-    allowed = (owner.unsqueeze(1) == 0) | (owner.unsqueeze(1) == owner.unsqueeze(2))
-    seen = allowed & (order <= order.unsqueeze(-1)) & ((owner.unsqueeze(1) >= 0) | (order == order.unsqueeze(-1)))
-    return Layout(spread(input_ids, 0), seen, spread(times, 0), places)
+    # a token is on the way of the rows from its owner to the last one that has it: (R, S) each
+    first, depth = spread(owner, -1), spread(times.expand(count, -1), 0)
+    last = torch.full((shape[0] * width,), -1, device=device).scatter_reduce(
+        0, places[real], order.unsqueeze(-1).expand(-1, wide)[real], "amax"
+    )
+    reader, read = first.unsqueeze(2), first.unsqueeze(1)
+    seen = (read <= reader) & (reader <= last.view(shape).unsqueeze(1)) & (depth.unsqueeze(1) <= depth.unsqueeze(2))
+    return Layout(spread(input_ids, 0), seen, depth, places.where(real, 0))
 
 
-def bundles_of(
-    groups: Sequence[int], prompts: Sequence[int], rows: Sequence[Sequence[int]], width: int, budget: int
-) -> list[list[list[int]]]:
-    """The rows of a group that are cheapest to read behind one prompt; `prompts`: tokens of each row's prompt; `rows`:
-    the tokens of the whole; `width`: of the trunk; `budget`: most tokens of a bundle, as LONGEST, but
-    for a single row.
+def bundles_of(rows: Sequence[Sequence[int]], width: int, budget: int) -> list[Bundle]:
+    """The rows that are cheapest to read as one. `width`: of the trunk; `budget`: most tokens of a bundle, as LONGEST,
+    but for a single row.
 
-    m different completions of T tokens behind a prompt of P cost 24 D^2 (P + m T) for the layers (Kaplan et al. 2020,
-    arXiv 2001.08361) and 4 D (P + m T)^2 for attention, which reads what it then hides; a completion's share of it is
-    least at m = sqrt(P (6 D + P)) / T.
+    N tokens cost 24 D^2 N for the layers (Kaplan et al. 2020, arXiv 2001.08361) and 4 D N^2 for attention, which reads
+    what it then hides. Rows in alphabetical order are cut where the sum is least.
     """
-    members: dict[int, dict[tuple[int, ...], list[int]]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, {}).setdefault(tuple(rows[i]), []).append(i)
-    found: list[list[list[int]]] = []
-    for different in members.values():
-        ordered = sorted(different.values(), key=lambda same: len(rows[same[0]]), reverse=True)
-        prompt = prompts[ordered[0][0]]
-        own = [len(rows[same[0]]) - prompt for same in ordered]
-        fits = (min(budget, LONGEST) - prompt) // max(1, own[0])
-        best = round(math.sqrt(prompt * (6 * width + prompt)) * len(own) / max(1, sum(own)))
-        parts = math.ceil(len(own) / max(1, min(fits, best)))
-        found += [ordered[part::parts] for part in range(parts)]
-    return found
+    order = sorted(range(len(rows)), key=lambda i: rows[i])
+    shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order))]  # each with the one before
+    least, cuts, sizes = [0.0], [0], [0]
+    for end in range(1, len(order) + 1):
+        own, best = 0, (float("inf"), 0, 0)
+        for begin in range(end - 1, max(-1, end - 1 - MOST), -1):
+            length = len(rows[order[begin]])
+            tokens = own + length
+            if own and tokens > min(budget, LONGEST):
+                break
+            best = min(best, (least[begin] + tokens * (6.0 * width + tokens), begin, tokens))
+            if not shared[begin]:
+                break
+            own += length - shared[begin]
+        for found, one in zip((least, cuts, sizes), best, strict=True):
+            found.append(one)  # type: ignore[arg-type]
+    bundles: list[Bundle] = []
+    end = len(order)
+    while end:
+        bundles.append(Bundle(order[cuts[end] : end], sizes[end]))
+        end = cuts[end]
+    return bundles[::-1]
 
 
-def together(found: Sequence[Bundle], picked: Sequence[int]) -> tuple[list[int], list[list[list[int]]]]:
-    """The rows of some bundles, and these bundles as places in that list."""
-    rows = [i for number in picked for same in found[number] for i in same]
-    place = {row: at for at, row in enumerate(rows)}
-    return rows, [[[place[i] for i in same] for same in found[number]] for number in picked]
-
-
-def tokens_of(bundle: Bundle, prompts: Sequence[int], lengths: Sequence[int]) -> int:
-    """How many tokens a bundle has; `lengths`: of each row, with its prompt."""
-    return prompts[bundle[0][0]] + sum(lengths[same[0]] - prompts[same[0]] for same in bundle)
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Number of tokens that both begin with."""
+    length = min(len(first), len(second))
+    return next((i for i in range(length) if first[i] != second[i]), length)

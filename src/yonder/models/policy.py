@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from yonder.core.logprobs import token_statistics
-from yonder.models.packing import Bundle, apart, behind_one_prompt
+from yonder.models.packing import apart, merged
 from yonder.models.teacher import Guide
 from yonder.models.trunk import Trunk
 
@@ -61,29 +61,33 @@ class Policy(nn.Module):
         temperature: float,
         guides: Sequence[Guide] = (),
         stop_gradient: bool = False,
-        bundles: Sequence[Bundle] | None = None,
+        sizes: Sequence[int] | None = None,
     ) -> SequenceOutputs:
         """Statistics of the completion tokens of right-padded sequences.
 
         input_ids, attention_mask: (B, S) prompt then completion; completion_starts: (B,) index of the first
         completion token;
         completion_mask: (B, T). Only completion positions pass through the output head. The value head is
-        float32; with `stop_gradient` its loss leaves the trunk alone. `bundles`: rows that have one prompt and are read
-        behind a single copy of it, all B of them, those that are the same once; for a trunk that can: `models.sharing`.
+        float32; with `stop_gradient` its loss leaves the trunk alone. `sizes`: so many rows, one after the other, are
+        read as one each time, what they begin with once; for a trunk that can: `models.sharing`.
         """
         with self.mixed_precision():
             rows = (input_ids, attention_mask)
-            layout = apart(*rows) if bundles is None else behind_one_prompt(*rows, completion_starts, bundles)
-            hidden = self.trunk.read(layout)
+            layout = apart(*rows) if sizes is None else merged(*rows, sizes)
             offsets = torch.arange(completion_mask.shape[1], device=input_ids.device)
             targets = (completion_starts.unsqueeze(-1) + offsets).clamp(max=input_ids.shape[1] - 1)  # (B, T)
             kept = completion_mask.bool()
             sources = layout.places.gather(1, (targets - 1).clamp(min=0))
-            states = hidden[sources[kept]]  # (N, D): the state from which each completion token was sampled
+            ends = layout.places.gather(1, attention_mask.sum(-1, keepdim=True) - 1).squeeze(1)
+            if self.value_head is None:
+                ends = ends[:0]
+            # (N, D): the state from which each completion token was sampled; (B, D): the last one
+            found = self.trunk.read(layout, torch.cat([sources[kept], ends]))
+            states, last = found[: len(found) - len(ends)], found[len(found) - len(ends) :]
             ids = input_ids.gather(1, targets)[kept]
-            if bundles is None:
+            if sizes is None:
                 logprobs, entropy = self._statistics(states, ids, temperature)
-            else:  # tokens of rows that are the same stand in one place
+            else:  # tokens that several rows have stand in one place
                 one, of = _distinct(layout.places.gather(1, targets)[kept])
                 logprobs, entropy = (x[of] for x in self._statistics(states[one], ids[one], temperature))
             spread = completion_mask.new_zeros(kept.shape, dtype=torch.float32)
@@ -92,14 +96,13 @@ class Policy(nn.Module):
                 if bool(asked.any()):
                     theirs = teacher.states(layout, sources[asked.bool()])
                     ours, size = states[asked.bool()[kept]], self._chunk
-                    found = teacher.divergence(self.trunk.head, ours, theirs, temperature, size)
-                    divergences[i] = spread.masked_scatter(asked.bool(), found)
+                    distance = teacher.divergence(self.trunk.head, ours, theirs, temperature, size)
+                    divergences[i] = spread.masked_scatter(asked.bool(), distance)
         values, final = None, None
         if self.value_head is not None:
             flat = self.value_head(states.detach().float() if stop_gradient else states.float())
             values = flat.new_zeros(*kept.shape, flat.shape[-1]).masked_scatter(kept.unsqueeze(-1), flat)
-            ends = layout.places.gather(1, attention_mask.sum(-1, keepdim=True) - 1).squeeze(1)
-            final = self.value_head(hidden[ends].detach().float()).detach()
+            final = self.value_head(last.detach().float()).detach()
         statistics = (spread.masked_scatter(kept, logprobs), spread.masked_scatter(kept, entropy))
         return SequenceOutputs(*statistics, values, final, tuple(divergences))
 

@@ -1,9 +1,9 @@
-"""Whether a model reads rows behind one copy of their prompt as it reads each by itself."""
+"""Whether a model reads rows that begin alike as one as it reads each by itself."""
 
 import torch
 from torch import Tensor
 
-from yonder.models.packing import Layout, apart, behind_one_prompt
+from yonder.models.packing import Layout, apart, merged
 from yonder.models.padding import right_pad
 from yonder.models.trunk import Trunk
 
@@ -21,14 +21,12 @@ def shares_prompts(trunk: Trunk, device: torch.device) -> bool:
         return False
     rows = [[*range(1, 6), *range(7, 7 + own)] for own in (3, 1, 4)]
     ids, mask = right_pad(rows, device)
-    prompts = torch.full((len(rows),), 5, device=device)
 
     def states(layout: Layout) -> Tensor:
-        hidden = trunk.read(layout)
-        return hidden[layout.places[mask.bool()].to(hidden.device)].float()
+        return trunk.read(layout, layout.places[mask.bool()]).float()
 
     try:
-        ours = states(behind_one_prompt(ids, mask, prompts, [[[0], [1], [2]]]))
+        ours = states(merged(ids, mask, [len(rows)]))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError):  # it takes no such mask

@@ -35,7 +35,7 @@ class Teacher:
         kept, there = layout.only(places)
         device = self.trunk.head.weight.device
         moved = Layout(*(None if x is None else x.to(device) for x in kept))  # type: ignore[arg-type]
-        return self.trunk.read(moved)[there.to(device)]
+        return self.trunk.read(moved, there.to(device))
 
     def divergence(self, head: torch.nn.Module, states: Tensor, ours: Tensor, temperature: float, size: int) -> Tensor:
         """Reverse KL of each token, `size` at a time, so that no (N, V) tensor of all exists. `head`, `states` (N, D):

@@ -1,6 +1,7 @@
 """A causal language model taken apart into trunk (tokens to last hidden states) and head (hidden states to logits)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from yonder.errors import ModelError
-from yonder.models.packing import Layout
+from yonder.models.packing import Layout, apart
+
+MLP_NAMES = ("mlp", "feed_forward", "ffn")
+SAME = 1e-2  # of the largest number: two ways to compute something that differ by less are the same
 
 
 class Trunk:
@@ -27,15 +31,23 @@ class Trunk:
             )
         self.head: nn.Linear = head
         self.recomputes = False
+        self._last_mlp: nn.Module | None = None
         self._check()
+        self._last_mlp = self._find_last_mlp()
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None, **options: Any) -> Tensor:
         """Last hidden states. input_ids, attention_mask: (B, S) -> (B, S, D). Right-padded ones need no mask."""
         options.setdefault("use_cache", False)
         return self.body(input_ids=input_ids, attention_mask=attention_mask, **options)[0]
 
-    def read(self, layout: Layout) -> Tensor:
-        """Last hidden states of every token of a layout, (R * S, D)."""
+    def read(self, layout: Layout, places: Tensor) -> Tensor:
+        """Last hidden states at some places of a layout. (N,) -> (N, D)."""
+        with self._only(places):
+            states = self._states(layout)
+        return states[places.to(states.device)]
+
+    def _states(self, layout: Layout) -> Tensor:
+        """Of every token, (R * S, D)."""
         ids, seen, positions, _ = layout
         if seen.dim() == 2:
             return self.hidden(ids, None).flatten(0, 1)  # right-padded
@@ -45,6 +57,34 @@ class Trunk:
         # in the type of the queries: of a mask of another type each layer would keep a copy for its backward pass
         mask = torch.zeros(seen.shape, dtype=kind, device=seen.device).masked_fill_(~seen, float("-inf"))
         return self.hidden(ids, mask.unsqueeze(1), position_ids=positions).flatten(0, 1)
+
+    @contextmanager
+    def _only(self, places: Tensor) -> Iterator[None]:
+        """Here the last layer's MLP computes these places alone: nothing reads another's result. In a model of few
+        layers that is a part one can measure."""
+        last = self._last_mlp
+        if last is None or (
+            self.recomputes and torch.is_grad_enabled()
+        ):  # a layer that runs again runs outside of this
+            yield
+            return
+        kept, shape = places.unique(), torch.Size()
+
+        def pick(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            nonlocal kept, shape
+            shape, kept = inputs[0].shape, kept.to(inputs[0].device)
+            return (inputs[0].flatten(0, 1)[kept].unsqueeze(0), *inputs[1:])
+
+        def put(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            empty = output.new_zeros(shape[:2].numel(), output.shape[-1])
+            return empty.index_copy(0, kept, output.squeeze(0)).view(*shape[:2], -1)
+
+        handles = last.register_forward_pre_hook(pick), last.register_forward_hook(put)
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @property
     def width(self) -> int:
@@ -95,11 +135,28 @@ class Trunk:
                 f"{type(self.model).__name__} cannot be run on {device} as configured: {why}{mend}"
             ) from error
         theirs = self.model(input_ids=ids, attention_mask=mask).logits.float()
-        if (ours - theirs).abs().max() > 1e-2 * theirs.abs().max().clamp(min=1.0):
+        if (ours - theirs).abs().max() > SAME * theirs.abs().max().clamp(min=1.0):
             raise ModelError(
                 f"{type(self.model).__name__} changes its logits after the output head (scaling or soft capping), "
                 "which Yonder does not support; choose another model"
             )
+
+    @torch.no_grad()
+    def _find_last_mlp(self) -> nn.Module | None:
+        """The last layer's, if the model has one that computes each token for itself."""
+        layers = [module for module in self.body.modules() if isinstance(module, GradientCheckpointingLayer)]
+        found = next((getattr(layers[-1], name) for name in MLP_NAMES if hasattr(layers[-1], name)), None)
+        if not isinstance(found, nn.Module):
+            return None
+        ids = torch.arange(1, 9, device=next(self.model.parameters()).device).unsqueeze(0)
+        layout, places = apart(ids, torch.ones_like(ids)), torch.tensor([4, 7], device=ids.device)
+        whole = self._states(layout)[places]
+        self._last_mlp = found
+        try:
+            alone = self.read(layout, places)
+        except (RuntimeError, ValueError, TypeError, AttributeError):  # it takes or gives something else
+            return None
+        return found if (alone - whole).abs().max() <= SAME * whole.abs().max() else None
 
 
 def _recomputed(forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from yonder.models.packing import bundles_of
+from yonder.models.packing import Bundle, bundles_of
 from yonder.models.padding import right_pad
 from yonder.schema import Rollout
 from yonder.training.rollout import StreamRollouts
@@ -53,13 +53,12 @@ class Batch:
         """Tokens of each row, prompt and completion."""
         return self.attention_mask.sum(-1).tolist()
 
-    def bundles(self, width: int, budget: int) -> list[list[list[int]]]:
-        """The rows that are read behind one prompt by a trunk of this width, `budget` tokens at most; width 0: each row
-        by itself."""
+    def bundles(self, width: int, budget: int) -> list[Bundle]:
+        """The rows that are read as one by a trunk of this width, `budget` tokens at most; width 0: each by itself."""
         if not width:
-            return [[[i]] for i in range(self.input_ids.shape[0])]
+            return [Bundle([i], length) for i, length in enumerate(self.lengths)]
         rows = [ids[:length] for ids, length in zip(self.input_ids.tolist(), self.lengths, strict=True)]
-        return bundles_of(self.groups.tolist(), self.completion_starts.tolist(), rows, width, budget)
+        return bundles_of(rows, width, budget)
 
     def with_(self, **tensors: Tensor) -> Batch:
         """A copy with some tensors replaced."""

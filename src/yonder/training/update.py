@@ -21,7 +21,6 @@ from yonder.core.losses import (
 from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
-from yonder.models.packing import Bundle, together, tokens_of
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
@@ -44,7 +43,7 @@ class LossSettings:
     temperature: float
     grad_clip: float
     micro_batch_tokens: int
-    shared_width: int = 0  # the trunk's, where rollouts are read behind one copy of their prompt; 0: each by itself
+    shared_width: int = 0  # the trunk's, where rollouts are read as one that begin alike; 0: each by itself
     clip_high: float | None = None  # None: as `clip`
     dual_clip: float | None = None
     surrogate: str = "token"
@@ -78,16 +77,16 @@ def annotate(
     old, ref = batch.rollout_logprobs.clone(), torch.zeros_like(batch.old_logprobs)
     values, final = torch.zeros_like(batch.old_values), torch.zeros_like(batch.final_values)
     work = _work(batch, settings, world)
-    for index, bundles, _ in work:
+    for index, sizes, _ in work:
         part = batch.rows(index)
         tokens = part.completion_mask.shape[1]
         if not rollout_is_old:
-            ours = _forward(policy, part, bundles, settings)
+            ours = _forward(policy, part, sizes, settings)
             old[index, :tokens] = ours.logprobs
             if ours.values is not None and ours.final_values is not None:
                 values[index, :tokens] = ours.values[..., list(value_outputs)]
                 final[index] = ours.final_values[..., list(value_outputs)]
-        measured = None if reference is None else _forward(reference, part, bundles, settings).logprobs
+        measured = None if reference is None else _forward(reference, part, sizes, settings).logprobs
         ref[index, :tokens] = old[index, :tokens] if measured is None else measured
     world.merge([row for index, _, counts in work if counts for row in index], [old, ref, values, final])
     return batch.with_(old_logprobs=old, reference_logprobs=ref, old_values=values, final_values=final)
@@ -109,11 +108,11 @@ def update(
     counts = normalisers(batch.scored, batch.completion_mask, settings.average)  # each term's own, global
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, float] = {}
-    for index, bundles, counted in _work(batch, settings, world):
+    for index, sizes, counted in _work(batch, settings, world):
         part = batch.rows(index)
         if not (bool(part.scored.any()) or world.sharded):
             continue
-        outputs = _forward(policy, part, bundles, settings, guides_of(part, terms))
+        outputs = _forward(policy, part, sizes, settings, guides_of(part, terms))
         loss, metrics = loss_of(part, outputs, terms, counts, settings, value_outputs)
         (loss if counted else 0.0 * loss).backward()
         for name, value in metrics.items() if counted else ():
@@ -235,25 +234,25 @@ class _Part(NamedTuple):
     """A micro-batch."""
 
     rows: list[int]
-    bundles: list[list[list[int]]] | None  # places in `rows`, behind one prompt each; None: each row by itself
+    sizes: list[int] | None  # how many of them, one after the other, are read as one; None: each by itself
     counted: bool
 
 
 def _work(batch: Batch, settings: LossSettings, world: World) -> list[_Part]:
     """This process's micro-batches."""
-    budget, prompts, lengths = settings.micro_batch_tokens, batch.completion_starts.tolist(), batch.lengths
-    found = batch.bundles(settings.shared_width, budget)
+    found = batch.bundles(settings.shared_width, settings.micro_batch_tokens)
     work: list[_Part] = []
-    for picked, counted in world.micro_batches([tokens_of(bundle, prompts, lengths) for bundle in found], budget):
-        rows, bundles = together(found, picked)
-        work.append(_Part(rows, bundles if len(bundles) < len(rows) else None, counted))
+    for picked, counted in world.micro_batches([bundle.tokens for bundle in found], settings.micro_batch_tokens):
+        rows = [row for number in picked for row in found[number].rows]
+        sizes = [len(found[number].rows) for number in picked] if len(picked) < len(rows) else None
+        work.append(_Part(rows, sizes, counted))
     return work
 
 
 def _forward(
     policy: Callable[..., SequenceOutputs],
     part: Batch,
-    bundles: Sequence[Bundle] | None,
+    sizes: Sequence[int] | None,
     settings: LossSettings,
     guides: Sequence[Guide] = (),
 ) -> SequenceOutputs:
@@ -265,5 +264,5 @@ def _forward(
         settings.temperature,
         guides,
         settings.stop_gradient or settings.value_only,
-        bundles,
+        sizes,
     )
