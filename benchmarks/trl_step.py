@@ -32,6 +32,7 @@ QUESTIONS, GROUP, TOKENS, BETA = 8, 8, 64, 0.04
 TRL_BATCH = int(
     os.environ.get("TRL_BATCH", "64")
 )  # completions that its update reads at once; so many are fastest here
+TRL_CONTINUOUS = "TRL_CONTINUOUS" in os.environ  # whether it samples by transformers' continuous batching
 STUDENT = {"family": "llama", "hidden_size": 256, "layers": 4, "heads": 4, "context": 512}
 JUDGE = {"prompt": "program", "max_tokens": 512, "guards": [], "mass_floor": 0.0}
 
@@ -136,7 +137,7 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
         gradient_accumulation_steps=QUESTIONS * GROUP // TRL_BATCH, num_generations=GROUP,
         max_completion_length=TOKENS, temperature=1.0, beta=BETA, learning_rate=1e-6, lr_scheduler_type="constant",
         loss_type="grpo", use_cpu=True, bf16=dtype == "bfloat16", gradient_checkpointing=False, report_to="none",
-        save_strategy="no", disable_tqdm=True, logging_steps=1,
+        save_strategy="no", disable_tqdm=True, logging_steps=1, use_transformers_continuous_batching=TRL_CONTINUOUS,
     )  # fmt: skip
     tokenizer = load_tokenizer("yonder:tokenizer")
     model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)

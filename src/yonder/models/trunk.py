@@ -1,5 +1,6 @@
 """A causal language model taken apart into trunk (tokens to last hidden states) and head (hidden states to logits)."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -68,14 +69,18 @@ class Trunk:
         ):  # a layer that runs again runs outside of this
             yield
             return
-        kept, shape = places.unique(), torch.Size()
+        kept, shape, ours = places.unique(), torch.Size(), threading.get_ident()
 
         def pick(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             nonlocal kept, shape
+            if threading.get_ident() != ours:  # another thread reads with this model
+                return inputs
             shape, kept = inputs[0].shape, kept.to(inputs[0].device)
             return (inputs[0].flatten(0, 1)[kept].unsqueeze(0), *inputs[1:])
 
         def put(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            if threading.get_ident() != ours:
+                return output
             empty = output.new_zeros(shape[:2].numel(), output.shape[-1])
             return empty.index_copy(0, kept, output.squeeze(0)).view(*shape[:2], -1)
 

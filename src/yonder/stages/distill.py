@@ -47,10 +47,8 @@ def _shared_width(
     stage: DistillStage, policy: Policy, reference: object, terms: Sequence[Term], context: StageContext
 ) -> int:
     """As `plans.shared_width`; says so where the prompts of groups cannot be shared."""
-    if stage.group_size == 1:
-        return 0
     width = shared_width(policy, reference, terms, context.shop.world)
-    if not width:
+    if not width and stage.group_size > 1:
         context.progress.say(
             f"{stage.name}: the update reads each completion with a prompt of its own, since a model's attention takes "
             "no mask of ours (docs/performance.md)"

@@ -105,7 +105,7 @@ def loss_settings(stage: DistillStage, recipe: Recipe, device: torch.device, sha
 
 
 def shared_width(policy: Policy, reference: object, terms: Sequence[Term], world: World) -> int:
-    """The trunk's width where all models of a step read rollouts behind one copy of their prompt; else 0. All processes
+    """The trunk's width where all models of a step read rollouts as one that begin alike; else 0. All processes
     ask together, and find the same."""
     policies = [policy, *([reference] if isinstance(reference, Policy) else [])]
     able = True
