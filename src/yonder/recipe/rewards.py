@@ -96,8 +96,8 @@ class JudgeSettings(JudgePromptSettings, TrustSettings):
     """`auto`, `cpu`, `cuda:1`; a list: a copy on each, among which questions are dealt out; `spread`: layers over all
     GPUs, for a judge that fits on none alone (needs accelerate)."""
     share_prefix: bool | Literal["auto"] = "auto"
-    """backend local only: what several prompts begin with, as the question of a GRPO group, is computed once. Same verdicts
-    up to rounding. auto: where a trial shows that the model can."""
+    """backend local only: what several prompts begin with, as the question of a GRPO group, is computed once. Same
+    verdicts up to rounding. auto: where a trial shows that the model can."""
     max_tokens: int = Field(default=1024, gt=0)
     """Longest judge prompt, tokens; longer student texts are cut and marked truncated."""
     batch_tokens: int | None = Field(default=None, gt=0)
