@@ -183,13 +183,13 @@ def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
                 found[name].append(measure(folder, student, steps, dtype))
     medians = {name: [statistics.median(one["seconds"]) for one in rows] for name, rows in found.items()}
     print(f"{QUESTIONS} x {GROUP} completions of up to {TOKENS} tokens, {dtype}; {turns} turns of {steps} steps\n")
-    print("| | s a step | completions/s | tokens a completion | judge's mean | judge, s | the judge adds |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | s a step | completions/s | tokens a completion | judge's mean | judge, s | of the step | of the rest |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, rows in found.items():
         step, judge = statistics.median(medians[name]), statistics.median(s for row in rows for s in row["judge"])
         tokens, score = (statistics.mean(row[key] for row in rows) for key in ("tokens", "score"))
-        rate, adds = QUESTIONS * GROUP / step, judge / (step - judge)
-        print(f"| {name} | {step:.2f} | {rate:.1f} | {tokens:.1f} | {score:.3f} | {judge:.2f} | {adds:.0%} |")
+        rate, shares = QUESTIONS * GROUP / step, f"{judge / step:.1%} | {judge / (step - judge):.1%}"
+        print(f"| {name} | {step:.2f} | {rate:.1f} | {tokens:.1f} | {score:.3f} | {judge:.3f} | {shares} |")
     faster = ratio(medians["trl"], medians["yonder"])
     other = statistics.median(s for row in found["yonder"] for s in row["other"]) / statistics.median(medians["yonder"])
     print(f"\nTRL / Yonder: {faster}; Yonder's time that is no part's: {other:.1%}")
