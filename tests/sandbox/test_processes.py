@@ -224,3 +224,30 @@ def test_the_worker_environment_holds_nothing_of_ours(monkeypatch: pytest.Monkey
     finally:
         worker.end()
     assert b"PYTHONHASHSEED" in environment and b"hunter2" not in environment
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot be bound to a core")
+def test_a_worker_and_its_interpreter_share_a_core():
+    mine = os.sched_getaffinity(0)
+    with Sandbox(workers=2) as sandbox:
+        sandbox.run([in_solution(f"return {i}") for i in range(20)])
+        bound: list[int] = []
+        for worker in sandbox._monty.workers:
+            assert worker.process is not None
+            family = [worker.process.pid, *descendants(worker.process.pid)]
+            assert len(family) > 1
+            (core,) = {core for pid in family for core in os.sched_getaffinity(pid)}
+            bound.append(core)
+    assert len(set(bound)) == min(2, len(mine)) and set(bound) <= mine
+    assert os.sched_getaffinity(0) == mine
+
+
+def test_a_core_that_is_taken_away_is_no_failure():
+    worker = WorkerProcess("monty", Limits(), core=100_000)
+    try:
+        worker.start()
+        worker.send([in_solution("return 3")])
+        reply = worker.receive()
+    finally:
+        worker.end()
+    assert reply is not None and reply.value == 3

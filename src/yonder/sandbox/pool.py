@@ -27,16 +27,29 @@ _OWN_CRASHES = {CRASHED_EXIT, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, 
 
 def core_count() -> int:
     """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(_cores()) or os.cpu_count() or 1
+
+
+def _cores() -> list[int]:
+    """Their numbers; none where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _dealt(count: int) -> list[int | None]:
+    """A core for each of some workers; those of another process begin elsewhere.
+
+    A worker and the interpreter that it drives take turns, so together they need one core, and on two of them each turn
+    waits until the other core wakes: half as fast (docs/performance.md).
+    """
+    cores, first = _cores(), os.getpid()
+    return [cores[(first + i) % len(cores)] if cores else None for i in range(count)]
 
 
 class Pool:
     """Workers start when first needed and stay. `run` is for one thread at a time; the caller sees to that."""
 
     def __init__(self, kind: Kind, limits: Limits, workers: int, batch: int = _BATCH) -> None:
-        self.workers = [WorkerProcess(kind, limits) for _ in range(workers)]
+        self.workers = [WorkerProcess(kind, limits, core) for core in _dealt(workers)]
         self.batch = batch
         self.restarts = 0
         self._lock = threading.Lock()

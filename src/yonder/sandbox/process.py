@@ -37,9 +37,11 @@ class WorkerFailed(Exception):
 class WorkerProcess:
     """One worker. Not thread-safe, except for `kill_if_overdue`."""
 
-    def __init__(self, kind: Kind, limits: Limits) -> None:
+    def __init__(self, kind: Kind, limits: Limits, core: int | None = None) -> None:
+        """`core`: the one that it and what it starts run on; None: any."""
         self.kind: Kind = kind
         self.limits = limits
+        self.core = core
         self.process: subprocess.Popen[bytes] | None = None
         self.deadline: float | None = None  # by time.monotonic(); for `kill_if_overdue`
         self.overdue = False
@@ -60,7 +62,7 @@ class WorkerProcess:
                 env={**environment, "PYTHONHASHSEED": "0"},
                 start_new_session=True,  # so that Ctrl-C reaches only us, and `kill` reaches all that it started
             )
-            write_frame(self._requests, {**self.limits.to_json(), "parent_pid": os.getpid()})
+            write_frame(self._requests, {**self.limits.to_json(), "parent_pid": os.getpid(), "core": self.core})
             answer = read_frame(self._answers)
         except OSError as error:
             self.end()

@@ -3,8 +3,9 @@
 JSON and nothing else: an answer is five scalars that `parse_reply` checks one by one, so a worker that a program took
 over can lie about that program's result but cannot make this process run or allocate anything.
 
-Conversation: parent sends `Limits`; worker answers `{"ready": text}` or `{"refused": reason}`; from then on the parent
-sends a list of programs and the worker answers each with one `Reply`, in order.
+Conversation: parent sends `Limits`, its process id and the worker's core; worker answers `{"ready": text}` or
+`{"refused": reason}`; from then on the parent sends a list of programs and the worker answers each with one `Reply`, in
+order.
 """
 
 import json

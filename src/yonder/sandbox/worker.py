@@ -5,6 +5,7 @@ It answers programs one after another, knows nothing of pools, caches or retries
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,7 +20,10 @@ def serve(kind: str, requests: int, answers: int) -> None:
     if not isinstance(first, dict):
         return
     settings = cast("dict[str, Any]", first)
-    parent_pid = settings.pop("parent_pid")
+    parent_pid, core = settings.pop("parent_pid"), settings.pop("core")
+    if core is not None and sys.platform == "linux":
+        with contextlib.suppress(OSError):  # the core was taken from us
+            os.sched_setaffinity(0, {core})
     try:
         run = _make_runner(kind, Limits(**settings))
     except Exception as error:
