@@ -267,7 +267,7 @@ def test_resumed_equals_unbroken(tmp_path: Path, adapter: bool) -> None:
 
 def tripping(folder: Path, action: str, most: int = 1, **plan: object) -> Distiller:
     """The judge is asked the truth about nothing; a probe that is fooled stands for it."""
-    made = distiller(folder, steps=30, **{"every": 0} | plan)
+    made = distiller(folder, steps=40, **{"every": 0} | plan)
     made.probes = [Term("judge", "s0", 0.0, Fooled())]
     made.terms = [made.terms[0], Term("judge", "s1", 1.0, Fooled())]
     rules = replace(RULES, z=3.0, min_wrong=20, max_false_yes_growth=0.1)
@@ -309,7 +309,7 @@ def test_where_it_cannot_be_fitted_the_stage_stops_at_the_good_checkpoint(tmp_pa
     trip, refit = lines(tmp_path, "events.jsonl")[-2:]
     assert (trip["action"], refit["action"]) == ("stop-at-good", "not-refitted")
     assert "; judge cannot be fitted again: of 8 fresh, 8 right and 8 wrong" in trip["message"]
-    assert result["stopped"] == trip["message"] and result["steps"] < 30
+    assert result["stopped"] == trip["message"] and result["steps"] < 40
     assert same(before, judge_weights(made))
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from yonder.data.responses import label
 from yonder.errors import NotFinite
 from yonder.models.lora import adapter_state, dropping, has_adapter, load_adapter_state
@@ -21,7 +19,7 @@ from yonder.schema import Prompt, Response, Rollout, Score
 from yonder.training.checkpoint import load_policy_weights
 from yonder.training.distributed import ALONE, World
 from yonder.training.fit import HELD_OUT, LIKELIHOOD, Trainee, split_by_question
-from yonder.training.optimizer import trainable
+from yonder.training.optimizer import adamw, trainable
 from yonder.training.parts import Refitted, Trainable
 from yonder.training.rollout import StreamRollouts, StreamScores, derived_seed
 from yonder.training.supervised import Example, supervised_step
@@ -204,7 +202,7 @@ class Refit:
 
     def _train(self, work: Sequence[list[Example]], seed: int) -> None:
         plan, model = self.plan, self.model.model
-        optimizer = torch.optim.AdamW(trainable(model), lr=plan.lr, weight_decay=0.0)
+        optimizer = adamw(trainable(model), plan.lr, 0.0)
         with dropping(model, seed):
             for batch in work:
                 supervised_step(

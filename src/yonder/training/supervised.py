@@ -23,7 +23,7 @@ from yonder.signals import StopRequest
 from yonder.training.checkpoint import CheckpointStore, load_policy_weights, load_state
 from yonder.training.distributed import ALONE, World, clip_gradients
 from yonder.training.divided import divided, gathered
-from yonder.training.optimizer import load_optimizer, trainable
+from yonder.training.optimizer import adamw, load_optimizer, trainable
 from yonder.training.parts import Trainable
 from yonder.training.progress import Progress
 from yonder.training.records import Recorder
@@ -102,9 +102,7 @@ class Supervised:
     selection: Selection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.AdamW(
-            trainable(self.policy.model), lr=self.plan.lr, weight_decay=self.plan.weight_decay
-        )
+        self.optimizer = adamw(trainable(self.policy.model), self.plan.lr, self.plan.weight_decay)
         self.selection = Selection(self.plan.patience)
         self.skips = Skips(self.plan.max_skipped)
 
