@@ -15,6 +15,7 @@ from yonder.errors import ModelError, RecipeError
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
 from yonder.judges.replicas import Replicas, deal
+from yonder.models import packing
 from yonder.models.loading import load_causal_lm, load_tokenizer
 from yonder.recipe.models import FreshModel
 from yonder.rewards.judge import JudgeReward, JudgeRules
@@ -105,7 +106,8 @@ GROUPED = [(question, f"{response}\n# {i} tries" + " and more" * i) for question
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "codegen"])  # which has no fused kernel
-def test_a_shared_prefix_gives_the_same_verdicts(family: str) -> None:
+def test_a_shared_prefix_gives_the_same_verdicts(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "HIDDEN", 0.0)  # in models so narrow it would not pay
     pairs = [*GROUPED, ("Only once?", "def solution():\n    return 1")]
     plain = [verdict.logit_gap for verdict in judge(family).verdicts(pairs)]
     assert max(plain) - min(plain) > 0.1
@@ -115,6 +117,7 @@ def test_a_shared_prefix_gives_the_same_verdicts(family: str) -> None:
 
 
 def test_a_shared_prefix_saves_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "HIDDEN", 0.0)
     fed = [0, 0]
     for i, share in enumerate((False, True)):
         scored = LocalJudge(causal_lm("llama"), judge().prompt, 120, 10_000, share)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import MistralConfig, MistralForCausalLM, MptConfig, MptForCausalLM
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, tokenizer
-from yonder.models.packing import apart, bundles_of, merged
+from yonder.models.packing import apart, bundles_of, kinds, merged
 from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
 from yonder.models.sharing import shares_prompts
@@ -136,19 +136,23 @@ def cuttings(rows: list[int]) -> Iterator[list[list[int]]]:
         yield parts
 
 
-@pytest.mark.parametrize("width", [1, 4, 400])
+@pytest.mark.parametrize("width", [4, 20, 400])
 def test_rows_go_together_where_that_is_cheapest(width: int) -> None:
     draw = random.Random(width)
     several = 0
     for budget in (1000, 25):
         for _ in range(10):
-            prompts = [[i] * draw.randint(2, 12) for i in range(2)]
+            prompts = [[i] * draw.randint(6, 12) for i in range(2)]
             rows = [[*draw.choice(prompts), *(draw.randrange(9) for _ in range(draw.randint(1, 6)))] for _ in range(7)]
 
             def cost(parts: Iterable[Sequence[int]], rows: list[list[int]] = rows, budget: int = budget) -> float:
                 sizes = [tree([rows[i] for i in part]) for part in parts]
                 over = any(s > budget and len(p) > 1 for s, p in zip(sizes, parts, strict=True))
-                return math.inf if over else sum(24 * width**2 * s + 4 * width * s**2 for s in sizes)
+                alone = [len({tuple(rows[i]) for i in part}) == 1 for part in parts]
+                costs = [
+                    24 * width**2 * s + 4 * width * s**2 * (1 if a else 3) for s, a in zip(sizes, alone, strict=True)
+                ]
+                return math.inf if over else sum(costs)
 
             found = bundles_of(rows, width, budget)
             assert sorted(i for bundle in found for i in bundle.rows) == list(range(7))
@@ -157,6 +161,26 @@ def test_rows_go_together_where_that_is_cheapest(width: int) -> None:
             assert cost([bundle.rows for bundle in found]) == min(map(cost, cuttings(order)))
             several += sum(len(bundle.rows) > 1 for bundle in found)
     assert several > 3
+
+
+def test_a_small_saving_is_left() -> None:
+    rows = [[7, *range(10 * i, 10 * i + 9)] for i in range(1, 9)]  # one token of ten
+    assert [len(b.rows) for b in bundles_of(rows, 4000, 1000)] == [8]
+    long = [[7, *range(100 * i, 100 * i + 19)] for i in range(1, 9)]  # of twenty
+    assert [len(b.rows) for b in bundles_of(long, 4000, 1000)] == [1] * 8
+
+
+def test_as_many_readers_as_there_are_have_work() -> None:
+    rows = [[*range(200), i, i, i] for i in range(16)]
+    assert [b.tokens for b in bundles_of(rows, 1024, 16_384)] == [248]
+    assert [b.tokens for b in bundles_of(rows, 1024, 16_384, parts=4)] == [212] * 4
+
+
+def test_a_long_row_is_not_read_with_a_mask() -> None:
+    """It is in no batch of trees, whose masks would have its square."""
+    found = bundles_of([[*range(8192)], *([8, 2, 3, 4, 5, 6, 7, i] for i in range(300))], 64, 16_384)
+    single, trees = kinds(found)
+    assert [found[i].rows for i in single] == [[0]] and sum(len(found[i].rows) for i in trees) == 300
 
 
 def test_bundles_have_an_end() -> None:

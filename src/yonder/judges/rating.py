@@ -95,7 +95,7 @@ class LocalRater(LocalJudge):
     prompt: RatingPrompt
 
     def __init__(self, model: CausalLM, prompt: RatingPrompt, max_tokens: int, batch_tokens: int | None) -> None:
-        super().__init__(model, prompt, max_tokens, batch_tokens)
+        super().__init__(model, prompt, max_tokens, batch_tokens, "auto")
 
     def ratings(self, pairs: Sequence[tuple[str, str]]) -> list[Ratings]:
         """The ratings of each pair, in order. A 10 of two tokens takes a second forward, behind the 1."""

@@ -1,5 +1,6 @@
 """How a trunk reads rows of tokens: each by itself, or several as one row, where what they begin with stands once."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from torch import Tensor
 
 LONGEST = 4096  # tokens of a bundle of several rows: its mask has their square
 MOST = 64  # rows of a bundle: one more would save less than a 64th of what they share
+LEAST = 1 / 16  # of all tokens: saving fewer is not worth masks and batches of their own
+HIDDEN = 3  # what a pair of tokens costs where a mask says which see each other, in those of a causal kernel
 
 
 class Bundle(NamedTuple):
@@ -80,24 +83,27 @@ def merged(input_ids: Tensor, attention_mask: Tensor, sizes: Sequence[int]) -> L
     return Layout(spread(input_ids, 0), seen, depth, places.where(real, 0))
 
 
-def bundles_of(rows: Sequence[Sequence[int]], width: int, budget: int) -> list[Bundle]:
+def bundles_of(rows: Sequence[Sequence[int]], width: int, budget: int, parts: int = 1) -> list[Bundle]:
     """The rows that are cheapest to read as one. `width`: of the trunk; `budget`: most tokens of a bundle, as LONGEST,
-    but for a single row.
+    but for a single row; `parts`: as many readers share them out.
 
-    N tokens cost 24 D^2 N for the layers (Kaplan et al. 2020, arXiv 2001.08361) and 4 D N^2 for attention, which reads
-    what it then hides. Rows in alphabetical order are cut where the sum is least.
+    N tokens cost 24 D^2 N for the layers (Kaplan et al. 2020, arXiv 2001.08361) and 4 D N^2 for attention, in a bundle
+    HIDDEN times that: it reads what it then hides, and the mask. Rows in alphabetical order are cut where the sum is
+    least; all stay alone where that saves less than LEAST.
     """
+    most = min(MOST, math.ceil(len(rows) / parts))
     order = sorted(range(len(rows)), key=lambda i: rows[i])
     shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order))]  # each with the one before
     least, cuts, sizes = [0.0], [0], [0]
     for end in range(1, len(order) + 1):
         own, best = 0, (float("inf"), 0, 0)
-        for begin in range(end - 1, max(-1, end - 1 - MOST), -1):
+        for begin in range(end - 1, max(-1, end - 1 - most), -1):
             length = len(rows[order[begin]])
             tokens = own + length
             if own and tokens > min(budget, LONGEST):
                 break
-            best = min(best, (least[begin] + tokens * (6.0 * width + tokens), begin, tokens))
+            attention = tokens * (HIDDEN if own else 1.0)
+            best = min(best, (least[begin] + tokens * (6.0 * width + attention), begin, tokens))
             if not shared[begin]:
                 break
             own += length - shared[begin]
@@ -108,7 +114,15 @@ def bundles_of(rows: Sequence[Sequence[int]], width: int, budget: int) -> list[B
     while end:
         bundles.append(Bundle(order[cuts[end] : end], sizes[end]))
         end = cuts[end]
+    if sum(bundle.tokens for bundle in bundles) > (1 - LEAST) * sum(map(len, rows)):
+        return [Bundle([i], len(rows[i])) for i in order]
     return bundles[::-1]
+
+
+def kinds(bundles: Sequence[Bundle]) -> tuple[list[int], list[int]]:
+    """The numbers of single rows and of the others, which are read in batches of their own: those need no mask."""
+    single = [number for number, bundle in enumerate(bundles) if len(bundle.rows) == 1]
+    return single, [number for number, bundle in enumerate(bundles) if len(bundle.rows) > 1]
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

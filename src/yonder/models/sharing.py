@@ -7,6 +7,7 @@ from yonder.models.packing import Layout, apart, merged
 from yonder.models.padding import right_pad
 from yonder.models.trunk import Trunk
 
+WINDOWS = ("keep_window_size", "window_size", "attention_window")  # besides `sliding_window`
 APART = 0.02  # of the largest hidden state: two ways of reading a row that differ by less are the same
 
 
@@ -38,6 +39,8 @@ def shares_prompts(trunk: Trunk, device: torch.device) -> bool:
 def windowed(trunk: Trunk) -> bool:
     """Whether some layer reads less than all tokens before it, as its configuration says."""
     config = trunk.model.config.get_text_config()
+    if any(getattr(config, name, None) for name in WINDOWS):
+        return True
     kinds = getattr(config, "layer_types", None)
     if kinds:
         return any(kind != "full_attention" for kind in kinds)

@@ -150,7 +150,7 @@ class Trunk:
     def _find_last_mlp(self) -> nn.Module | None:
         """The last layer's, if the model has one that computes each token for itself."""
         layers = [module for module in self.body.modules() if isinstance(module, GradientCheckpointingLayer)]
-        found = next((getattr(layers[-1], name) for name in MLP_NAMES if hasattr(layers[-1], name)), None)
+        found = next((getattr(layers[-1], name) for name in MLP_NAMES if layers and hasattr(layers[-1], name)), None)
         if not isinstance(found, nn.Module):
             return None
         ids = torch.arange(1, 9, device=next(self.model.parameters()).device).unsqueeze(0)
@@ -159,7 +159,7 @@ class Trunk:
         self._last_mlp = found
         try:
             alone = self.read(layout, places)
-        except (RuntimeError, ValueError, TypeError, AttributeError):  # it takes or gives something else
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError):  # it takes or gives something else
             return None
         return found if (alone - whole).abs().max() <= SAME * whole.abs().max() else None
 

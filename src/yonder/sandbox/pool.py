@@ -36,13 +36,14 @@ def _cores() -> list[int]:
 
 
 def _dealt(count: int) -> list[int | None]:
-    """A core for each of some workers; those of another process begin elsewhere.
+    """A core for each of some workers, where there are enough of them to use every core alike; else the system places
+    them, since other processes may have chosen the same.
 
     A worker and the interpreter that it drives take turns, so together they need one core, and on two of them each turn
-    waits until the other core wakes: half as fast (docs/performance.md).
+    waits until the other core wakes (docs/performance.md).
     """
-    cores, first = _cores(), os.getpid()
-    return [cores[(first + i) % len(cores)] if cores else None for i in range(count)]
+    cores = _cores()
+    return [cores[i % len(cores)] if cores and count >= len(cores) else None for i in range(count)]
 
 
 class Pool:

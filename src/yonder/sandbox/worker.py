@@ -21,9 +21,8 @@ def serve(kind: str, requests: int, answers: int) -> None:
         return
     settings = cast("dict[str, Any]", first)
     parent_pid, core = settings.pop("parent_pid"), settings.pop("core")
-    if core is not None and sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the core was taken from us
-            os.sched_setaffinity(0, {core})
+    if sys.platform == "linux" and core in os.sched_getaffinity(0):  # not taken from us since
+        os.sched_setaffinity(0, {core})
     try:
         run = _make_runner(kind, Limits(**settings))
     except Exception as error:

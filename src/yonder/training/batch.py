@@ -53,12 +53,12 @@ class Batch:
         """Tokens of each row, prompt and completion."""
         return self.attention_mask.sum(-1).tolist()
 
-    def bundles(self, width: int, budget: int) -> list[Bundle]:
-        """The rows that are read as one by a trunk of this width, `budget` tokens at most; width 0: each by itself."""
+    def bundles(self, width: int, budget: int, parts: int = 1) -> list[Bundle]:
+        """The rows that are read as one by a trunk of this width, as `bundles_of` says; width 0: each by itself."""
         if not width:
             return [Bundle([i], length) for i, length in enumerate(self.lengths)]
         rows = [ids[:length] for ids, length in zip(self.input_ids.tolist(), self.lengths, strict=True)]
-        return bundles_of(rows, width, budget)
+        return bundles_of(rows, width, budget, parts)
 
     def with_(self, **tensors: Tensor) -> Batch:
         """A copy with some tensors replaced."""

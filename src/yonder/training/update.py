@@ -21,6 +21,7 @@ from yonder.core.losses import (
 from yonder.core.masking import masked_mean, per_sequence
 from yonder.core.terms import normalisers, term_loss, weighted_sum
 from yonder.errors import NotFinite
+from yonder.models.packing import kinds
 from yonder.models.policy import Policy, SequenceOutputs
 from yonder.models.teacher import Guide
 from yonder.training.batch import Batch
@@ -240,12 +241,14 @@ class _Part(NamedTuple):
 
 def _work(batch: Batch, settings: LossSettings, world: World) -> list[_Part]:
     """This process's micro-batches."""
-    found = batch.bundles(settings.shared_width, settings.micro_batch_tokens)
+    budget = settings.micro_batch_tokens
+    found = batch.bundles(settings.shared_width, budget, world.size)
     work: list[_Part] = []
-    for picked, counted in world.micro_batches([bundle.tokens for bundle in found], settings.micro_batch_tokens):
-        rows = [row for number in picked for row in found[number].rows]
-        sizes = [len(found[number].rows) for number in picked] if len(picked) < len(rows) else None
-        work.append(_Part(rows, sizes, counted))
+    for numbers in kinds(found):
+        for picked, counted in world.micro_batches([found[number].tokens for number in numbers], budget):
+            rows = [row for i in picked for row in found[numbers[i]].rows]
+            sizes = [len(found[numbers[i]].rows) for i in picked] if len(picked) < len(rows) else None
+            work.append(_Part(rows, sizes, counted))
     return work
 
 
