@@ -111,9 +111,10 @@ class Bench:
 
     def products(self, pairs: Pairs) -> list[float]:
         """The matrix products alone, by torch on operands of the same shapes: each layer's on the tokens of a batch
-        without padding, and half of attention's, which is causal."""
+        without padding, the last MLP's on the ends, and half of attention's, which is causal."""
         lengths = [len(self.prompt.tokens(question, response, 2048)[0]) for question, response in pairs]
-        layers = [m.weight for name, m in self.model.named_modules() if isinstance(m, Linear) and "lm_head" not in name]
+        layers = {n: m.weight for n, m in self.model.named_modules() if isinstance(m, Linear) and "lm_head" not in n}
+        ends = f"layers.{SHAPE.layers - 1}.mlp"  # read at the last token alone
         heads, size = SHAPE.heads, SHAPE.hidden_size // SHAPE.heads
 
         def empty(*shape: int) -> torch.Tensor:
@@ -122,9 +123,9 @@ class Bench:
         out = empty(1)
         for rows in token_batches(lengths, self.plain.batch_tokens):
             tokens = sum(lengths[row] for row in rows)
-            inputs = {weight.shape[1]: empty(tokens, weight.shape[1]) for weight in layers}
-            for weight in layers:
-                out = inputs[weight.shape[1]] @ weight.T
+            inputs = {weight.shape[1]: empty(tokens, weight.shape[1]) for weight in layers.values()}
+            for name, weight in layers.items():
+                out = inputs[weight.shape[1]][: len(rows) if ends in name else tokens] @ weight.T
             for n in (lengths[row] for row in rows):
                 queries, keys, scores = empty(heads, n, size), empty(heads, size, (n + 1) // 2), empty(heads, n, n // 2)
                 for _ in range(SHAPE.layers):

@@ -193,7 +193,9 @@ def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
     faster = ratio(medians["trl"], medians["yonder"])
     other = statistics.median(s for row in found["yonder"] for s in row["other"]) / statistics.median(medians["yonder"])
     print(f"\nTRL / Yonder: {faster}; Yonder's time that is no part's: {other:.1%}")
-    keep(f"trl_step_{dtype}", {"turns": found, "ratio": faster, "other": other})
+    settings = {"batch": TRL_BATCH, "continuous": TRL_CONTINUOUS}
+    trial = "_trial" if {"TRL_BATCH", "TRL_CONTINUOUS"} & set(os.environ) else ""
+    keep(f"trl_step_{dtype}{trial}", {"trl": settings, "turns": found, "ratio": faster, "other": other})
 
 
 if __name__ == "__main__":

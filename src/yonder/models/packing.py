@@ -92,7 +92,7 @@ def bundles_of(rows: Sequence[Sequence[int]], width: int, budget: int, parts: in
     least; all stay alone where that saves less than LEAST.
     """
     most = min(MOST, math.ceil(len(rows) / parts))
-    order = sorted(range(len(rows)), key=lambda i: rows[i])
+    order = sorted(range(len(rows)), key=lambda i: tuple(rows[i]))
     shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order))]  # each with the one before
     least, cuts, sizes = [0.0], [0], [0]
     for end in range(1, len(order) + 1):

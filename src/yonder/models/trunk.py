@@ -1,7 +1,7 @@
 """A causal language model taken apart into trunk (tokens to last hidden states) and head (hidden states to logits)."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -60,7 +60,7 @@ class Trunk:
         return self.hidden(ids, mask.unsqueeze(1), position_ids=positions).flatten(0, 1)
 
     @contextmanager
-    def _only(self, places: Tensor) -> Iterator[None]:
+    def _only(self, places: Tensor) -> Generator[None]:
         """Here the last layer's MLP computes these places alone: nothing reads another's result. In a model of few
         layers that is a part one can measure."""
         last = self._last_mlp
