@@ -39,7 +39,7 @@ def terms() -> list[Term]:
 
 def hacked(folder: Path, steps: int, action: str = "rollback", verifier: bool = True, most: int = 1) -> Distiller:
     """The judge alone on s1; on s0 it is only watched, beside the word reward."""
-    made = tiny_distiller(folder, "grpo", steps, terms=2, epochs=1, save_every=2, lr=3e-2)
+    made = tiny_distiller(folder, "grpo", steps, terms=2, epochs=1, save_every=2, lr=2e-2, group_size=32)
     made.terms = terms()
     made.probes = [Term("judge", "s0", 0.0, Fooled())]
     made.monitor = Monitor(RULES, made.terms, made.probes, "word")
@@ -174,9 +174,8 @@ def test_stops_with_the_good_weights(tmp_path: Path, action: str, verifier: bool
     load_policy_weights(made.store.path(result["chosen_step"]), other.learner.policy)
     assert same(weights(made), weights(other))
     other.store = made.store
-    assert (
-        sum(score.value or 0 for score in Fooled().score(made.draw(made.step)()["s0"])) < 0.8 * 32
-    )  # not the hacked one
+    drawn = Fooled().score(made.draw(made.step)()["s0"])
+    assert sum(score.value or 0 for score in drawn) < 0.8 * len(drawn)  # not the hacked one
     again = hacked(tmp_path, 40, action, verifier, most)
     assert again.run()["steps"] == event["step"]  # continued, it stays stopped
 
