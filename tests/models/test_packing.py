@@ -9,7 +9,14 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import Tensor
-from transformers import MistralConfig, MistralForCausalLM, MptConfig, MptForCausalLM
+from transformers import (
+    MistralConfig,
+    MistralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+)
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, tokenizer
 from yonder.models.packing import apart, bundles_of, kinds, merged
@@ -113,6 +120,11 @@ def test_models_that_read_otherwise_are_left_alone(monkeypatch: pytest.MonkeyPat
     assert shares_prompts(Trunk(whole), CPU)
     slopes = MptForCausalLM(MptConfig(d_model=32, n_heads=2, n_layers=1, vocab_size=64)).eval()  # biases by distance
     assert not shares_prompts(Trunk(slopes), CPU)
+    narrow = deepcopy(causal_lm("llama"))
+    narrow.config.keep_window_size = 16  # Doge's word for a window
+    assert not shares_prompts(Trunk(narrow), CPU)
+    old = OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=64, n_embd=32, n_layer=1, n_head=2)).eval()
+    assert not shares_prompts(Trunk(old), CPU)  # it has none of transformers' layers that can be computed again
     trunk = Trunk(causal_lm("llama"))
     hidden = trunk.hidden
     monkeypatch.setattr(trunk, "hidden", lambda ids, mask, **options: hidden(ids, None, **options))  # the mask unheard
