@@ -162,7 +162,7 @@ def test_rows_go_together_where_that_is_cheapest(width: int) -> None:
                 over = any(s > budget and len(p) > 1 for s, p in zip(sizes, parts, strict=True))
                 alone = [len({tuple(rows[i]) for i in part}) == 1 for part in parts]
                 costs = [
-                    24 * width**2 * s + 4 * width * s**2 * (1 if a else 3) for s, a in zip(sizes, alone, strict=True)
+                    24 * width**2 * s + 4 * width * s**2 * (1 if a else 2) for s, a in zip(sizes, alone, strict=True)
                 ]
                 return math.inf if over else sum(costs)
 

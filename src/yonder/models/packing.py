@@ -11,7 +11,7 @@ from torch import Tensor
 LONGEST = 4096  # tokens of a bundle of several rows: its mask has their square
 MOST = 64  # rows of a bundle: one more would save less than a 64th of what they share
 LEAST = 1 / 16  # of all tokens: saving fewer is not worth masks and batches of their own
-HIDDEN = 3  # what a pair of tokens costs where a mask says which see each other, in those of a causal kernel
+HIDDEN = 2  # what a pair of tokens costs where a mask says which see each other, in those of a causal kernel
 
 
 class Bundle(NamedTuple):
