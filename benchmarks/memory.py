@@ -20,7 +20,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 from yonder.assembly.workshop import Workshop
-from yonder.planning.needs import HERE, Machine, Planner
+from yonder.planning.machine import Machine
+from yonder.planning.needs import HERE, Planner
 from yonder.recipe.loading import parse_recipe
 from yonder.recipe.recipe import Recipe
 from yonder.recipe.stages import DistillStage

@@ -28,7 +28,8 @@ from yonder.models.generation import PolicySampler
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
 from yonder.pipeline.running import run
-from yonder.planning.needs import HERE, HOST, Machine, Planner
+from yonder.planning.machine import Machine
+from yonder.planning.needs import HERE, HOST, Planner
 from yonder.recipe import Recipe, parse_recipe
 from yonder.recipe.rollouts import ColocateSettings
 from yonder.schema import Rollout

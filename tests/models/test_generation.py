@@ -10,7 +10,9 @@ from transformers import DynamicCache
 from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, sampler, tokenizer
 from yonder.errors import DataError, ModelError
 from yonder.models.cache import ROOM, RoomyCache
-from yonder.models.generation import PolicySampler, Sampling, choose, go_on, together
+from yonder.models.decoding import Row
+from yonder.models.drawing import Sampling, Together, choose
+from yonder.models.dynamic import DynamicDecoder, go_on
 from yonder.models.trunk import Trunk
 from yonder.schema import Rollout
 from yonder.training.batch import Batch, pack
@@ -101,7 +103,7 @@ def test_a_group_is_drawn_from_the_models_distribution() -> None:
 def test_choose_divides_by_the_temperature_before_the_cuts() -> None:
     # logits / 2 = ln 2, 0: 2/3 and 1/3; top-p 0.7 must keep both (at temperature 1: 4/5, and it would keep one)
     logits = torch.tensor([[1.3862944, 0.0]]).expand(200, 2)
-    points = together(torch.Generator().manual_seed(0))([0] * logits.shape[0])
+    points = Together(torch.Generator().manual_seed(0)).some([0] * logits.shape[0])
     chosen, logprobs = choose(logits, Sampling(2.0, top_p=0.7), lambda: points)
     assert set(chosen.tolist()) == {0, 1}
     assert sorted({round(value, 5) for value in logprobs.tolist()}) == [-1.09861, -0.40547]  # ln 1/3, ln 2/3
@@ -151,13 +153,14 @@ def test_a_rollout_is_told_of_at_its_last_token_and_nothing_changes(
     one, told, steps = sampler("llama", MOST, batch=batch), list[tuple[int, Rollout]](), [0]
     one.encoder.end_ids = tuple(range(0, one.policy.trunk.head.out_features, 8))
     silent = one.sample(prompts(), 2, 1.0, seed=5)
-    append = one._append
+    add = Row.add
 
-    def counted(*arguments: Any) -> Any:
-        steps[0] += 1
-        return append(*arguments)
+    def counted(row: Row, *arguments: Any) -> bool:
+        over = add(row, *arguments)
+        steps[0] = len(row.ids)
+        return over
 
-    monkeypatch.setattr(one, "_append", counted)
+    monkeypatch.setattr(Row, "add", counted)
     found = one.sample(prompts(), 2, 1.0, 5, finished=lambda rollouts: told.extend((steps[0], r) for r in rollouts))
     assert found == silent
     assert {rollout.completion.finished for rollout in found} == {True, False}
@@ -171,13 +174,13 @@ def test_a_rollout_is_told_of_at_its_last_token_and_nothing_changes(
 
 def test_rows_are_read_once_as_long_as_they_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    step = PolicySampler._step
+    step = DynamicDecoder._step
 
-    def counted(self: PolicySampler, tokens: torch.Tensor, *others: Any) -> torch.Tensor:
+    def counted(self: DynamicDecoder, tokens: torch.Tensor, *others: Any) -> torch.Tensor:
         read.append(len(tokens))
         return step(self, tokens, *others)
 
-    monkeypatch.setattr(PolicySampler, "_step", counted)
+    monkeypatch.setattr(DynamicDecoder, "_step", counted)
     greedy("llama", samples=4)
     assert read == [3] * (MOST - 1)  # three prompts, twelve rows
     read.clear()

@@ -18,7 +18,8 @@ from yonder.models.loading import load_causal_lm, load_classifier
 from yonder.models.lora import Lora, add_lora
 from yonder.models.shapes import longest, model_shape
 from yonder.models.trunk import Trunk
-from yonder.planning.needs import HERE, Machine, Planner
+from yonder.planning.machine import Machine
+from yonder.planning.needs import HERE, Planner
 from yonder.planning.pacing import Pacer, given, measured
 from yonder.planning.report import plan_recipe, size_of
 from yonder.recipe import load_recipe, parse_recipe

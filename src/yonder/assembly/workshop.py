@@ -57,7 +57,7 @@ from yonder.sandbox import ProgramResult, Sandbox
 from yonder.schema import Prompt
 from yonder.training.checkpoint import require_whole
 from yonder.training.distributed import ALONE, World
-from yonder.training.divided import shard
+from yonder.training.divided import is_divided, shard
 from yonder.training.fit import Trainee, classifier_trainee, judge_trainee
 from yonder.training.ranking import Pairs, ranking_trainee
 from yonder.training.rollout import Term, derived_seed
@@ -168,7 +168,11 @@ class Workshop:
         settings: PolicySettings = self.recipe.policy
         encoder, longest = self.encoder(policy, task), settings.max_completion_tokens
         total = min(settings.max_total_tokens or sys.maxsize, encoder.context)
-        alone = PolicySampler(policy, encoder, longest, settings.generation_batch, total, self.by_prompt)
+        decoding = (
+            "dynamic" if is_divided(policy.model) else settings.decoding
+        )  # whole weights have new places each time
+        batch = settings.generation_batch
+        alone = PolicySampler(policy, encoder, longest, batch, total, self.by_prompt, decoding)
         return alone if self.world is ALONE else SharedSampler(self.world, alone)
 
     def trainee(self, stage: FitJudgeStage, task: TaskSettings) -> Trainee:

@@ -1,9 +1,11 @@
-"""Keys and values of what was read, with room for what is written."""
+"""Keys and values of what was read, with room for what is written: a cache that grows, and one that never moves."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
+import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 ROOM = 32  # tokens
 
@@ -53,6 +55,76 @@ class RoomyCache(DynamicCache):
     def __init__(self) -> None:
         super().__init__()
         self.layer_class_to_replicate = RoomyLayer
+
+
+class FixedLayer(DynamicLayer):
+    """Keys and values (B, H, S, D) of one layer that stay where they are: a step writes its token at a column that a
+    tensor names, and reads all columns."""
+
+    def __init__(self, keys: Tensor, values: Tensor, where: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values, self.where = keys, values, where
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write one token of each row; returns all columns."""
+        keys, values = cast(Tensor, self.keys), cast(Tensor, self.values)
+        keys.index_copy_(2, self.where, key_states.to(keys.dtype))
+        values.index_copy_(2, self.where, value_states.to(values.dtype))
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """As if all columns but the one that is written were there: what is, the mask says."""
+        return cast(Tensor, self.keys).shape[-2] - 1
+
+
+class FixedCache(Cache):
+    """A cache of such layers."""
+
+    def __init__(self, layers: Sequence[FixedLayer]) -> None:
+        super().__init__(layers=list(layers))
+
+    @classmethod
+    def made(
+        cls,
+        like: Sequence[tuple[Tensor, Tensor]],
+        rows: int,
+        columns: int,
+        where: Tensor,
+        kind: torch.dtype | None = None,
+    ) -> "FixedCache":
+        """Empty, for keys and values like these in all but rows and columns; `kind`: another type. `where`: (1,)."""
+
+        def empty(x: Tensor) -> Tensor:
+            return torch.zeros(rows, x.shape[1], columns, x.shape[3], dtype=kind or x.dtype, device=x.device)
+
+        return cls([FixedLayer(empty(keys), empty(values), where) for keys, values in like])
+
+    def part(self, rows: int, columns: int) -> "FixedCache":
+        """The first rows and columns, at the same place."""
+
+        def first(x: Tensor) -> Tensor:
+            return x[:rows, :, :columns]
+
+        where = cast(FixedLayer, self.layers[0]).where
+        return FixedCache([FixedLayer(first(keys), first(values), where) for keys, values in contents(self)])
+
+    def clear(self) -> None:
+        """Zeros everywhere."""
+        for pair in contents(self):
+            for x in pair:
+                x.zero_()
+
+    def fill(self, layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor) -> None:
+        """Write keys and values of some rows to the first columns."""
+        for pair, other in zip(contents(self), layers, strict=True):
+            for mine, theirs in zip(pair, other, strict=True):
+                mine[: len(rows), :, : theirs.shape[2]] = theirs[rows]
+
+
+def contents(cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of each layer."""
+    return [(layer.keys, layer.values) for layer in cast(list[DynamicLayer], cache.layers)]  # type: ignore[misc]
 
 
 def _longer(tensor: Tensor, length: int) -> Tensor:

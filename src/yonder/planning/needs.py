@@ -26,7 +26,11 @@ from yonder.core.memory import (
 )
 from yonder.models.padding import tokens_at_once
 from yonder.models.policy import LOGITS_AT_ONCE
+from yonder.models.room import COLUMNS, ROWS, rounded
 from yonder.models.shapes import longest, model_shape
+from yonder.models.static import KEPT
+from yonder.planning.changes import changes
+from yonder.planning.machine import Machine
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage, LabelStage
 from yonder.recipe.judge_stages import CheckJudgeStage, FitJudgeStage
@@ -44,26 +48,6 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 HERE = "policy's device"
 HOST = "host memory"
 WORTH = 0.98  # a change that leaves more of the peak than this is not worth it
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What is planned for."""
-
-    memory: float  # bytes of one device
-    devices: int = 1  # over which weights, gradients and optimizer are sharded in full
-    offload: bool = False  # these three in host memory
-    cuda: bool = True
-
-    @property
-    def kind(self) -> str:
-        """Of its devices, as torch names it."""
-        return "cuda" if self.cuda else "cpu"
-
-    @property
-    def divided(self) -> bool:
-        """Whether weights must be gathered to be used."""
-        return self.devices > 1 or self.offload
 
 
 class Part(NamedTuple):
@@ -313,10 +297,17 @@ class Planner:
         yield Part(HERE, "backward of a layer", kept_by_a_layer(shape, numbers, tokens, length, rank), "update")
 
     def _generation(self, shape: Shape, batch: int, length: int, packed: str) -> Iterator[Part]:
-        rows, number = -(-batch // self.machine.devices), self.numbers(packed).weights
+        rows, numbers, when = -(-batch // self.machine.devices), self.numbers(packed), "generate"
+        number, whole = numbers.weights, float(shape.parameters * numbers.products)
         if self.machine.divided:  # a step for each token: gathering anew for each would be all that it does
-            yield Part(HERE, "policy, whole", float(shape.parameters * self.numbers(packed).products), "generate")
-        yield Part(HERE, "key-value cache", cache_bytes(shape, rows, length, number), "generate")
+            yield Part(HERE, "policy, whole", whole, when)
+        elif batch and self.machine.cuda and self.recipe.policy.decoding != "dynamic":
+            whole, number = whole if numbers.products != number else 0.0, numbers.products
+            rows, length = rounded(rows, ROWS), rounded(length, COLUMNS)
+            stays = whole + cache_bytes(shape, rows, length, number) <= KEPT * self.machine.memory
+            when = "" if stays else when
+            yield Part(HERE, "policy in its autocast type", whole, when)
+        yield Part(HERE, "key-value cache", cache_bytes(shape, rows, length, number), when)
         yield Part(HERE, "drawing of tokens", drawing_bytes(rows, shape.vocabulary), "generate")
         prompts = rows * self.recipe.policy.max_prompt_tokens
         yield Part(HERE, "reading of prompts", reading_bytes(shape, number, prompts), "generate")
@@ -363,32 +354,3 @@ class Planner:
         found = Planner(parse_recipe(tree, "plan"), replace(self.machine, **machine))
         found._shapes = self._shapes
         return found
-
-
-def changes(recipe: Recipe, machine: Machine, stage: StageSettings) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
-    """What can be changed, what costs least first: a sentence, overrides of the recipe, and values of the machine."""
-    policy, optimizer = recipe.policy, getattr(stage, "optimizer", None)
-    plain: list[str] = []
-    for i, name in enumerate(rewards_of(recipe, stage), start=1):
-        settings = recipe.rewards[name]
-        if getattr(settings, "server", None) is None and getattr(settings, "device", "") in ("auto", policy.device):
-            override = f"rewards.{name}.device=cuda:{i}"
-            yield f"{override} (or another place)", [override], {}
-    trains = isinstance(stage, WarmupStage | DistillStage)
-    if trains and not policy.activation_checkpointing:
-        plain.append("policy.activation_checkpointing=true")
-    tokens = 0 if optimizer is None else tokens_at_once(optimizer.micro_batch_tokens, machine.kind)
-    plain += [f"{stage.name}.optimizer.micro_batch_tokens={n}" for n in (8192, 4096, 2048) if n < tokens]
-    plain += [f"policy.generation_batch={n}" for n in (128, 64, 32, 16) if n < policy.generation_batch]
-    for override in plain:
-        yield override, [override], {}
-    for devices in (2, 4, 8):
-        if machine.devices == 1 and trains:
-            yield f"{devices} devices (parallel.strategy=fsdp2 --devices {devices})", [], {"devices": devices}
-    if not machine.offload and trains:
-        yield "weights and optimizer in host memory (--offload)", [], {"offload": True}
-    if trains and policy.lora is None:
-        yield "policy.lora={rank: 16}", ["policy.lora={rank: 16}"], {}
-    if trains and policy.quantize == "none":
-        overrides = ["policy.quantize=4bit", *([] if policy.lora else ["policy.lora={rank: 16}"])]
-        yield "policy.quantize=4bit", list(reversed(overrides)), {}

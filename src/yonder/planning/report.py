@@ -8,7 +8,8 @@ import torch
 
 from yonder.errors import RecipeError
 from yonder.models.loading import pick_device
-from yonder.planning.needs import Machine, Planner
+from yonder.planning.machine import Machine
+from yonder.planning.needs import Planner
 from yonder.planning.pacing import Pacer, given, measured
 from yonder.recipe import Recipe
 

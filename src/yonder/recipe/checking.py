@@ -189,6 +189,11 @@ def _check_adapter(recipe: Sections, stage: StageSettings) -> None:
     lora = recipe.policy.lora
     if recipe.policy.quantize != "none" and recipe.parallel.strategy == "fsdp2":
         raise ValueError("parallel.strategy: fsdp2 does not divide packed weights (policy.quantize); use ddp")
+    if recipe.policy.decoding in ("static", "compiled") and recipe.parallel.strategy == "fsdp2":
+        raise ValueError(
+            f"policy.decoding: {recipe.policy.decoding} needs weights that stay where they are, which "
+            "parallel.strategy: fsdp2 gathers anew; use ddp, or decoding: auto"
+        )
     if lora is None or lora.save != "adapter" or not isinstance(stage, WarmupStage | DistillStage):
         return
     start = recipe.policy.model if stage.policy is None else stage.policy

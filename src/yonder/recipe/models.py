@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from yonder.recipe.base import Section
 
 Family = Literal["llama", "qwen3", "gemma", "opt", "codegen", "gpt2"]
+Decoding = Literal["auto", "dynamic", "static", "compiled"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -128,6 +129,11 @@ class PolicySettings(Section):
     """Longest prompt and completion together, tokens ([ReFT]: 700)."""
     generation_batch: int = Field(default=256, gt=0)
     """Most sequences sampled at once."""
+    decoding: Decoding = "auto"
+    """How this process samples. dynamic: a cache that grows; completions that have begun alike are one row, and those
+    that are over leave at once. static: a cache of fixed size, and the host never waits for a token; on a CUDA GPU the
+    steps are replayed as CUDA graphs. compiled: static, through torch.compile first (up to minutes at the start; needs
+    a C++ compiler). auto: static on a CUDA GPU, where a trial shows that the model can, else dynamic."""
 
     @model_validator(mode="after")
     def _room_to_write(self) -> "PolicySettings":

@@ -1,0 +1,381 @@
+"""Sampling with a cache of fixed size: the same completions, steps that can be replayed, a host that never waits for a
+token."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, tokenizer
+from yonder.errors import ModelError
+from yonder.models import graphs, static
+from yonder.models.cache import FixedLayer, contents
+from yonder.models.decoders import pick_decoder, refusal
+from yonder.models.drawing import Sampling
+from yonder.models.dynamic import DynamicDecoder
+from yonder.models.encoding import PromptEncoder
+from yonder.models.generation import PolicySampler
+from yonder.models.graphs import Graphs
+from yonder.models.policy import Policy
+from yonder.models.room import Room, rounded
+from yonder.models.static import CHUNK, StaticDecoder
+from yonder.recipe.models import Decoding
+from yonder.schema import Rollout
+from yonder.training.batch import pack
+from yonder.training.update import LossSettings, annotate
+
+MOST = 40  # tokens: several chunks
+ENDS = tuple(range(0, 4096, 20))  # one token in twenty ends, so that rows leave at many places
+SETTINGS = (Sampling(None), Sampling(1.0), Sampling(0.7, top_k=50), Sampling(1.3, top_p=0.9))
+
+
+def sampler(model: Policy, decoding: Decoding, batch: int = 256, most: int = MOST) -> PolicySampler:
+    encoder = PromptEncoder(tokenizer(), 64, context=128)
+    encoder.end_ids = ENDS
+    return PolicySampler(model, encoder, most, batch, by_prompt=True, decoding=decoding)
+
+
+def own(family: str) -> Policy:
+    """A policy that the test may change."""
+    return Policy(copy.deepcopy(causal_lm(family)), tokenizer())
+
+
+def drawn(one: PolicySampler, settings: Sampling, samples: int = 8, seed: int = 3) -> list[Rollout]:
+    return one.sample(prompts(), samples, settings.temperature, seed, settings.top_p, settings.top_k)
+
+
+def assert_same(ours: Sequence[Rollout], theirs: Sequence[Rollout]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.group, a.completion.token_ids) == (b.group, b.completion.token_ids)
+        assert (a.completion.text, a.completion.finished) == (b.completion.text, b.completion.finished)
+        assert a.completion.logprobs == pytest.approx(b.completion.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_completions_are_those_of_a_growing_cache(family: str, settings: Sampling) -> None:
+    fixed, growing = (sampler(policy(family), way) for way in ("static", "dynamic"))
+    found = drawn(fixed, settings)
+    assert_same(found, drawn(growing, settings))
+    assert isinstance(fixed._decoder, StaticDecoder)
+    assert len({len(rollout.completion.token_ids) for rollout in found}) > 2
+    if settings.temperature is not None:  # rows have left on the way
+        assert len({rows for rows, _, _ in fixed._decoder._steps}) > 1
+
+
+@pytest.mark.parametrize("batch", [1, 8, 16])
+def test_several_batches_share_a_room(batch: int) -> None:
+    fixed, growing = (sampler(policy("llama"), way, batch) for way in ("static", "dynamic"))
+    for seed in (1, 2):
+        assert_same(drawn(fixed, Sampling(1.0), seed=seed), drawn(growing, Sampling(1.0), seed=seed))
+    assert isinstance(fixed._decoder, StaticDecoder)
+    room = fixed._decoder._room
+    assert room is not None
+    places = [x.data_ptr() for x in room.tensors]
+    drawn(fixed, Sampling(1.0))
+    assert [x.data_ptr() for x in room.tensors] == places
+    long = prompts("word " * 25)  # no row of the room is so wide
+    assert_same(fixed.sample(long, 2, 1.0, 0), growing.sample(long, 2, 1.0, 0))
+    assert fixed._decoder._room is not room
+
+
+def test_a_completion_is_told_of_once_and_limits_hold() -> None:
+    told: list[Rollout] = []
+    fixed, growing = (sampler(policy("qwen3"), way) for way in ("static", "dynamic"))
+    for one in (fixed, growing):
+        one.max_total_tokens = 32  # unequal prompts have unequal limits
+    found = fixed.sample(prompts(), 6, 1.0, 5, finished=told.extend)
+    assert sorted(map(repr, told)) == sorted(map(repr, found))
+    assert_same(found, growing.sample(prompts(), 6, 1.0, 5))
+    assert max(len(r.prompt_ids) + len(r.completion.token_ids) for r in found) == 32
+
+
+def test_a_stop_string_ends_a_completion_although_the_host_looks_late() -> None:
+    whole = drawn(sampler(policy("llama"), "static"), Sampling(None), 1)[0].completion.text
+    stop = whole[len(whole) // 3 : len(whole) // 3 + 2]
+    fixed, growing = (sampler(policy("llama"), way) for way in ("static", "dynamic"))
+    for one in (fixed, growing):
+        one.encoder.stop = (stop,)
+    found = drawn(fixed, Sampling(None), 1)
+    assert_same(found, drawn(growing, Sampling(None), 1))
+    assert found[0].completion.text == whole.split(stop, 1)[0]
+
+
+@pytest.mark.parametrize("kind", [None, torch.bfloat16])
+def test_weights_that_were_trained_are_seen(kind: torch.dtype | None) -> None:
+    """Under autocast a copy of the weights is sampled with: the update must reach it."""
+    model = own("llama")
+    model.autocast = kind
+    fixed = sampler(model, "static")
+    drawn(fixed, Sampling(1.0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    rollouts = drawn(fixed, Sampling(1.0))
+    batch = pack(rollouts, range(len(rollouts)), terms=1, device=CPU)
+    batch = annotate(batch, model, None, LossSettings(0.2, 0.0, 0.0, 0.2, 1.0, 1.0, 10_000), [])
+    gap = (batch.old_logprobs - batch.rollout_logprobs).abs().max()
+    assert gap < (1e-4 if kind is None else 0.06)  # without the update's: 1 and more
+
+
+def test_weights_at_new_places_are_captured_anew() -> None:
+    model = own("llama")
+    fixed = sampler(model, "static")
+    before = drawn(fixed, Sampling(None))
+    assert isinstance(fixed._decoder, StaticDecoder)
+    steps = dict(fixed._decoder._steps)
+    drawn(fixed, Sampling(None))
+    assert dict(fixed._decoder._steps) == steps
+    weight = model.trunk.head.weight
+    weight.data = -weight.data
+    assert [r.completion.token_ids for r in drawn(fixed, Sampling(None))] != [r.completion.token_ids for r in before]
+    assert not set(map(id, fixed._decoder._steps.values())) & set(map(id, steps.values()))
+
+
+def test_numbers_that_are_none_do_not_stay_in_the_room() -> None:
+    fixed = sampler(policy("llama"), "static")
+    before = drawn(fixed, Sampling(1.0))
+    assert isinstance(fixed._decoder, StaticDecoder)
+    assert fixed._decoder._room is not None
+    for pair in contents(fixed._decoder._room.cache):
+        for x in pair:
+            x.fill_(float("nan"))
+    assert drawn(fixed, Sampling(1.0)) == before
+
+
+# ----- what a CUDA graph needs
+
+
+def replayed(work: Callable[[], None], part: Any, seen: list[str]) -> Callable[[], None]:
+    """The work's operations on its very tensors, as recorded once: what a CUDA graph would repeat. Raises where the
+    work asks a tensor for its value."""
+    tensors = [*(x for x in part if isinstance(x, Tensor)), *(x for pair in contents(part.cache) for x in pair)]
+    before = [x.clone() for x in tensors]
+    recorded = make_fx(work)()
+    for x, old in zip(tensors, before, strict=True):
+        x.copy_(old)  # recording has done a step
+    seen += [str(node.target) for node in recorded.graph.nodes if node.op == "call_function"]
+    return recorded
+
+
+@pytest.mark.parametrize("kind", [None, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_that_are_recorded_once_write_the_same(
+    family: str, kind: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, operations, times = own(family), list[str](), [0, 0]
+    model.autocast = kind
+    plain, recorded = sampler(model, "static"), sampler(model, "static")
+
+    def first(self: StaticDecoder, room: Room, rows: int, columns: int, settings: Sampling) -> Callable[[], None]:
+        work: Any = self._work(room, rows, columns, settings)
+        work()
+        again = replayed(work, work.args[0], operations)
+        times[0] += 1
+
+        def counted() -> None:
+            times[1] += 1
+            again()
+
+        return counted
+
+    expected = [drawn(plain, settings, seed=seed) for settings in SETTINGS[:2] for seed in (1, 2)]
+    monkeypatch.setattr(StaticDecoder, "_first", first)
+    found = [drawn(recorded, settings, seed=seed) for settings in SETTINGS[:2] for seed in (1, 2)]
+    assert found == expected
+    assert times[1] > 4 * times[0] > 0
+    assert not [name for name in operations if "lift_fresh" in name or "item" in name or "local_scalar" in name]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_asks_for_no_value_and_brings_nothing_from_elsewhere(family: str, settings: Sampling) -> None:
+    """On a device without values, a tensor of another device, or a question for a value, raises."""
+    model = own(family)
+    layers = contents(prefilled(model))
+    model.model.to("meta")
+    decoder = StaticDecoder(model, PromptEncoder(tokenizer(), 64, context=128))
+    room = Room.made((16, 128, MOST), [(k.to("meta"), v.to("meta")) for k, v in layers], model)
+    with torch.no_grad():
+        decoder._work(room, 8, 128, settings)()
+    with torch.no_grad(), pytest.raises((RuntimeError, NotImplementedError)):
+        room.where = torch.zeros(1, dtype=torch.long)
+        decoder._work(room, 8, 128, settings)()
+        bool(room.tokens.sum())
+
+
+def prefilled(model: Policy) -> Any:
+    from yonder.models.dynamic import prefill
+
+    with torch.no_grad():
+        return prefill(model, [[1, 2, 3], [4, 5]])[0]
+
+
+def test_the_host_looks_once_in_a_chunk_and_a_chunk_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    advance, take = StaticDecoder._advance, StaticDecoder._take
+
+    def launched(self: StaticDecoder, room: Room, count: int, steps: int, settings: Sampling) -> None:
+        told.append(f"launch {steps}")
+        advance(self, room, count, steps, settings)
+
+    def looked(self: StaticDecoder, seen: Any, *others: Any) -> None:
+        told.append(f"look at {seen.ids.shape[1]}")
+        take(self, seen, *others)
+
+    one = sampler(policy("llama"), "static")
+    drawn(one, Sampling(None))  # the trial, too
+    one.encoder.end_ids = ()
+    monkeypatch.setattr(StaticDecoder, "_advance", launched)
+    monkeypatch.setattr(StaticDecoder, "_take", looked)
+    drawn(one, Sampling(None))
+    chunks = [CHUNK] * ((MOST - 1) // CHUNK) + [(MOST - 1) % CHUNK]
+    expected: list[str] = []
+    for chunk, before in zip(chunks, [1, *chunks], strict=False):
+        expected += [f"launch {chunk}", f"look at {before}"]
+    assert told == [*expected, f"look at {chunks[-1]}"]
+
+
+def test_few_steps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "MOST_STEPS", 2)
+    fixed, growing = (sampler(policy("llama"), way) for way in ("static", "dynamic"))
+    assert_same(drawn(fixed, Sampling(1.0)), drawn(growing, Sampling(1.0)))
+    assert isinstance(fixed._decoder, StaticDecoder)
+    assert len(fixed._decoder._steps) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "least", "size"),
+    [(1, 8, 8), (8, 8, 8), (9, 8, 16), (17, 8, 24), (25, 8, 32), (33, 8, 48), (49, 8, 64), (65, 8, 96), (500, 8, 512),
+     (129, 128, 256), (700, 128, 768), (769, 128, 1024)],
+)  # fmt: skip
+def test_sizes_that_steps_come_in(count: int, least: int, size: int) -> None:
+    assert rounded(count, least) == size
+
+
+class FakeCuda:
+    """torch.cuda's streams and captures without a device: what is captured is not run."""
+
+    capturing = False
+
+    def __init__(self, refuses: bool) -> None:
+        self.refuses = refuses
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = self
+
+        class Stream:
+            def __init__(self, *_: Any) -> None: ...
+            def wait_stream(self, other: Any) -> None: ...
+            def __enter__(self) -> None: ...
+            def __exit__(self, *_: Any) -> None: ...
+
+        class Graph:
+            def replay(self) -> None:
+                raise AssertionError("there is no device")
+
+        class Capture(Stream):
+            def __init__(self, graph: Graph, pool: Any, stream: Any, capture_error_mode: str) -> None:
+                assert capture_error_mode == "thread_local"  # another thread may use the device meanwhile
+
+            def __enter__(self) -> None:
+                fake.capturing = True
+
+            def __exit__(self, *_: Any) -> None:
+                fake.capturing = False
+                if fake.refuses:
+                    raise RuntimeError("operation failed\nmore")
+
+        for name, what in (
+            ("Stream", Stream), ("CUDAGraph", Graph), ("graph", Capture), ("stream", lambda s: s),
+            ("current_stream", Stream), ("graph_pool_handle", lambda: 1), ("synchronize", lambda *_: None),
+        ):  # fmt: skip
+            monkeypatch.setattr(graphs.torch.cuda, name, what)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_work_that_cannot_be_captured_goes_on_without(
+    refuses: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake, done = FakeCuda(refuses), list[bool]()
+    fake.install(monkeypatch)
+    found = Graphs(torch.device("cuda"), "steps of a test")
+
+    def work() -> None:
+        done.append(fake.capturing)
+
+    again = found.run(work)
+    assert done == [False, True]  # once, and once for the capture
+    assert (again is work, found.able) == (refuses, not refuses)
+    assert [r.getMessage() for r in caplog.records] == (
+        ["steps of a test cannot be captured as CUDA graphs (operation failed) and go on without, slower"]
+        if refuses
+        else []
+    )
+    if refuses:
+        assert found.run(work) is work
+        assert done == [False, True, False]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", [None, torch.bfloat16])
+def test_on_a_gpu_graphs_write_what_a_growing_cache_does(kind: torch.dtype | None) -> None:
+    model = Policy(copy.deepcopy(causal_lm("llama")).to("cuda"), tokenizer())
+    model.autocast = kind
+    fixed, growing = (sampler(model, way) for way in ("auto", "dynamic"))
+    for seed in (1, 2, 3):
+        found, expected = (drawn(one, Sampling(1.0), seed=seed) for one in (fixed, growing))
+        if kind is None:
+            assert_same(found, expected)
+    assert isinstance(fixed._decoder, StaticDecoder)
+    assert fixed._decoder.graphs is not None
+    assert fixed._decoder.graphs.able
+
+
+# ----- which decoder
+
+
+def test_who_decodes() -> None:
+    model, encoder = policy("llama"), PromptEncoder(tokenizer(), 64, context=128)
+    assert isinstance(pick_decoder(model, encoder, "auto"), DynamicDecoder)  # on a CPU
+    assert isinstance(pick_decoder(model, encoder, "dynamic"), DynamicDecoder)
+    assert isinstance(pick_decoder(model, encoder, "static"), StaticDecoder)
+
+
+def test_a_model_that_writes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, encoder = policy("opt"), PromptEncoder(tokenizer(), 64, context=128)
+    assert refusal(model, encoder, StaticDecoder(model, encoder)) is None
+    update = FixedLayer.update
+
+    def elsewhere(self: FixedLayer, keys: Tensor, values: Tensor, *others: Any, **more: Any) -> tuple[Tensor, Tensor]:
+        return update(self, keys.flip(0), values.flip(0), *others, **more)  # another row's
+
+    monkeypatch.setattr(FixedLayer, "update", elsewhere)
+    with pytest.raises(ModelError, match=r"policy.decoding: static is not for this policy: OPTForCausalLM gives other"):
+        pick_decoder(model, encoder, "static")
+
+
+def test_models_that_hide_more_or_take_no_mask_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, encoder = own("llama"), PromptEncoder(tokenizer(), 64, context=128)
+    decoder = StaticDecoder(model, encoder)
+
+    def fails(*others: Any, **more: Any) -> None:
+        raise ValueError("no mask of\nmine")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model.trunk.body, "forward", fails)
+        assert refusal(model, encoder, decoder) == "LlamaForCausalLM does not run with it (no mask of)"
+    with monkeypatch.context() as patched:
+        patched.setattr(model.model.config, "sliding_window", 16)
+        assert refusal(model, encoder, decoder) == "LlamaForCausalLM attends to a window of the last tokens"
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "home", CPU)
+        assert refusal(model, encoder, decoder) == "its weights move between devices"
+    with monkeypatch.context() as patched:
+        patched.setattr(model.model.config, "_attn_implementation", "flash_attention_2")
+        assert refusal(model, encoder, decoder) == "attention by flash_attention_2 takes no mask of its own"
+    assert refusal(model, encoder, decoder) is None
