@@ -18,7 +18,12 @@ class RoomyLayer(DynamicLayer):
     _length = 0  # S
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Add tokens; returns all."""
+        """Add tokens; returns all. In the type of autocast, where it is on: attention would make it of them at every
+        step."""
+        device = key_states.device.type
+        if torch.is_autocast_enabled(device):
+            kind = torch.get_autocast_dtype(device)
+            key_states, value_states = key_states.to(kind), value_states.to(kind)
         new = key_states.shape[-2]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)

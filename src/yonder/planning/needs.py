@@ -302,12 +302,12 @@ class Planner:
         if self.machine.divided:  # a step for each token: gathering anew for each would be all that it does
             yield Part(HERE, "policy, whole", whole, when)
         elif batch and self.machine.cuda and self.recipe.policy.decoding != "dynamic":
-            whole, number = whole if numbers.products != number else 0.0, numbers.products
+            whole = whole if numbers.products != number else 0.0
             rows, length = rounded(rows, ROWS), rounded(length, COLUMNS)
-            stays = whole + cache_bytes(shape, rows, length, number) <= KEPT * self.machine.memory
+            stays = whole + cache_bytes(shape, rows, length, numbers.products) <= KEPT * self.machine.memory
             when = "" if stays else when
             yield Part(HERE, "policy in its autocast type", whole, when)
-        yield Part(HERE, "key-value cache", cache_bytes(shape, rows, length, number), when)
+        yield Part(HERE, "key-value cache", cache_bytes(shape, rows, length, numbers.products), when)
         yield Part(HERE, "drawing of tokens", drawing_bytes(rows, shape.vocabulary), "generate")
         prompts = rows * self.recipe.policy.max_prompt_tokens
         yield Part(HERE, "reading of prompts", reading_bytes(shape, number, prompts), "generate")
