@@ -18,8 +18,8 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 from turns import in_turns, keep, ratio
 
 from yonder.data.datasets import load_data
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_tokenizer
 from yonder.models.policy import Policy
 from yonder.recipe.data import DataSettings, TaskSettings

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from yonder.assembly.judges import load_judge
 from yonder.data.datasets import load_data
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_tokenizer, pick_device
 from yonder.models.policy import Policy
 from yonder.recipe.data import DataSettings, TaskSettings

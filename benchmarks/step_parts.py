@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, OPTConfig, PreTrainedModel, Qwen3Config
 
+from yonder.generation.sampler import PolicySampler
 from yonder.judges.local import LocalJudge
 from yonder.judges.prompt import JudgePrompt, read_judge_prompt
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_tokenizer
 from yonder.models.policy import Policy
 from yonder.models.sharing import shares_prompts

@@ -28,6 +28,20 @@ def test_a_step_at_paper_scale_runs_small() -> None:
     assert all(seconds > 0 for seconds in four["seconds"].values())
 
 
+def test_the_ways_to_sample_run_small() -> None:
+    script = ROOT / "benchmarks" / "gpu" / "decoding.py"
+    ways = ["dynamic", "static", "transformers"]
+    done = subprocess.run(
+        [sys.executable, str(script), "--tiny", "--turns", "1", "--rows", "16", "--ways", *ways],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0].strip() for row in rows[1:]] == ways
+    assert all(float(row[2]) > 0 for row in rows[1:])
+    assert all(float(row[4]) < 0.05 for row in rows[1:3])
+
+
 @pytest.mark.parametrize(
     ("count", "ratio", "said"),
     [

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from step_parts import PAPER, TINY, FixedPrompts, Scale, made, weights_of
 from turns import in_turns, keep, ratio
 
-from yonder.models.decoders import pick_decoder
-from yonder.models.generation import PolicySampler
+from yonder.generation.picking import pick_decoder
+from yonder.generation.sampler import PolicySampler
+from yonder.generation.static import StaticDecoder
 from yonder.models.loading import load_tokenizer
 from yonder.models.policy import Policy
-from yonder.models.static import StaticDecoder
 from yonder.schema import Prompt, Rollout
 from yonder.training.batch import pack
 from yonder.training.update import LossSettings, annotate

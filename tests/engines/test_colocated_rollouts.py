@@ -23,8 +23,8 @@ from yonder.engines.checking import Rules
 from yonder.engines.colocated import ColocatedSampler
 from yonder.engines.vllm_inside import Room, VLLMInside
 from yonder.errors import ModelError, RecipeError, RolloutError
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.lora import Lora
 from yonder.models.policy import Policy
 from yonder.pipeline.running import run

@@ -19,8 +19,8 @@ from yonder.engines.checking import Rules
 from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.errors import ModelError, RecipeError, RolloutError, StorageError, TrainingError
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
 from yonder.pipeline.running import run
 from yonder.recipe import load_recipe, parse_recipe

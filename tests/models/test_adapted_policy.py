@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from tests.models.tiny import CPU, FAMILIES, causal_lm, fresh, prompts, tokenizer
 from yonder.engines.weights import Outbox
 from yonder.errors import ModelError, StorageError
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm
 from yonder.models.lora import (
     AdapterOff,

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 from tests.models.tiny import policy, tokenizer
 from yonder.assembly.workshop import Workshop
 from yonder.errors import ModelError
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_tokenizer
 from yonder.recipe import parse_recipe
 from yonder.recipe.data import TaskSettings

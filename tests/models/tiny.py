@@ -8,8 +8,8 @@ from typing import get_args
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_classifier, load_tokenizer
 from yonder.models.policy import Policy
 from yonder.recipe.models import Family, FreshModel

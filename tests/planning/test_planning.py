@@ -18,6 +18,7 @@ from yonder.models.loading import load_causal_lm, load_classifier
 from yonder.models.lora import Lora, add_lora
 from yonder.models.shapes import longest, model_shape
 from yonder.models.trunk import Trunk
+from yonder.planning.changes import changes
 from yonder.planning.machine import Machine
 from yonder.planning.needs import HERE, Planner
 from yonder.planning.pacing import Pacer, given, measured
@@ -122,6 +123,42 @@ def test_a_distill_stage_adds_up(tmp_path: Path) -> None:
     update = sum(part.bytes for part in found.parts if part.when == "update")
     generate = sum(part.bytes for part in found.parts if part.when == "generate")
     assert found.peak(HERE) == held + max(update, generate)
+
+
+def cache_of(plan: Any) -> tuple[float, str]:
+    return next((part.bytes, part.when) for part in plan.parts if part.what == "key-value cache")
+
+
+def test_a_fixed_cache_on_a_gpu_is_rounded_up_and_stays_where_it_is_small(tmp_path: Path) -> None:
+    asked = {"max_prompt_tokens": 90, "max_completion_tokens": 50}
+    shape, _ = planner(tmp_path).model(None)
+    fixed = 2.0 * (shape.layers + 1) * shape.key * 8 * 256 * 4  # two groups of 3 rows to 8, 140 columns to 256
+    grows = 2.0 * (shape.layers + 1) * shape.key * 6 * 140 * 4
+    plans = {
+        way: planner(tmp_path, machine, decoding=decoding, **asked).stages()[1]
+        for way, machine, decoding in (
+            ("roomy", Machine(fixed * 8), "auto"),
+            ("tight", Machine(fixed * 8 - 1), "auto"),
+            ("dynamic", Machine(1e12), "dynamic"),
+            ("cpu", Machine(1e12, cuda=False), "auto"),
+            ("divided", Machine(1e12, devices=6), "auto"),
+        )
+    }
+    assert {way: cache_of(plan) for way, plan in plans.items()} == {
+        "roomy": (fixed, ""), "tight": (fixed, "generate"), "dynamic": (grows, "generate"), "cpu": (grows, "generate"),
+        "divided": (grows / 6, "generate"),
+    }  # fmt: skip
+    mixed = planner(tmp_path, autocast="bfloat16", **asked).stages()[1]
+    assert cache_of(mixed) == (fixed / 2, "")
+    assert bytes_of(mixed, "policy in its autocast type") == 2 * shape.parameters
+    for machine, decoding, advised in (
+        (Machine(1.0), "auto", True),
+        (Machine(1.0, cuda=False), "auto", False),
+        (Machine(1.0), "dynamic", False),
+    ):
+        asking = planner(tmp_path, machine, decoding=decoding)
+        ways = [sentence for sentence, _, _ in changes(asking.recipe, machine, asking.recipe.stages[1])]
+        assert ("policy.decoding=dynamic" in ways) == advised
 
 
 def test_an_adapter_needs_no_reference_and_less_for_the_optimizer(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.engines.weights import Outbox
 from yonder.errors import ModelError
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.policy import Policy
 from yonder.pipeline.running import run
 from yonder.recipe import load_recipe

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from tests.training.tools import Silent, tiny_policy
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.lora import AdapterOff, Lora
 from yonder.models.policy import Policy
 from yonder.schema import Prompt, Score

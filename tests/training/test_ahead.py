@@ -14,7 +14,7 @@ from tests.training.test_learning import rewards, weights
 from tests.training.test_rollback import hacked, lines
 from tests.training.tools import tiny_distiller
 from yonder.errors import ModelError, RolloutError
-from yonder.models.generation import PolicySampler
+from yonder.generation.sampler import PolicySampler
 from yonder.protocols import Finished
 from yonder.schema import Prompt, Rollout
 from yonder.training.ahead import RolloutSource

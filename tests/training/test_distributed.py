@@ -13,8 +13,8 @@ import torch
 
 from tests.models.tiny import UNEQUAL, policy, prompts, tokenizer
 from tests.slow.together import NARROW, learner, steps, weights
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.schema import Rollout
 from yonder.training.distributed import ALONE, CPU, World
 from yonder.training.meeting import begun

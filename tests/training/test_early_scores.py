@@ -20,10 +20,10 @@ from tests.training.test_rollback import lines
 from tests.training.tools import WordReward, tiny_distiller, tiny_policy
 from yonder.assembly.judges import load_judge
 from yonder.errors import ModelError, Stopped
+from yonder.generation.sampler import PolicySampler
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.protocols import Reward
 from yonder.recipe.data import TaskSettings
 from yonder.recipe.rewards import VerifiableSettings

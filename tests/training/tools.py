@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from yonder.generation.sampler import PolicySampler
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import load_causal_lm, load_tokenizer
 from yonder.models.lora import AdapterOff, Lora, add_lora
 from yonder.models.policy import Policy

@@ -12,13 +12,13 @@ from yonder.data.datasets import load_data, resampled
 from yonder.data.pseudo_labels import LabelStages
 from yonder.data.streams import build_stream
 from yonder.errors import ModelError
+from yonder.generation.sampler import PolicySampler
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
 from yonder.judges.served import ServedJudge
 from yonder.judges.served_rating import ServedRater
 from yonder.models.classifier import Classifier, LocalClassifier
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
 from yonder.models.loading import (
     load_causal_lm,
     load_classifier,

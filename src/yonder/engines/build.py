@@ -11,7 +11,7 @@ from yonder.engines.sampler import ServedSampler
 from yonder.engines.vllm import VLLMServer
 from yonder.engines.vllm_inside import Room, VLLMInside, require_vllm
 from yonder.errors import ModelError
-from yonder.models.generation import PolicySampler
+from yonder.generation.sampler import PolicySampler
 from yonder.models.policy import Policy
 from yonder.protocols import RolloutEngine
 from yonder.recipe.rollouts import ColocateSettings, RolloutSettings

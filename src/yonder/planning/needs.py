@@ -24,11 +24,11 @@ from yonder.core.memory import (
     training_bytes,
     weight_bytes,
 )
+from yonder.generation.room import COLUMNS, ROWS, rounded
+from yonder.generation.static import KEPT
 from yonder.models.padding import tokens_at_once
 from yonder.models.policy import LOGITS_AT_ONCE
-from yonder.models.room import COLUMNS, ROWS, rounded
 from yonder.models.shapes import longest, model_shape
-from yonder.models.static import KEPT
 from yonder.planning.changes import changes
 from yonder.planning.machine import Machine
 from yonder.recipe.alpaca_eval import AlpacaEvalStage

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from yonder.models.cache import FixedCache, contents
+from yonder.generation.cache import FixedCache, contents
 from yonder.models.policy import Policy
 
 COLUMNS = 128  # of the cache, at least; widths are multiples of it

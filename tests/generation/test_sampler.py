@@ -9,10 +9,10 @@ from transformers import DynamicCache
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, sampler, tokenizer
 from yonder.errors import DataError, ModelError
-from yonder.models.cache import ROOM, RoomyCache
-from yonder.models.decoding import Row
-from yonder.models.drawing import Sampling, Together, choose
-from yonder.models.dynamic import DynamicDecoder, go_on
+from yonder.generation.cache import ROOM, RoomyCache
+from yonder.generation.decoding import Row
+from yonder.generation.drawing import Sampling, Together, choose
+from yonder.generation.dynamic import DynamicDecoder, go_on
 from yonder.models.trunk import Trunk
 from yonder.schema import Rollout
 from yonder.training.batch import Batch, pack

@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from yonder.models.cache import RoomyCache
-from yonder.models.decoding import Over, Row, left_pad
-from yonder.models.drawing import Numbers, Sampling, choose
+from yonder.generation.cache import RoomyCache
+from yonder.generation.decoding import Over, Row, left_pad
+from yonder.generation.drawing import Numbers, Sampling, choose
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 

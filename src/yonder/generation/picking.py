@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 
 from yonder.errors import ModelError
-from yonder.models.decoding import Decoder, Row
-from yonder.models.drawing import Apart, Sampling
-from yonder.models.dynamic import DynamicDecoder, prefill
+from yonder.generation.decoding import Decoder, Row
+from yonder.generation.drawing import Apart, Sampling
+from yonder.generation.dynamic import DynamicDecoder, prefill
+from yonder.generation.static import StaticDecoder
 from yonder.models.encoding import PromptEncoder
 from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
 from yonder.models.sharing import windowed
-from yonder.models.static import StaticDecoder
 from yonder.recipe.models import Decoding
 
 log = logging.getLogger("yonder")

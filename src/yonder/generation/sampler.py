@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 
 from yonder.errors import ModelError
-from yonder.models.decoders import pick_decoder
-from yonder.models.decoding import Decoder, Row
-from yonder.models.drawing import Apart, Sampling, Together, own_numbers
+from yonder.generation.decoding import Decoder, Row
+from yonder.generation.drawing import Apart, Sampling, Together, own_numbers
+from yonder.generation.picking import pick_decoder
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
@@ -35,7 +35,7 @@ class PolicySampler:
         decoding: Decoding = "auto",
     ) -> None:
         """`by_prompt`: each prompt of a call has random numbers of its own, whatever it is batched with; else a batch
-        has them together. `decoding`: see `models.decoders`."""
+        has them together. `decoding`: see `generation.picking`."""
         if not policy.trunk.takes_positions:
             raise ModelError(
                 f"{type(policy.model).__name__} takes no position_ids; batches of unequal prompts would be wrong"

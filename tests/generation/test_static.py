@@ -12,17 +12,17 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, tokenizer
 from yonder.errors import ModelError
-from yonder.models import graphs, static
-from yonder.models.cache import FixedLayer, contents
-from yonder.models.decoders import pick_decoder, refusal
-from yonder.models.drawing import Sampling
-from yonder.models.dynamic import DynamicDecoder
+from yonder.generation import graphs, static
+from yonder.generation.cache import FixedLayer, contents
+from yonder.generation.drawing import Sampling
+from yonder.generation.dynamic import DynamicDecoder
+from yonder.generation.graphs import Graphs
+from yonder.generation.picking import pick_decoder, refusal
+from yonder.generation.room import Room, rounded
+from yonder.generation.sampler import PolicySampler
+from yonder.generation.static import CHUNK, StaticDecoder
 from yonder.models.encoding import PromptEncoder
-from yonder.models.generation import PolicySampler
-from yonder.models.graphs import Graphs
 from yonder.models.policy import Policy
-from yonder.models.room import Room, rounded
-from yonder.models.static import CHUNK, StaticDecoder
 from yonder.recipe.models import Decoding
 from yonder.schema import Rollout
 from yonder.training.batch import pack
@@ -213,7 +213,7 @@ def test_a_step_asks_for_no_value_and_brings_nothing_from_elsewhere(family: str,
 
 
 def prefilled(model: Policy) -> Any:
-    from yonder.models.dynamic import prefill
+    from yonder.generation.dynamic import prefill
 
     with torch.no_grad():
         return prefill(model, [[1, 2, 3], [4, 5]])[0]

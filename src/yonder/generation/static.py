@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
-from yonder.models.cache import contents
-from yonder.models.decoding import Over, Row
-from yonder.models.drawing import Numbers, Sampling, choose
-from yonder.models.dynamic import prefill
+from yonder.generation.cache import contents
+from yonder.generation.decoding import Over, Row
+from yonder.generation.drawing import Numbers, Sampling, choose
+from yonder.generation.dynamic import prefill
+from yonder.generation.graphs import Graphs
+from yonder.generation.room import COLUMNS, ROWS, Part, Room, rounded
 from yonder.models.encoding import PromptEncoder
-from yonder.models.graphs import Graphs
 from yonder.models.policy import Policy
-from yonder.models.room import COLUMNS, ROWS, Part, Room, rounded
 
 CHUNK = 8  # steps between two looks of the host
 MOST_STEPS = 64  # kept: a graph is some megabytes

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from yonder.models.drawing import Numbers, Sampling
+from yonder.generation.drawing import Numbers, Sampling
 from yonder.models.encoding import PromptEncoder
 
 

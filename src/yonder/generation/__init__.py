@@ -1,0 +1,1 @@
+"""Completions by this process, with the weights that are trained."""
