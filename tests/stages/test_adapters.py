@@ -239,7 +239,7 @@ def test_packed_weights_layers_computed_again_and_half_precision_run_through(tmp
         (["policy.quantize=4bit", "parallel.strategy=fsdp2"], r"fsdp2 does not divide packed weights .* use ddp"),
         (
             ["policy.decoding=static", "parallel.strategy=fsdp2"],
-            r"policy.decoding: static needs weights that stay .* use ddp",
+            r"decoding: static needs weights that stay .* use ddp",
         ),
         (["policy.lora.save=adapter", "rl.policy=null"], r"policy.lora.save: stage `warmup` starts from a fresh model"),
     ],
