@@ -109,15 +109,17 @@ class Step:
         self.judges = {
             share: LocalJudge(judge, prompt, scale.judged, budget, share) for share in {False, self.shares[0]}
         }
+        self.sampler: tuple[int, PolicySampler] | None = None  # of completions a question
         self.terms = [Term("judge", "questions", 1.0, None, None)]
 
     def rollouts(self, group: int) -> list[Rollout]:
         """Completions of the full length."""
         questions = self.scale.rows // group
-        sampler = PolicySampler(
-            self.policy, FixedPrompts(self.scale, questions), self.scale.completion, self.scale.rows
-        )  # pyright: ignore[reportArgumentType]
-        return sampler.sample([Prompt(str(i), "", "") for i in range(questions)], group, 1.0, seed=0)
+        if self.sampler is None or self.sampler[0] != group:
+            self.sampler = None  # before the next: its cache may be large
+            encoder: Any = FixedPrompts(self.scale, questions)
+            self.sampler = group, PolicySampler(self.policy, encoder, self.scale.completion, self.scale.rows)
+        return self.sampler[1].sample([Prompt(str(i), "", "") for i in range(questions)], group, 1.0, seed=0)
 
     def judged(self, group: int) -> list[list[int]]:
         """Token ids of judge prompts."""

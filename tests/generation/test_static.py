@@ -1,7 +1,11 @@
 """Sampling with a cache of fixed size: the same completions, steps that can be replayed, a host that never waits for a
 token."""
 
+import contextlib
 import copy
+import gc
+import importlib
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,9 +20,9 @@ from yonder.generation import graphs, static
 from yonder.generation.cache import FixedLayer, contents
 from yonder.generation.drawing import Sampling
 from yonder.generation.dynamic import DynamicDecoder
-from yonder.generation.graphs import Graphs
+from yonder.generation.graphs import Graphs, Watch
 from yonder.generation.picking import pick_decoder, refusal
-from yonder.generation.room import Room, rounded
+from yonder.generation.room import Room, Size, rounded
 from yonder.generation.sampler import PolicySampler
 from yonder.generation.static import CHUNK, StaticDecoder
 from yonder.models.encoding import PromptEncoder
@@ -149,6 +153,56 @@ def test_numbers_that_are_none_do_not_stay_in_the_room() -> None:
     assert drawn(fixed, Sampling(1.0)) == before
 
 
+def test_rows_that_are_nobodys_start_anew_and_none_goes_beyond_its_limit() -> None:
+    model = policy("llama")
+    fixed = sampler(model, "static")
+    fixed.max_total_tokens = 40  # a long prompt's rows may write less
+    states: list[list[list[int]]] = []
+    for _ in range(3):
+        fixed.sample(prompts(), 3, 1.0, 7)  # 9 rows of 16
+        assert isinstance(fixed._decoder, StaticDecoder)
+        room = fixed._decoder._room
+        assert room is not None
+        assert int(room.positions.max()) < 40
+        states.append([x.tolist() for x in (room.tokens, room.positions, room.seen)])
+    assert states[0] == states[1] == states[2]
+
+
+def test_a_room_for_both_only_where_they_have_much_in_common() -> None:
+    assert Size(64, 256, 40).joined(Size(48, 384, 20)) == Size(64, 384, 40)
+    assert Size(512, 128, 40).joined(Size(8, 2048, 40)) is None
+    assert Size(64, 256, 40).holds(Size(64, 128, 40))
+    assert not Size(64, 256, 40).holds(Size(64, 128, 41))
+
+
+def test_what_is_large_is_given_back_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, rested = sampler(policy("llama"), "static"), list[int]()
+    drawn(one, Sampling(1.0))
+    assert isinstance(one._decoder, StaticDecoder)
+    monkeypatch.setattr(one._decoder, "rest", lambda: rested.append(1))
+
+    def fails(rollouts: Sequence[Rollout]) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        one.sample(prompts(), 2, 1.0, 0, finished=fails)
+    assert rested == [1]
+    monkeypatch.undo()
+    assert_same(drawn(one, Sampling(1.0)), drawn(sampler(policy("llama"), "dynamic"), Sampling(1.0)))
+
+
+@pytest.mark.parametrize(("memory", "kept"), [(10**9, True), (10**4, False)])
+def test_a_room_stays_where_it_is_small(memory: int, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = sampler(policy("llama"), "static")
+    drawn(one, Sampling(1.0))
+    decoder: Any = one._decoder
+    monkeypatch.setattr(decoder, "graphs", object())
+    properties = type("Properties", (), {"total_memory": memory})
+    monkeypatch.setattr(static.torch.cuda, "get_device_properties", lambda _: properties)
+    decoder.rest()
+    assert (decoder._room is not None, bool(decoder._steps)) == (kept, kept)
+
+
 # ----- what a CUDA graph needs
 
 
@@ -175,10 +229,11 @@ def test_steps_that_are_recorded_once_write_the_same(
     model.autocast = kind
     plain, recorded = sampler(model, "static"), sampler(model, "static")
 
+    first_time = StaticDecoder._first
+
     def first(self: StaticDecoder, room: Room, rows: int, columns: int, settings: Sampling) -> Callable[[], None]:
-        work: Any = self._work(room, rows, columns, settings)
-        work()
-        again = replayed(work, work.args[0], operations)
+        work: Any = first_time(self, room, rows, columns, settings)
+        again = replayed(work, work.args[3], operations)
         times[0] += 1
 
         def counted() -> None:
@@ -205,11 +260,10 @@ def test_a_step_asks_for_no_value_and_brings_nothing_from_elsewhere(family: str,
     decoder = StaticDecoder(model, PromptEncoder(tokenizer(), 64, context=128))
     room = Room.made((16, 128, MOST), [(k.to("meta"), v.to("meta")) for k, v in layers], model)
     with torch.no_grad():
-        decoder._work(room, 8, 128, settings)()
+        decoder._first(room, 8, 128, settings)
+    room.where = torch.zeros(1, dtype=torch.long)
     with torch.no_grad(), pytest.raises((RuntimeError, NotImplementedError)):
-        room.where = torch.zeros(1, dtype=torch.long)
-        decoder._work(room, 8, 128, settings)()
-        bool(room.tokens.sum())
+        decoder._first(room, 8, 128, settings)
 
 
 def prefilled(model: Policy) -> Any:
@@ -262,12 +316,14 @@ def test_sizes_that_steps_come_in(count: int, least: int, size: int) -> None:
 
 
 class FakeCuda:
-    """torch.cuda's streams and captures without a device: what is captured is not run."""
-
-    capturing = False
+    """torch.cuda's streams and captures without a device: what is captured is not run. A capture that broke off leaves
+    the allocator in it, as the real one does."""
 
     def __init__(self, refuses: bool) -> None:
         self.refuses = refuses
+        self.capturing = False
+        self.in_pool = 0
+        self.streams = ["default"]
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         fake = self
@@ -275,45 +331,56 @@ class FakeCuda:
         class Stream:
             def __init__(self, *_: Any) -> None: ...
             def wait_stream(self, other: Any) -> None: ...
-            def __enter__(self) -> None: ...
-            def __exit__(self, *_: Any) -> None: ...
-
-        class Graph:
-            def replay(self) -> None:
-                raise AssertionError("there is no device")
-
-        class Capture(Stream):
-            def __init__(self, graph: Graph, pool: Any, stream: Any, capture_error_mode: str) -> None:
-                assert capture_error_mode == "thread_local"  # another thread may use the device meanwhile
-
             def __enter__(self) -> None:
-                fake.capturing = True
+                fake.streams.append("side")
 
             def __exit__(self, *_: Any) -> None:
+                fake.streams.pop()
+
+        class Graph:
+            def capture_begin(self, pool: Any, capture_error_mode: str) -> None:
+                assert fake.streams[-1] == "side"
+                assert capture_error_mode == "thread_local"  # another thread may use the device meanwhile
+                fake.capturing = True
+                fake.in_pool += 1
+
+            def capture_end(self) -> None:
                 fake.capturing = False
                 if fake.refuses:
                     raise RuntimeError("operation failed\nmore")
+                fake.in_pool -= 1
+
+            def replay(self) -> None:
+                raise AssertionError("there is no device")
+
+        def end(index: int, pool: Any) -> None:
+            fake.in_pool -= 1
 
         for name, what in (
-            ("Stream", Stream), ("CUDAGraph", Graph), ("graph", Capture), ("stream", lambda s: s),
-            ("current_stream", Stream), ("graph_pool_handle", lambda: 1), ("synchronize", lambda *_: None),
+            ("Stream", Stream), ("CUDAGraph", Graph), ("stream", lambda s: s), ("current_stream", Stream),
+            ("graph_pool_handle", lambda: 1), ("synchronize", lambda *_: None), ("current_device", lambda: 0),
+            ("mem_get_info", lambda *_: (0, 1)), ("empty_cache", lambda: None),
         ):  # fmt: skip
             monkeypatch.setattr(graphs.torch.cuda, name, what)
+        native = importlib.import_module("torch._C")
+        monkeypatch.setattr(native, "_cuda_endAllocateToPool", end, raising=False)
+        monkeypatch.setattr(native, "_cuda_releasePool", lambda *_: None, raising=False)
 
 
 @pytest.mark.parametrize("refuses", [False, True])
 def test_work_that_cannot_be_captured_goes_on_without(
     refuses: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fake, done = FakeCuda(refuses), list[bool]()
+    fake, done = FakeCuda(refuses), list[tuple[bool, str]]()
     fake.install(monkeypatch)
     found = Graphs(torch.device("cuda"), "steps of a test")
 
     def work() -> None:
-        done.append(fake.capturing)
+        done.append((fake.capturing, fake.streams[-1]))
 
     again = found.run(work)
-    assert done == [False, True]  # once, and once for the capture
+    assert done == [(False, "side"), (True, "side")]  # once, and once for the capture
+    assert (fake.streams, fake.in_pool) == (["default"], 0)
     assert (again is work, found.able) == (refuses, not refuses)
     assert [r.getMessage() for r in caplog.records] == (
         ["steps of a test cannot be captured as CUDA graphs (operation failed) and go on without, slower"]
@@ -322,7 +389,78 @@ def test_work_that_cannot_be_captured_goes_on_without(
     )
     if refuses:
         assert found.run(work) is work
-        assert done == [False, True, False]
+        assert done[2:] == [(False, "default")]
+
+
+def test_no_room_while_a_capture_broke_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCuda(False)
+    fake.install(monkeypatch)
+    found = Graphs(torch.device("cuda"), "steps of a test")
+
+    def work() -> None:
+        if fake.capturing:
+            raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        found.run(work)
+    assert (fake.streams, fake.in_pool, fake.capturing) == (["default"], 0, False)
+
+
+def test_what_cannot_be_captured_is_seen_before(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model that asks for a value in a step: the first step is watched, and nothing is captured then."""
+    fake, model = FakeCuda(False), own("llama")
+    fake.install(monkeypatch)
+    growing = drawn(sampler(model, "dynamic"), Sampling(1.0))
+    one = sampler(model, "static")
+    decoder = StaticDecoder(model, one.encoder)
+    decoder.graphs = Graphs(torch.device("cuda"), "steps of a test")
+    one._decoder = decoder
+    forward = model.trunk.body.forward
+
+    def asking(*inputs: Any, **options: Any) -> Any:
+        found = forward(*inputs, **options)
+        float(found[0].sum())
+        return found
+
+    monkeypatch.setattr(model.trunk.body, "forward", asking)
+    monkeypatch.setattr(decoder, "_pull", lambda *a: _pulled(decoder, *a))
+    monkeypatch.setattr(static.torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(decoder, "rest", lambda: None)
+    assert_same(drawn(one, Sampling(1.0)), growing)
+    assert "_local_scalar_dense asks for a value" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def _pulled(decoder: StaticDecoder, room: Room, begin: int, end: int, slots: list[int]) -> Any:
+    """What `_pull` gives without a device."""
+    kept, decoder.graphs = decoder.graphs, None
+    try:
+        return StaticDecoder._pull(decoder, room, begin, end, slots)
+    finally:
+        decoder.graphs = kept
+
+
+def test_copies_from_another_device_are_seen() -> None:
+    with Watch() as watch:
+        torch.ones(3).to("meta")
+        torch.empty(3, device="meta").copy_(torch.ones(3))
+        torch.ones(3).to(torch.float64).copy_(torch.zeros(3))
+    assert watch.found == ["_to_copy copies from cpu", "copy_ copies from cpu"]
+
+
+def test_nothing_stays_when_a_sampler_goes() -> None:
+    """No garbage collector is needed: it does not know that a GPU is full."""
+    one = sampler(own("llama"), "static")
+    drawn(one, Sampling(1.0))
+    decoder = weakref.ref(one._decoder)
+    gc.disable()
+    try:
+        del one
+        assert decoder() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -359,6 +497,7 @@ def test_a_model_that_writes_something_else_is_found_out(monkeypatch: pytest.Mon
         return update(self, keys.flip(0), values.flip(0), *others, **more)  # another row's
 
     monkeypatch.setattr(FixedLayer, "update", elsewhere)
+    encoder.end_ids = tuple(range(4096))  # the trial's rows go on all the same
     with pytest.raises(ModelError, match=r"policy.decoding: static is not for this policy: OPTForCausalLM gives other"):
         pick_decoder(model, encoder, "static")
 
@@ -376,6 +515,9 @@ def test_models_that_hide_more_or_take_no_mask_are_refused(monkeypatch: pytest.M
     with monkeypatch.context() as patched:
         patched.setattr(model.model.config, "sliding_window", 16, raising=False)
         assert refusal(model, encoder, decoder) == "LlamaForCausalLM attends to a window of the last tokens"
+    with monkeypatch.context() as patched:
+        patched.setattr(model.model.config, "rope_parameters", {"rope_type": "longrope", "rope_theta": 1e4})
+        assert refusal(model, encoder, decoder) == "LlamaForCausalLM turns all rows by the longest one's position"
     with monkeypatch.context() as patched:
         patched.setattr(model, "home", CPU)
         assert refusal(model, encoder, decoder) == "its weights move between devices"

@@ -114,12 +114,6 @@ class FixedCache(Cache):
         where = cast(FixedLayer, self.layers[0]).where
         return FixedCache([FixedLayer(first(keys), first(values), where) for keys, values in contents(self)])
 
-    def clear(self) -> None:
-        """Zeros everywhere."""
-        for pair in contents(self):
-            for x in pair:
-                x.zero_()
-
     def fill(self, layers: Sequence[tuple[Tensor, Tensor]], rows: Tensor) -> None:
         """Write keys and values of some rows to the first columns."""
         for pair, other in zip(contents(self), layers, strict=True):

@@ -78,15 +78,16 @@ def go_on(
     for row, token in tokens.items():
         number.setdefault((of[row], token), len(number))
     parents, written = [parent for parent, _ in number], [token for _, token in number]
+    more = [1] * len(parents)
     if len(set(parents)) == len(parents) and len(parents) > 0.75 * mask.shape[0]:
-        ids = [0] * mask.shape[0]  # of those that are over: anything
+        ids, more = [0] * mask.shape[0], [0] * mask.shape[0]  # those that are over: anything, and no position further
         for parent, token in number:
-            ids[parent] = token
+            ids[parent], more[parent] = token, 1
         following = {row: of[row] for row in tokens}
     else:
         ids, index = written, torch.tensor(parents, device=mask.device)
         cache.batch_select_indices(index)
         mask = mask[index]
         following = {row: number[of[row], token] for row, token in tokens.items()}
-    mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
+    mask = torch.cat([mask, mask.new_tensor(more).unsqueeze(1)], dim=1)
     return torch.tensor(ids, device=mask.device), mask, following

@@ -82,23 +82,25 @@ class PolicySampler:
         def rollout(i: int, row: Row) -> Rollout:
             return Rollout(prompts[i], encoded[i], self._completion(row), group=first + i)
 
-        for start in range(0, len(order), each):
-            part = order[start : start + each]
-            numbers = Together(generator)
-            if self.by_prompt:
-                own = [own_numbers(seed, first + i, samples, self.max_completion_tokens) for i in part]
-                numbers = Apart(torch.cat(own).to(self.policy.device))
+        try:
+            for start in range(0, len(order), each):
+                part = order[start : start + each]
+                numbers = Together(generator)
+                if self.by_prompt:
+                    own = [own_numbers(seed, first + i, samples, self.max_completion_tokens) for i in part]
+                    numbers = Apart(torch.cat(own).to(self.policy.device))
 
-            def over(rows: Sequence[Row], part: Sequence[int] = part) -> None:
-                if finished is not None:
-                    finished([rollout(part[row.prompt], row) for row in rows])
+                def over(rows: Sequence[Row], part: Sequence[int] = part) -> None:
+                    if finished is not None:
+                        finished([rollout(part[row.prompt], row) for row in rows])
 
-            rows = [Row(prompt, self._limit(encoded[i])) for prompt, i in enumerate(part) for _ in range(samples)]
-            with torch.no_grad(), self.policy.mixed_precision():
-                decoder.decode([encoded[i] for i in part], rows, settings, numbers, over)
-            for row in rows:
-                done.setdefault(part[row.prompt], []).append(row)
-        decoder.rest()
+                rows = [Row(prompt, self._limit(encoded[i])) for prompt, i in enumerate(part) for _ in range(samples)]
+                with torch.no_grad(), self.policy.mixed_precision():
+                    decoder.decode([encoded[i] for i in part], rows, settings, numbers, over)
+                for row in rows:
+                    done.setdefault(part[row.prompt], []).append(row)
+        finally:
+            decoder.rest()
         return [rollout(i, row) for i in range(len(prompts)) for row in done[i]]
 
     def _limit(self, prompt: tuple[int, ...]) -> int:

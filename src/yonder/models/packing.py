@@ -62,7 +62,7 @@ def merged(input_ids: Tensor, attention_mask: Tensor, sizes: Sequence[int]) -> L
     own = real.sum(-1) - common
     begins = own.cumsum(0) - own  # of a row's own tokens among all of them
     begins = begins - begins[starts][number]
-    width = int((begins + own).max())
+    width = clear(int((begins + own).max()), device)
     # the row whose own each token is: the last one, up to this, that has not this depth in common with the one before
     owner = torch.where(common.unsqueeze(-1) <= times, order.unsqueeze(-1), 0).cummax(0).values  # (B, W)
     places = (number * width + begins - common)[owner] + times
@@ -81,6 +81,12 @@ def merged(input_ids: Tensor, attention_mask: Tensor, sizes: Sequence[int]) -> L
     reader, read = first.unsqueeze(2), first.unsqueeze(1)
     seen = (read <= reader) & (reader <= last.view(shape).unsqueeze(1)) & (depth.unsqueeze(1) <= depth.unsqueeze(2))
     return Layout(spread(input_ids, 0), seen, depth, places.where(real, 0))
+
+
+def clear(width: int, device: torch.device) -> int:
+    """A width for rows with a mask. On Hopper GPUs cuDNN's attention, torch's first choice, gives gradients that are no
+    numbers for masked rows of 64 tokens beyond a multiple of 128 (pytorch/pytorch#196678)."""
+    return width + 1 if device.type == "cuda" and width % 128 == 64 else width
 
 
 def bundles_of(rows: Sequence[Sequence[int]], width: int, budget: int, parts: int = 1) -> list[Bundle]:

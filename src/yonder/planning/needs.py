@@ -304,11 +304,11 @@ class Planner:
         elif batch and self.machine.cuda and self.recipe.policy.decoding != "dynamic":
             whole = whole if numbers.products != number else 0.0
             rows, length = rounded(rows, ROWS), rounded(length, COLUMNS)
-            stays = whole + cache_bytes(shape, rows, length, numbers.products) <= KEPT * self.machine.memory
-            when = "" if stays else when
+            stays = whole + cache_bytes(shape, rows, length, numbers.products) + drawing_bytes(rows, shape.vocabulary)
+            when = "" if stays <= KEPT * self.machine.memory else when
             yield Part(HERE, "policy in its autocast type", whole, when)
         yield Part(HERE, "key-value cache", cache_bytes(shape, rows, length, numbers.products), when)
-        yield Part(HERE, "drawing of tokens", drawing_bytes(rows, shape.vocabulary), "generate")
+        yield Part(HERE, "drawing of tokens", drawing_bytes(rows, shape.vocabulary), when)
         prompts = rows * self.recipe.policy.max_prompt_tokens
         yield Part(HERE, "reading of prompts", reading_bytes(shape, number, prompts), "generate")
 
