@@ -20,6 +20,7 @@ from tests.training.test_rollback import lines
 from tests.training.tools import WordReward, tiny_distiller, tiny_policy
 from yonder.assembly.judges import load_judge
 from yonder.errors import ModelError, Stopped
+from yonder.generation.dynamic import DynamicDecoder
 from yonder.generation.sampler import PolicySampler
 from yonder.judges.grouped import GroupedReward
 from yonder.judges.local import LocalJudge
@@ -54,12 +55,19 @@ def judge(url: str, **settings: Any) -> JudgeRolloutReward:
     return JudgeRolloutReward(load_judge({"model": "yonder:judge", "backend": "sglang", "server": given} | rules))
 
 
-class Slow(PolicySampler):
+class Slow(DynamicDecoder):
     """Takes its time for every token."""
 
     def _step(self, *arguments: Any) -> Tensor:
         time.sleep(TOKEN_S)
         return super()._step(*arguments)
+
+
+def writing(own: PolicySampler, decoder: type[DynamicDecoder]) -> PolicySampler:
+    """A sampler that writes at most four tokens with such a decoder."""
+    found = PolicySampler(own.policy, own.encoder, 4, batch=8)
+    found._decoder = decoder(own.policy, own.encoder)
+    return found
 
 
 def judged(folder: Path, reward: Reward, early: bool, steps: int = 3, **plan: Any) -> Distiller:
@@ -71,7 +79,7 @@ def judged(folder: Path, reward: Reward, early: bool, steps: int = 3, **plan: An
     own = made.sampler
     assert isinstance(own, PolicySampler)
     own.encoder.end_ids = tuple(range(0, 4096, 5))
-    made.sampler = Slow(own.policy, own.encoder, 4, batch=8)
+    made.sampler = writing(own, Slow)
     made.learner.value_outputs = [0, 0]
     return begun(made)
 
@@ -188,7 +196,7 @@ def test_a_crash_while_completions_are_written_leaves_no_thread_and_no_verdict(s
     made = judged(tmp_path, judge(server.url), True)
     own = made.sampler
     assert isinstance(own, PolicySampler)
-    made.sampler = Broken(own.policy, own.encoder, 4, batch=8)
+    made.sampler = writing(own, Broken)
     begun(made)
     with pytest.raises(MemoryError):
         made.run()
