@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, tokenizer
+from yonder.models import packing
 from yonder.models.packing import apart, bundles_of, kinds, merged
 from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
@@ -242,3 +243,19 @@ def test_layers_share_one_mask() -> None:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             trunk.read(layout, layout.places[mask.bool()]).sum().backward()
         assert len(kept) == 1
+
+
+def test_masked_rows_keep_clear_of_the_widths_that_a_kernel_gets_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    assert [packing.clear(width, gpu) for width in (63, 64, 65, 128, 192, 256)] == [63, 65, 65, 128, 193, 256]
+    assert packing.clear(64, CPU) == 64
+    ids, mask = right_pad(ROWS, CPU)
+    tight = merged(ids, mask, SIZES)
+    monkeypatch.setattr(packing, "clear", lambda width, device: width + 1)
+    wide = merged(ids, mask, SIZES)
+    assert wide.input_ids.shape[1] == tight.input_ids.shape[1] + 1
+    assert torch.equal(wide.input_ids[:, :-1], tight.input_ids)
+    assert torch.equal(wide.seen[:, :-1, :-1], tight.seen)
+    assert not wide.seen[:, :-1, -1].any()
+    real = mask.bool()
+    assert torch.equal(wide.input_ids.flatten()[wide.places[real]], tight.input_ids.flatten()[tight.places[real]])
