@@ -51,19 +51,20 @@ class Graphs:
         torch.cuda.synchronize(self.device)
         if torch.cuda.mem_get_info(self.device)[0] < FREE:
             torch.cuda.empty_cache()
-        graph, ended = torch.cuda.CUDAGraph(), False
+        graph, open_ = torch.cuda.CUDAGraph(), False
         try:
             with torch.cuda.stream(self.stream):
                 # another thread may use the device meanwhile
                 graph.capture_begin(self.pool, capture_error_mode="thread_local")
+                open_ = True
                 try:
                     work()
                 finally:
                     graph.capture_end()
-                    ended = True
+                    open_ = False
         except RuntimeError as error:
             torch.cuda.synchronize(self.device)
-            if not ended:
+            if open_:
                 self._leave_pool()
             if isinstance(error, torch.OutOfMemoryError):
                 raise
