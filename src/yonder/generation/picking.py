@@ -22,10 +22,11 @@ log = logging.getLogger("yonder")
 KERNELS = ("sdpa", "eager")  # of attention, that take any mask
 PROMPTS = ((1, 2, 3, 4, 5), (6, 7, 8), (9, 10, 11, 12))  # of the trial
 TOKENS, FEW, EACH = 20, 6, 6  # of a row, of half of the rows, rows of a prompt: so many that rows leave on the way
+# of a model's code, a missing compiler or kernel
 FAULTS = (
     RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, NameError, ArithmeticError,
     ImportError, OSError,
-)  # fmt: skip # of a model's code, a missing compiler or kernel
+)  # fmt: skip
 APART = 0.1  # nats: log-probs that differ by less are the same
 
 
