@@ -1,1 +1,1 @@
-"""Neural networks: loading, sampling, log-probs, judge and classifier forwards."""
+"""Neural networks: loading, log-probs and values, how rows are read, judge and classifier forwards."""
