@@ -1,5 +1,5 @@
 """Which way of sampling is the fastest on this GPU: ours (growing cache, fixed cache, that as CUDA graphs, that
-compiled) and transformers' `generate`, in turns.
+compiled) and transformers' `generate`, in turns; and what the race that `policy.decoding: auto` goes by says.
 
 python benchmarks/gpu/decoding.py [--tiny] [--turns 5] [--rows 64 512] [--group 8] [--ways NAME ...]
 
@@ -27,7 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from step_parts import PAPER, TINY, FixedPrompts, Scale, made, weights_of
 from turns import in_turns, keep, ratio
 
-from yonder.generation.picking import pick_decoder
+from yonder.generation.drawing import Sampling
+from yonder.generation.dynamic import DynamicDecoder
+from yonder.generation.picking import Batch, pick_decoder
+from yonder.generation.picking import seconds as race
 from yonder.generation.sampler import PolicySampler
 from yonder.generation.static import StaticDecoder
 from yonder.models.loading import load_tokenizer
@@ -65,7 +68,7 @@ class Bench:
         """Rollouts of one of our ways."""
         sampler = self.samplers[name]
         if sampler._decoder is None:
-            sampler._decoder = pick_decoder(self.policy, self.encoder, sampler.decoding)
+            sampler._decoder = pick_decoder(self.policy, self.encoder, sampler.decoding, self.first())
             if isinstance(sampler._decoder, StaticDecoder) and sampler._decoder.graphs is not None:
                 sampler._decoder.graphs.able &= name != "static"
                 sampler._decoder._steps.clear()
@@ -73,6 +76,16 @@ class Bench:
         found = sampler.sample(self.prompts, self.group, 1.0, self.seed)
         self.written[name] = sum(len(rollout.completion.token_ids) for rollout in found)
         return found
+
+    def first(self) -> Batch:
+        """The batch of a turn."""
+        ids = [self.encoder.encode(prompt) for prompt in self.prompts]
+        return Batch(ids, self.group, self.scale.completion, Sampling(1.0))
+
+    def raced(self) -> dict[str, float]:
+        """Seconds that `policy.decoding: auto` goes by."""
+        both = (DynamicDecoder(self.policy, self.encoder), StaticDecoder(self.policy, self.encoder))
+        return {name: race(self.policy, one, self.first()) for name, one in zip(WAYS, both, strict=False)}
 
     @torch.no_grad()
     def transformers(self) -> None:
@@ -125,10 +138,13 @@ def measure(scale: Scale, rows: int, group: int, ways: list[str], turns: int, tb
         median, gap = statistics.median(times), f"{gaps[name]:.1e}" if name in gaps else ""
         pace = bench.written[name] / median
         print(f"| {name} | {median:.3f} | {pace:.0f} | {ratio(times, seconds[best])} | {gap} |", flush=True)
+    raced = bench.raced()
+    print("\nthe race that `auto` is picked by:", ", ".join(f"{name} {taken:.3f} s" for name, taken in raced.items()))
     if device.type == "cuda":
         peak, kept = torch.cuda.max_memory_allocated(), torch.cuda.memory_reserved()
         print(f"\npeak memory {peak / 1e9:.1f} GB; {kept / 1e9:.1f} GB with what graphs and the allocator keep")
-    return {"rows": rows, "seconds": seconds, "tokens": bench.written, "gaps": gaps, "floor_s": bench.floor(tbps)}
+    found = {"rows": rows, "seconds": seconds, "tokens": bench.written, "gaps": gaps, "raced": raced}
+    return {**found, "floor_s": bench.floor(tbps)}
 
 
 def main() -> None:

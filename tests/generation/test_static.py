@@ -5,6 +5,7 @@ import contextlib
 import copy
 import gc
 import importlib
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,14 +17,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from tests.models.tiny import CPU, FAMILIES, causal_lm, policy, prompts, tokenizer
 from yonder.errors import ModelError
-from yonder.generation import graphs, static
+from yonder.generation import graphs, picking, static
 from yonder.generation.cache import FixedLayer, contents
 from yonder.generation.drawing import Sampling
 from yonder.generation.dynamic import DynamicDecoder
 from yonder.generation.graphs import Graphs, Watch
-from yonder.generation.picking import pick_decoder, refusal
+from yonder.generation.picking import Batch, pick_decoder
 from yonder.generation.room import Room, Size, rounded
 from yonder.generation.sampler import PolicySampler
+from yonder.generation.soundness import refusal
 from yonder.generation.static import CHUNK, StaticDecoder
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
@@ -34,6 +36,7 @@ from yonder.training.update import LossSettings, annotate
 
 MOST = 40  # tokens: several chunks
 ENDS = tuple(range(0, 4096, 20))  # one token in twenty ends, so that rows leave at many places
+FIRST = Batch([(1, 2, 3), (4, 5)], 4, MOST, Sampling(1.0))
 SETTINGS = (Sampling(None), Sampling(1.0), Sampling(0.7, top_k=50), Sampling(1.3, top_p=0.9))
 
 
@@ -483,9 +486,49 @@ def test_on_a_gpu_graphs_write_what_a_growing_cache_does(kind: torch.dtype | Non
 
 def test_who_decodes() -> None:
     model, encoder = policy("llama"), PromptEncoder(tokenizer(), 64, context=128)
-    assert isinstance(pick_decoder(model, encoder, "auto"), DynamicDecoder)  # on a CPU
-    assert isinstance(pick_decoder(model, encoder, "dynamic"), DynamicDecoder)
-    assert isinstance(pick_decoder(model, encoder, "static"), StaticDecoder)
+    assert isinstance(pick_decoder(model, encoder, "auto", FIRST), DynamicDecoder)  # on a CPU
+    assert isinstance(pick_decoder(model, encoder, "dynamic", FIRST), DynamicDecoder)
+    assert isinstance(pick_decoder(model, encoder, "static", FIRST), StaticDecoder)
+
+
+@pytest.mark.parametrize(("slow", "picked"), [(DynamicDecoder, StaticDecoder), (StaticDecoder, DynamicDecoder)])
+def test_where_the_host_waits_the_faster_one_is_picked(
+    slow: type, picked: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "yonder")
+    monkeypatch.setattr(picking, "WAITING", ("cpu",))
+    growing = sampler(policy("llama"), "dynamic")
+    decode, lengths = slow.decode, list[list[int]]()
+
+    def slowly(self: Any, prompts: Any, rows: Any, *others: Any) -> None:
+        decode(self, prompts, rows, *others)
+        lengths.append([len(row.ids) for row in rows])
+        time.sleep(0.5)
+
+    monkeypatch.setattr(slow, "decode", slowly)
+    one = sampler(policy("llama"), "auto")
+    found = drawn(one, Sampling(1.0))
+    assert type(one._decoder) is picked
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"sampling with a cache of {'fixed' if picked is StaticDecoder else 'growing'} size: ")
+    race = lengths[-picking.TURNS - 1 :]  # before them the trial's
+    assert race == [[picking.TOKENS * (1 + i % 4) // 4 for i in range(8)] * len(prompts())] * (picking.TURNS + 1)
+    monkeypatch.undo()
+    assert_same(found, drawn(growing, Sampling(1.0)))  # no random number was used up
+
+
+def test_about_even_is_the_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, encoder = policy("llama"), PromptEncoder(tokenizer(), 64, context=128)
+    both = DynamicDecoder(model, encoder), StaticDecoder(model, encoder)
+    for taken, picked in (((1.0, 1.09), both[1]), ((1.0, 1.11), both[0]), ((2.0, 1.0), both[1])):
+        times = dict(zip(both, taken, strict=True))
+        monkeypatch.setattr(picking, "seconds", lambda _policy, one, _first, times=times: times[one])
+        assert picking.faster(model, *both, FIRST) is picked
+
+
+def test_nothing_is_asked_for() -> None:
+    one = sampler(policy("llama"), "auto")
+    assert one.sample([], 4, 1.0, 0) == []
 
 
 def test_a_model_that_writes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,7 +542,7 @@ def test_a_model_that_writes_something_else_is_found_out(monkeypatch: pytest.Mon
     monkeypatch.setattr(FixedLayer, "update", elsewhere)
     encoder.end_ids = tuple(range(4096))  # the trial's rows go on all the same
     with pytest.raises(ModelError, match=r"policy.decoding: static is not for this policy: OPTForCausalLM gives other"):
-        pick_decoder(model, encoder, "static")
+        pick_decoder(model, encoder, "static", FIRST)
 
 
 def test_models_that_hide_more_or_take_no_mask_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

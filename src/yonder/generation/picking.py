@@ -1,45 +1,49 @@
-"""Which decoder a policy samples with."""
+"""Which decoder a policy samples with: the fastest of those that are sound."""
 
 import logging
-import math
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from yonder.errors import ModelError
-from yonder.generation.decoding import Decoder, Row
+from yonder.generation.decoding import Decoder
 from yonder.generation.drawing import Apart, Sampling
-from yonder.generation.dynamic import DynamicDecoder, prefill
+from yonder.generation.dynamic import DynamicDecoder
+from yonder.generation.soundness import Endless, nobody, refusal
 from yonder.generation.static import StaticDecoder
 from yonder.models.encoding import PromptEncoder
-from yonder.models.padding import right_pad
 from yonder.models.policy import Policy
-from yonder.models.sharing import windowed
 from yonder.recipe.models import Decoding
 
 log = logging.getLogger("yonder")
-KERNELS = ("sdpa", "eager")  # of attention, that take any mask
-PROMPTS = ((1, 2, 3, 4, 5), (6, 7, 8), (9, 10, 11, 12))  # of the trial
-TOKENS, FEW, EACH = 20, 6, 6  # of a row, of half of the rows, rows of a prompt: so many that rows leave on the way
-# of a model's code, a missing compiler or kernel
-FAULTS = (
-    RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, NameError, ArithmeticError,
-    ImportError, OSError,
-)  # fmt: skip
-APART = 0.1  # nats: log-probs that differ by less are the same
+WAITING = ("cuda",)  # kinds of devices that the host waits for at a token
+TOKENS = 32  # of a race's longest rows
+TURNS = 2  # of a race, after one that is not counted: shapes are captured and kernels chosen in it
+AHEAD = 1.1  # so many times as fast the growing cache must be; what is about even is the same in every run
 
 
-def pick_decoder(policy: Policy, encoder: PromptEncoder, asked: Decoding) -> Decoder:
+class Batch(NamedTuple):
+    """What is asked for first, which tells how large batches will be."""
+
+    prompts: Sequence[tuple[int, ...]]
+    samples: int  # of each
+    tokens: int  # of a completion, at most
+    settings: Sampling
+
+
+def pick_decoder(policy: Policy, encoder: PromptEncoder, asked: Decoding, first: Batch) -> Decoder:
     """dynamic: `DynamicDecoder`; static, compiled: `StaticDecoder`, if a trial shows that this model writes the same
-    with it, else a ModelError; auto: static on a CUDA GPU where that holds, dynamic elsewhere."""
+    with it, else a ModelError; auto: on a CUDA GPU static where that holds, unless dynamic is faster there, dynamic
+    elsewhere, where it is the faster one (docs/performance.md) and a resumed run must take the same way."""
     dynamic = DynamicDecoder(policy, encoder)
-    if asked == "dynamic" or (asked == "auto" and policy.device.type != "cuda"):
+    if asked == "dynamic" or (asked == "auto" and policy.device.type not in WAITING):
         return dynamic
     static = StaticDecoder(policy, encoder, asked == "compiled")
     why = refusal(policy, encoder, static)
     if why is None:
-        return static
+        return static if asked != "auto" else faster(policy, dynamic, static, first)
     if asked != "auto":
         raise ModelError(f"policy.decoding: {asked} is not for this policy: {why}; set it to auto or dynamic")
     log.warning(
@@ -48,70 +52,36 @@ def pick_decoder(policy: Policy, encoder: PromptEncoder, asked: Decoding) -> Dec
     return dynamic
 
 
-def refusal(policy: Policy, encoder: PromptEncoder, static: Decoder) -> str | None:
-    """Why the model does not write with a cache of fixed size what the trainer says it writes; None if it does.
-
-    Windows of attention are longer than what is tried, so the configuration is asked about them.
-    """
-    name, kernel = type(policy.model).__name__, policy.trunk.attention
-    if policy.home is not None:
-        return "its weights move between devices"
-    if windowed(policy.trunk):
-        return f"{name} attends to a window of the last tokens"
-    if rotates_together(policy.trunk.model.config.get_text_config()):
-        return f"{name} turns all rows by the longest one's position"
-    if kernel not in KERNELS:
-        return f"attention by {kernel} takes no mask of its own"
-    try:
-        with torch.no_grad():
-            gap = _gap(policy, encoder.context, static)
-    except torch.OutOfMemoryError:
-        raise
-    except FAULTS as error:
-        return f"{name} does not run with it ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-    return None if gap <= APART else f"{name} gives other log-probs with it, {gap:.2f} nats a token apart"
+def faster(policy: Policy, dynamic: Decoder, static: Decoder, first: Batch) -> Decoder:
+    """The one that takes less time for the beginning of a batch; one after the other, since each may fill a GPU."""
+    growing, fixed = (seconds(policy, one, first) for one in (dynamic, static))
+    picked, name = (static, "fixed") if fixed <= AHEAD * growing else (dynamic, "growing")
+    log.info(
+        "sampling with a cache of %s size: the beginning of a batch took %.2f s with a fixed one, %.2f with a growing",
+        name, fixed, growing,
+    )  # fmt: skip
+    return picked
 
 
-class _Endless(Row):
-    """A row that nothing but its limit ends."""
-
-    def add(self, token: int, logprob: float, encoder: PromptEncoder) -> bool:
-        """See `Row.add`."""
-        super().add(token, logprob, encoder)
-        self.finished = False
-        return len(self.ids) == self.limit
-
-
-def rotates_together(config: Any) -> bool:
-    """Whether rotary frequencies of all rows depend on the largest position among them, also of rows that are over."""
-    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]  # one for each kind of layer
-    return any(kind.get("rope_type", kind.get("type")) in ("longrope", "dynamic") for kind in kinds)
-
-
-def _gap(policy: Policy, context: int, decoder: Decoder) -> float:
-    """Largest difference of a row's log-probs, the decoder's and the trainer's, nats a token, in two calls of which the
-    second finds a room that was used. A first token says nothing: it does not come from the cache."""
-    tokens = max(3, min(TOKENS, context - max(map(len, PROMPTS))))
-    worst = 0.0
-    for seed in (0, 1):
-        limits = (min(FEW, tokens), tokens)
-        rows = [_Endless(prompt, limits[i % 2]) for prompt in range(len(PROMPTS)) for i in range(EACH)]
-        numbers = torch.rand(len(rows), tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        with policy.mixed_precision():
-            spread = max(1e-3, float(prefill(policy, PROMPTS)[1].float().std()))  # at this temperature nothing is flat
-            decoder.decode(PROMPTS, rows, Sampling(spread), Apart(numbers.to(policy.device)), _nothing)
-        ids, mask = right_pad([[*PROMPTS[row.prompt], *row.ids] for row in rows], policy.device)
-        written, _ = right_pad([[1] * len(row.ids) for row in rows], policy.device)
-        starts = torch.tensor([len(PROMPTS[row.prompt]) for row in rows], device=policy.device)
-        theirs = policy(ids, mask, starts, written, spread).logprobs.tolist()
-        for row, found in zip(rows, theirs, strict=True):
-            gaps = [abs(a - b) for a, b in zip(row.logprobs[1:], found[1:], strict=False)]
-            worst = max(worst, sum(gaps) / len(gaps))
-            if not math.isfinite(sum(gaps)):
-                return math.inf
-    return worst
-
-
-def _nothing(rows: Sequence[Row]) -> None:
-    """Nobody is told."""
+def seconds(policy: Policy, decoder: Decoder, first: Batch) -> float:
+    """That the decoder takes for the batch's first tokens, at best. A quarter of the rows ends at each quarter of
+    them."""
+    longest = min(TOKENS, first.tokens)
+    numbers = torch.rand(
+        len(first.prompts) * first.samples, longest, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).to(policy.device)
+    taken: list[float] = []
+    for _ in range(TURNS + 1):
+        rows = [
+            Endless(prompt, max(1, longest * (1 + i % 4) // 4))
+            for prompt in range(len(first.prompts))
+            for i in range(first.samples)
+        ]
+        if policy.device.type == "cuda":
+            torch.cuda.synchronize(policy.device)
+        start = time.perf_counter()
+        with torch.no_grad(), policy.mixed_precision():
+            decoder.decode(first.prompts, rows, first.settings, Apart(numbers), nobody)
+        taken.append(time.perf_counter() - start)
+    decoder.rest()
+    return min(taken[1:])

@@ -11,7 +11,7 @@ import torch
 from yonder.errors import ModelError
 from yonder.generation.decoding import Decoder, Row
 from yonder.generation.drawing import Apart, Sampling, Together, own_numbers
-from yonder.generation.picking import pick_decoder
+from yonder.generation.picking import Batch, pick_decoder
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
@@ -71,11 +71,13 @@ class PolicySampler:
         groups begin to count. `finished` is told of a rollout at its last token. Raises DataError for a prompt that is
         too long.
         """
+        if not prompts:
+            return []
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
-        decoder = self._pick()
-        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]), reverse=decoder.longest_first)
         each = max(1, self.batch // samples)
         settings = Sampling(temperature, top_p, top_k)
+        decoder = self._pick(encoded[:each], samples, settings)
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]), reverse=decoder.longest_first)
         generator = torch.Generator(device=self.policy.device).manual_seed(seed)
         done: dict[int, list[Row]] = {}
 
@@ -111,9 +113,11 @@ class PolicySampler:
             else max(1, min(self.max_completion_tokens, total - len(prompt)))
         )
 
-    def _pick(self) -> Decoder:
+    def _pick(self, prompts: Sequence[tuple[int, ...]], samples: int, settings: Sampling) -> Decoder:
+        """The first batch, which this may be, tells what batches are like."""
         if self._decoder is None:
-            self._decoder = pick_decoder(self.policy, self.encoder, self.decoding)
+            first = Batch(prompts, samples, max(map(self._limit, prompts)), settings)
+            self._decoder = pick_decoder(self.policy, self.encoder, self.decoding, first)
         return self._decoder
 
     def _completion(self, row: Row) -> Completion:

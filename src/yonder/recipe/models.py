@@ -133,7 +133,8 @@ class PolicySettings(Section):
     """How this process samples. dynamic: a cache that grows; completions that have begun alike are one row, and those
     that are over leave at once. static: a cache of fixed size, and the host never waits for a token; on a CUDA GPU the
     steps are replayed as CUDA graphs. compiled: static, through torch.compile first (up to minutes at the start; needs
-    a C++ compiler). auto: static on a CUDA GPU, where a trial shows that the model can, else dynamic."""
+    a C++ compiler). auto: on a CUDA GPU static, where a trial shows that the model can, unless dynamic is faster for
+    the beginning of the first batch; elsewhere dynamic."""
 
     @model_validator(mode="after")
     def _room_to_write(self) -> "PolicySettings":
