@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from flops import counter
 from generate import alternated
 from programs import programs
 from pydantic_monty import Monty
 from step_parts import SMALL, Step
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 from turns import in_turns, ratio
 from update import shared_and_apart
 
@@ -72,7 +72,7 @@ def counts() -> Figures:
     found: Figures = {}
     for name, work in parts.items():
         work()
-        flops = FlopCounterMode(display=False)
+        flops = counter()
         with flops:
             work()
         with Calls() as calls:

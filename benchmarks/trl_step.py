@@ -9,7 +9,8 @@ Each turn runs STEPS + 1 steps of each in a process of its own, and the first is
 that `python tools/install_peers.py trl` makes, with the judge as its reward function (yonder.integrations.trl).
 
 Both must have written about as many tokens, and been judged about as well, as they draw different completions. What the
-judge costs is its seconds over those of the rest of the step.
+judge costs is its seconds over those of the step, and over those of the rest; beside them its share of all
+floating-point operations, counted in runs of their own.
 """
 
 import itertools
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +72,15 @@ def teach(folder: Path) -> Path:
     return max((folder / "taught" / "stages" / "warmup" / "checkpoints").glob("step-*/policy"))
 
 
-def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
-    """A distill stage as the command runs it."""
+def distill(folder: Path, student: Path, steps: int, dtype: str) -> Path:
+    """A recipe of so many steps."""
     stage = {
         "name": "rl",
         "kind": "distill",
         "algorithm": "grpo",
         "group_size": GROUP,
         "epochs": 1,
-        "steps": steps + 1,
+        "steps": steps,
         "prompts": {"questions": QUESTIONS},
         "terms": [{"reward": "judge", "data": "questions", "weight": 1.0}],
         "kl": {"beta": BETA},
@@ -88,6 +90,12 @@ def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
     }
     path = folder / "ours.yaml"
     path.write_text(json.dumps(recipe(folder / "run", str(student), [stage], str(student), dtype)))
+    return path
+
+
+def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
+    """A distill stage as the command runs it."""
+    path = distill(folder, student, steps + 1, dtype)
     subprocess.run([sys.executable, "-m", "yonder", "distill", str(path)], check=True, capture_output=True)
     lines = (folder / "run" / "stages" / "rl" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -100,9 +108,27 @@ def ours(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
     }
 
 
-def theirs(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any]:
+def operations(folder: Path, student: Path, dtype: str) -> dict[str, float]:
+    """GFLOP of a step of ours and of the judge in it: what three steps have more than one, halved."""
+    from flops import Counted
+
+    from yonder import load_recipe, run
+    from yonder.judges.local import LocalJudge
+
+    found: list[tuple[int, int]] = []
+    for steps in (1, 3):
+        place = folder / f"counted-{steps}"
+        place.mkdir()
+        with Counted(LocalJudge, "verdicts") as counted:
+            run(load_recipe(distill(place, student, steps, dtype)), ["rl"])
+        found.append((counted.total, counted.part))
+    step, judge = ((after - before) / 2e9 for before, after in zip(*found, strict=True))
+    return {"step": step, "judge": judge}
+
+
+def theirs(folder: Path, student: Path, steps: int, dtype: str, counting: bool = False) -> dict[str, Any]:
     """The same in TRL's environment."""
-    words = [str(TRL), __file__, "trl", str(folder), str(student), str(steps), dtype]
+    words = [str(TRL), __file__, "trl", str(folder), str(student), str(steps), dtype, str(int(counting))]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -110,15 +136,17 @@ def theirs(folder: Path, student: Path, steps: int, dtype: str) -> dict[str, Any
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
-    """Runs where TRL is; prints what `ours` returns."""
+def run_trl(folder: Path, student: Path, steps: int, dtype: str, counting: bool) -> None:
+    """Runs where TRL is; prints what `ours` returns, and operations where they are counted."""
     import torch
     from datasets import Dataset
+    from flops import Counted
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     from yonder.data.datasets import load_data
     from yonder.integrations.trl import judge_reward
+    from yonder.judges.local import LocalJudge
     from yonder.models.loading import load_tokenizer
     from yonder.recipe.data import DataSettings, TaskSettings
 
@@ -126,11 +154,12 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
     source = DataSettings(source="gsm8k", labeled=False, limit=64)
     prompts = load_data("q", {"q": source}, TaskSettings(format="program", docstring=False, numbers="named"), 0)
     rows = [{"prompt": p.text + p.prefix, "question": p.question, "prefix": p.prefix} for p in prompts]
-    marks: list[float] = []
+    marks: list[tuple[float, int, int]] = []
+    counted = Counted(LocalJudge, "verdicts")
 
     class Mark(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.perf_counter())
+            marks.append((time.perf_counter(), counted.total, counted.part))
 
     config = GRPOConfig(
         str(folder / "trl"), max_steps=steps + 1, per_device_train_batch_size=TRL_BATCH,
@@ -146,13 +175,16 @@ def run_trl(folder: Path, student: Path, steps: int, dtype: str) -> None:
     trainer = GRPOTrainer(
         model, [reward], config, Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Mark()]
     )
-    trainer.train()
+    with counted if counting else nullcontext():
+        trainer.train()
+    seconds, step, judge = ([b - a for a, b in itertools.pairwise(column)] for column in zip(*marks, strict=True))
     log = [row for row in trainer.state.log_history if "reward" in row]
     found = {
-        "seconds": [after - before for before, after in itertools.pairwise(marks)],
+        "seconds": seconds,
         "tokens": statistics.mean(row["completions/mean_length"] for row in log),
         "score": statistics.mean(row["reward"] for row in log),
         "judge": judged[1:],
+        "gflop": {"step": statistics.mean(step) / 1e9, "judge": statistics.mean(judge) / 1e9},
     }
     print(json.dumps(found))
 
@@ -181,25 +213,33 @@ def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
                 folder = Path(place) / f"{name}-{turn}"
                 folder.mkdir()
                 found[name].append(measure(folder, student, steps, dtype))
+        work = Path(place) / "trl-counted"
+        work.mkdir()
+        gflop = {"yonder": operations(Path(place), student, dtype)}
+        gflop["trl"] = theirs(work, student, 2, dtype, counting=True)["gflop"]
     medians = {name: [statistics.median(one["seconds"]) for one in rows] for name, rows in found.items()}
     print(f"{QUESTIONS} x {GROUP} completions of up to {TOKENS} tokens, {dtype}; {turns} turns of {steps} steps\n")
-    print("| | s a step | completions/s | tokens a completion | judge's mean | judge, s | of the step | of the rest |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| | s a step | completions/s | tokens a completion | judge's mean | judge, s | of the step | of the rest | "
+        "GFLOP a step | the judge's |"
+    )
+    print("|---" * 10 + "|")
     for name, rows in found.items():
         step, judge = statistics.median(medians[name]), statistics.median(s for row in rows for s in row["judge"])
         tokens, score = (statistics.mean(row[key] for row in rows) for key in ("tokens", "score"))
         rate, shares = QUESTIONS * GROUP / step, f"{judge / step:.1%} | {judge / (step - judge):.1%}"
-        print(f"| {name} | {step:.2f} | {rate:.1f} | {tokens:.1f} | {score:.3f} | {judge:.3f} | {shares} |")
+        counts = f"{gflop[name]['step']:.0f} | {gflop[name]['judge'] / gflop[name]['step']:.1%}"
+        print(f"| {name} | {step:.2f} | {rate:.1f} | {tokens:.1f} | {score:.3f} | {judge:.3f} | {shares} | {counts} |")
     faster = ratio(medians["trl"], medians["yonder"])
     other = statistics.median(s for row in found["yonder"] for s in row["other"]) / statistics.median(medians["yonder"])
     print(f"\nTRL / Yonder: {faster}; Yonder's time that is no part's: {other:.1%}")
     settings = {"batch": TRL_BATCH, "continuous": TRL_CONTINUOUS}
     trial = "_trial" if {"TRL_BATCH", "TRL_CONTINUOUS"} & set(os.environ) else ""
-    keep(f"trl_step_{dtype}{trial}", {"trl": settings, "turns": found, "ratio": faster, "other": other})
+    keep(f"trl_step_{dtype}{trial}", {"trl": settings, "turns": found, "ratio": faster, "other": other, "gflop": gflop})
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["trl"]:
-        run_trl(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+        run_trl(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6] == "1")
     else:
         main(*map(int, sys.argv[1:3]), *sys.argv[3:4])
