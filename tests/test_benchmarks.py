@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from tests.documents import ROOT
 
@@ -40,6 +44,31 @@ def test_the_ways_to_sample_run_small() -> None:
     assert [row[0].strip() for row in rows[1:]] == ways
     assert all(float(row[2]) > 0 for row in rows[1:])
     assert all(float(row[4]) < 0.05 for row in rows[1:3])
+    assert re.search(r"is picked by: dynamic \d+\.\d+ s, static \d+\.\d+ s", done.stdout)
+
+
+def test_operations_are_those_of_all_threads_and_of_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    flops = importlib.import_module("flops")
+
+    class Judge:
+        def score(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ x  # 2 x 8 x 8 x 8
+
+    score = Judge.score
+    with flops.Counted(Judge, "score") as counted:
+        Judge().score(torch.ones(8, 8))
+        assert (counted.part, counted.total) == (1024, 1024)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(Judge().score, torch.ones(8, 8)).result()
+        assert (counted.part, counted.total) == (2048, 2048)
+        q, k = torch.ones(1, 2, 6, 4, requires_grad=True), torch.ones(1, 2, 10, 4)
+        attention = scaled_dot_product_attention(q, k, k)
+        assert counted.total == 2048 + 2 * 2 * (2 * 6 * 10 * 4)  # twice 2 heads' products
+        attention.sum().backward()
+        assert counted.total == 2048 + 960 * 2 + 960 * 5
+    assert counted.part == 2048
+    assert Judge.score is score
 
 
 @pytest.mark.parametrize(
