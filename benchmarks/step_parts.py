@@ -167,20 +167,26 @@ def weights_of(model: PreTrainedModel) -> int:
     )
 
 
-def floors(step: Step, group: int, tflops: float, tbps: float) -> dict[str, float]:
-    """Seconds that each part needs at the least."""
+def operations(step: Step, group: int) -> dict[str, float]:
+    """Floating-point operations of each part's products."""
     s, policy, judge = step.scale, weights_of(step.policy.model), weights_of(step.judges[False].trunk.model)
     head = s.policy["hidden_size"] * s.policy["vocab_size"]
     prompts, written = s.rows // group * s.prompt, s.rows * s.completion
-    flops, rate = 2 * policy * (prompts + written), 1e12 * tflops
-    kept = 4 * s.policy["num_hidden_layers"] * s.policy["hidden_size"]  # bytes of keys and values, a token, bfloat16
-    read = s.completion * (2 * policy + s.rows * kept * (s.prompt + s.completion / 2))
     trained = prompts + written if step.shares[1] else s.rows * (s.prompt + s.completion)
     body = (policy - head) * trained + head * written
     shared = s.rows // group * s.shared + s.rows * (s.judged - s.shared)
     return {
-        "generate": max(flops / rate, read / (1e12 * tbps)),
-        "judge": 2 * judge * s.rows * s.judged / rate,
-        "judge, shared prefix": 2 * judge * shared / rate,
-        "update with reference": 2 * 4 * body / rate,  # forward of the reference, forward and twice that backward
+        "generate": 2.0 * policy * (prompts + written),
+        "judge": 2.0 * judge * s.rows * s.judged,
+        "judge, shared prefix": 2.0 * judge * shared,
+        "update with reference": 2.0 * 4 * body,  # forward of the reference, forward and twice that backward
     }
+
+
+def floors(step: Step, group: int, tflops: float, tbps: float) -> dict[str, float]:
+    """Seconds that each part needs at the least: its products, and for sampling what each token must read."""
+    s = step.scale
+    kept = 4 * s.policy["num_hidden_layers"] * s.policy["hidden_size"]  # bytes of keys and values, a token, bfloat16
+    read = s.completion * (2 * weights_of(step.policy.model) + s.rows * kept * (s.prompt + s.completion / 2))
+    least = {name: flops / (1e12 * tflops) for name, flops in operations(step, group).items()}
+    return least | {"generate": max(least["generate"], read / (1e12 * tbps))}

@@ -26,10 +26,26 @@ def test_a_step_at_paper_scale_runs_small() -> None:
     assert done.returncode == 0, done.stderr
     one, four = json.loads(done.stdout.splitlines()[-1])
     assert (one["group"], four["group"]) == (1, 4)
-    assert set(four["seconds"]) == {"generate", "judge", "judge, shared prefix", "update with reference"}
+    parts = {"generate", "judge", "judge, shared prefix", "update with reference", "whole step"}
+    assert set(four["seconds"]) == set(four["floors"]) == set(four["flops"]) == parts
+    used = ("generate", min("judge", "judge, shared prefix", key=four["seconds"].get), "update with reference")
+    for of in ("seconds", "floors", "flops"):
+        assert four[of]["whole step"] == pytest.approx(sum(four[of][name] for name in used))
+    assert four["hours"] == pytest.approx(385_461 * 4 / 16 * four["seconds"]["whole step"] / 3600)
     assert four["floors"]["judge, shared prefix"] < four["floors"]["judge"] == one["floors"]["judge"]
     assert four["floors"]["update with reference"] < one["floors"]["update with reference"]
     assert all(seconds > 0 for seconds in four["seconds"].values())
+
+
+def test_memory_beside_its_plan_runs_small() -> None:
+    script = ROOT / "benchmarks" / "gpu" / "memory.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--tiny"], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| llama"))
+    _, planned, taken, _, *_ = row.split("|")[1:-1]
+    assert float(planned) == pytest.approx(float(taken), rel=0.5)
 
 
 def test_the_ways_to_sample_run_small() -> None:

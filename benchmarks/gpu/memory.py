@@ -1,18 +1,21 @@
 """What `yonder plan` says of memory against the peak of a CUDA device's allocator, by the cases of benchmarks/memory.py
 and larger ones.
 
-python benchmarks/gpu/memory.py        # a Markdown table; each case begins with an empty device
+python benchmarks/gpu/memory.py [--tiny]        # a Markdown table; each case begins with an empty device
+
+`--tiny`: one small case on a CPU, for a test.
 """
 
 import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from memory import CASES, Case, Steps, cells, planned
+from memory import CASES, Case, Steps, cells, peaks_of, planned
 
 LARGER = [
     Case("llama 2048 x 16, autocast", hidden_size=2048, layers=16, autocast=True),
@@ -22,6 +25,10 @@ LARGER = [
 ]
 
 
+TINY = Case("llama 256 x 2", hidden_size=256, layers=2)
+MOMENTS = ("update", "generate")
+
+
 def measure(case: Case) -> dict[str, dict[str, float]]:
     """Peaks of one case, of a plan for a CUDA device and of the device."""
     gc.collect()
@@ -29,7 +36,7 @@ def measure(case: Case) -> dict[str, dict[str, float]]:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     steps, peaks = Steps(case, "cuda"), dict[str, float]()
-    for name in ("update", "generate"):
+    for name in MOMENTS:
         torch.cuda.reset_peak_memory_stats()
         getattr(steps, name)()
         torch.cuda.synchronize()
@@ -37,15 +44,22 @@ def measure(case: Case) -> dict[str, dict[str, float]]:
     return {"planned": planned(steps.recipe, cuda=True), "measured": peaks}
 
 
+def measure_here(case: Case) -> dict[str, Any]:
+    """The same on the CPU, whose tensors a profile counts."""
+    steps, peaks = peaks_of(lambda: Steps(case, "cpu"), MOMENTS)
+    return {"planned": planned(steps.recipe), "measured": peaks}
+
+
 def main() -> None:
     """All cases that the device takes."""
-    if not torch.cuda.is_available():
+    tiny = sys.argv[1:] == ["--tiny"]
+    if not (tiny or torch.cuda.is_available()):
         sys.exit("there is no CUDA device here; benchmarks/memory.py measures on a CPU")
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
+    print(f"{'CPU' if tiny else torch.cuda.get_device_name()}, torch {torch.__version__}\n")
     print("| model | update: planned MB | tensors | error | sampling: planned MB | tensors | error |")
     print("|---|---|---|---|---|---|---|")
-    for case in [*CASES, *LARGER]:
-        row = measure(case)
+    for case in [TINY] if tiny else [*CASES, *LARGER]:
+        row = measure_here(case) if tiny else measure(case)
         print(f"| {case.name} | {cells(row, 'update')} | {cells(row, 'generate')} |", flush=True)
 
 

@@ -7,7 +7,8 @@ early), a judge prompt 400, of which the responses to one question share 250. `-
 [J]'s PPO, more is GRPO). `--tiny`: small models and lengths, so that it runs on a CPU in a test.
 
 Floors are counted, not measured: products at TFLOPS (an H100's peak for dense bfloat16 by default), bytes at TBPS; a
-step of sampling must read the weights and the keys and values once. A pass asks about 385,461 questions once each.
+step of sampling must read the weights and the keys and values once. FLOP utilisation: the products' operations over
+what TFLOPS would do in the time. A pass asks about 385,461 questions once each.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from step_parts import PAPER, TINY, Step, floors
+from step_parts import PAPER, TINY, Step, floors, operations
 
 QUESTIONS = 385_461
 
@@ -60,14 +61,17 @@ def measure(step: Step, group: int, tflops: float, tbps: float, repeats: int) ->
     judged = min(took[name] for name in took if name.startswith("judge"))
     whole = took["generate"] + judged + took["update with reference"]
     print(f"\n{rows} completions, {group} a question; judge's gaps {apart:.1e} nats apart\n")
-    print("| part | s | a second | floor, s | of the floor |\n|---|---|---|---|---|")
+    flops = operations(step, group)
+    used = [name for name in took if not name.startswith("judge") or took[name] == judged]  # one judge
+    took["whole step"], least["whole step"] = whole, sum(least[name] for name in used)
+    flops["whole step"] = sum(flops[name] for name in used)
+    print("| part | s | a second | floor, s | of the floor | FLOP utilisation |\n|---|---|---|---|---|---|")
     for name, time_s in took.items():
-        print(f"| {name} | {time_s:.3f} | {rows / time_s:.0f} | {least[name]:.3f} | {least[name] / time_s:.0%} |")
-    hours = QUESTIONS * group / rows * whole / 3600
-    floor = QUESTIONS * group / rows * sum(least[name] for name in works if name != "judge" or judged == took["judge"])
-    print(f"| whole step | {whole:.3f} | {rows / whole:.0f} | | |\n")
-    print(f"one pass over {QUESTIONS:,} questions: {hours:.2f} hours; floor {floor / 3600:.3f}")
-    return {"group": group, "seconds": took, "floors": least, "whole_s": whole, "hours": hours, "floor_h": floor / 3600}
+        share, utilised = least[name] / time_s, flops[name] / (1e12 * tflops * time_s)
+        print(f"| {name} | {time_s:.3f} | {rows / time_s:.0f} | {least[name]:.3f} | {share:.0%} | {utilised:.1%} |")
+    hours, floor = (QUESTIONS * group / rows * times["whole step"] / 3600 for times in (took, least))
+    print(f"\none pass over {QUESTIONS:,} questions: {hours:.2f} hours; floor {floor:.3f}")
+    return {"group": group, "seconds": took, "floors": least, "flops": flops, "hours": hours, "floor_h": floor}
 
 
 def main() -> None:
