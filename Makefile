@@ -49,13 +49,15 @@ format: setup-dev  ## format and sort imports
 
 bench: setup-dev  ## time a step and its parts beside other ways (an hour, on a machine that does nothing else)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python tools/install_peers.py trl
+	$(BIN)/python tools/install_peers.py trl vllm
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/trl_step.py
 	$(BIN)/python benchmarks/trl_step.py 5 4 bfloat16
 	$(BIN)/python benchmarks/generate.py
-	$(BIN)/python benchmarks/update.py
-	$(BIN)/python benchmarks/judge.py
+	$(BIN)/python benchmarks/rollouts.py 5 16 8 64
+	$(BIN)/python benchmarks/update.py 5 8
+	$(BIN)/python benchmarks/update.py 5 3
+	$(BIN)/python benchmarks/judge.py 24
 	$(BIN)/python benchmarks/programs.py
 	$(BIN)/python benchmarks/ppo_memory.py
 	$(BIN)/python benchmarks/growth.py

@@ -11,7 +11,7 @@ what was found; say in the commit why it changed.
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,12 @@ def best(name: str, work: Callable[[], float], stored: float | None) -> float:
     return round(min(found) if stored is None else max(found), 3)
 
 
+def figures(stored: Figures) -> Iterator[tuple[str, float]]:
+    """All of them, as they are measured."""
+    yield from counts().items()
+    yield from ((name, best(name, work, stored.get(name))) for name, work in RATIOS.items())
+
+
 def main() -> None:
     """Measure and compare, or store."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,12 +141,14 @@ def main() -> None:
     storing = options.parse_args().store
     stored: Figures = {} if storing else json.loads(STORED.read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    found = counts() | {name: best(name, work, stored.get(name)) for name, work in RATIOS.items()}
-    print("| | stored | found | |\n|---|---|---|---|")
-    failed = [name for name in found if name not in stored or worse(name, found[name], stored[name])]
-    for name, value in found.items():
+    found, failed = Figures(), list[str]()
+    print("| | stored | found | |\n|---|---|---|---|", flush=True)
+    for name, value in figures(stored):
+        found[name] = value
+        if name not in stored or worse(name, value, stored[name]):
+            failed.append(name)
         said = "" if storing or name not in failed else "WORSE" if name in stored else "not stored"
-        print(f"| {name} | {stored.get(name, '')} | {value} | {said} |")
+        print(f"| {name} | {stored.get(name, '')} | {value} | {said} |", flush=True)
     if storing:
         STORED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     elif failed:

@@ -35,6 +35,7 @@ TRL_BATCH = int(
     os.environ.get("TRL_BATCH", "64")
 )  # completions that its update reads at once; so many are fastest here
 TRL_CONTINUOUS = "TRL_CONTINUOUS" in os.environ  # whether it samples by transformers' continuous batching
+MOST = {"tokens": 2.0, "score": 0.02}  # by which the means of both sides may differ: tokens, the judge's P(Yes)
 STUDENT = {"family": "llama", "hidden_size": 256, "layers": 4, "heads": 4, "context": 512}
 JUDGE = {"prompt": "program", "max_tokens": 512, "guards": [], "mass_floor": 0.0}
 
@@ -201,6 +202,14 @@ def timed(reward: Callable[..., list[float]], seconds: list[float]) -> Callable[
     return judge
 
 
+def same_work(found: dict[str, list[dict[str, Any]]]) -> None:
+    """Raise AssertionError where the two sides did not write about as much, or were judged otherwise."""
+    means = {name: {key: statistics.mean(row[key] for row in rows) for key in MOST} for name, rows in found.items()}
+    for key, most in MOST.items():
+        apart = abs(means["yonder"][key] - means["trl"][key])
+        assert apart <= most, f"{key} are {apart:.3f} apart: {means}"
+
+
 def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
     """Measure and print."""
     if not TRL.exists():
@@ -217,6 +226,7 @@ def main(turns: int = 5, steps: int = 4, dtype: str = "float32") -> None:
         work.mkdir()
         gflop = {"yonder": operations(Path(place), student, dtype)}
         gflop["trl"] = theirs(work, student, 2, dtype, counting=True)["gflop"]
+    same_work(found)
     medians = {name: [statistics.median(one["seconds"]) for one in rows] for name, rows in found.items()}
     print(f"{QUESTIONS} x {GROUP} completions of up to {TOKENS} tokens, {dtype}; {turns} turns of {steps} steps\n")
     print(

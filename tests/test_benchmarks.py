@@ -50,7 +50,7 @@ def test_memory_beside_its_plan_runs_small() -> None:
 
 def test_the_ways_to_sample_run_small() -> None:
     script = ROOT / "benchmarks" / "gpu" / "decoding.py"
-    ways = ["dynamic", "static", "transformers"]
+    ways = ["dynamic", "static", "graphs", "transformers"]
     done = subprocess.run(
         [sys.executable, str(script), "--tiny", "--turns", "1", "--rows", "16", "--ways", *ways],
         capture_output=True, text=True, timeout=240, check=False,
@@ -59,8 +59,8 @@ def test_the_ways_to_sample_run_small() -> None:
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     assert [row[0].strip() for row in rows[1:]] == ways
     assert all(float(row[2]) > 0 for row in rows[1:])
-    assert all(float(row[4]) < 0.05 for row in rows[1:3])
-    assert re.search(r"is picked by: dynamic \d+\.\d+ s, static \d+\.\d+ s", done.stdout)
+    assert all(float(row[4]) < 0.05 for row in rows[1:4])
+    assert re.search(r"goes by on a GPU: dynamic \d+\.\d+ s, static \d+\.\d+ s", done.stdout)
 
 
 def test_operations_are_those_of_all_threads_and_of_attention(monkeypatch: pytest.MonkeyPatch) -> None:

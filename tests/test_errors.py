@@ -389,7 +389,7 @@ def test_a_device_that_is_not_there(recipe: Path, refused: Any) -> None:
 
 def test_a_prompt_that_is_too_long_is_named(recipe: Path, refused: Any) -> None:
     sentence = refused("run", recipe, "policy.max_prompt_tokens=4")
-    assert sentence.startswith("prompt `word-problems-1-")
+    assert sentence.startswith("data.train: prompt `word-problems-1-")
     assert "more than policy.max_prompt_tokens = 4" in sentence
     assert sentence.endswith("raise it, leave the question out, or set policy.long_prompts: cut")
 

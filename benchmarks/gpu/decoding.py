@@ -1,5 +1,5 @@
 """Which way of sampling is the fastest on this GPU: ours (growing cache, fixed cache, that as CUDA graphs, that
-compiled) and transformers' `generate`, in turns; and what the race that `policy.decoding: auto` goes by says.
+compiled) and transformers' `generate`, in turns; and what the race says that `policy.decoding: auto` goes by on a GPU.
 
 python benchmarks/gpu/decoding.py [--tiny] [--turns 5] [--rows 64 512] [--group 8] [--ways NAME ...]
 
@@ -29,7 +29,7 @@ from turns import in_turns, keep, ratio
 
 from yonder.generation.drawing import Sampling
 from yonder.generation.dynamic import DynamicDecoder
-from yonder.generation.picking import Batch, pick_decoder
+from yonder.generation.picking import Batch
 from yonder.generation.picking import seconds as race
 from yonder.generation.sampler import PolicySampler
 from yonder.generation.static import StaticDecoder
@@ -67,11 +67,11 @@ class Bench:
     def ours(self, name: str) -> list[Rollout]:
         """Rollouts of one of our ways."""
         sampler = self.samplers[name]
-        if sampler._decoder is None:
-            sampler._decoder = pick_decoder(self.policy, self.encoder, sampler.decoding, self.first())
-            if isinstance(sampler._decoder, StaticDecoder) and sampler._decoder.graphs is not None:
-                sampler._decoder.graphs.able &= name != "static"
-                sampler._decoder._steps.clear()
+        if sampler.picker.picked is None:
+            decoder = sampler.picker.decoder(self.first())
+            if isinstance(decoder, StaticDecoder) and decoder.graphs is not None:
+                decoder.graphs.able &= name != "static"
+                decoder._steps.clear()
         self.seed += 1  # other lengths: kernels that are planned for a shape have not seen all of them
         found = sampler.sample(self.prompts, self.group, 1.0, self.seed)
         self.written[name] = sum(len(rollout.completion.token_ids) for rollout in found)
@@ -80,7 +80,7 @@ class Bench:
     def first(self) -> Batch:
         """The batch of a turn."""
         ids = [self.encoder.encode(prompt) for prompt in self.prompts]
-        return Batch(ids, self.group, self.scale.completion, Sampling(1.0))
+        return Batch(ids, [self.scale.completion] * len(ids), self.group, Sampling(1.0))
 
     def raced(self) -> dict[str, float]:
         """Seconds that `policy.decoding: auto` goes by."""
@@ -139,7 +139,9 @@ def measure(scale: Scale, rows: int, group: int, ways: list[str], turns: int, tb
         pace = bench.written[name] / median
         print(f"| {name} | {median:.3f} | {pace:.0f} | {ratio(times, seconds[best])} | {gap} |", flush=True)
     raced = bench.raced()
-    print("\nthe race that `auto` is picked by:", ", ".join(f"{name} {taken:.3f} s" for name, taken in raced.items()))
+    print(
+        "\nthe race that `auto` goes by on a GPU:", ", ".join(f"{name} {taken:.3f} s" for name, taken in raced.items())
+    )
     if device.type == "cuda":
         peak, kept = torch.cuda.max_memory_allocated(), torch.cuda.memory_reserved()
         print(f"\npeak memory {peak / 1e9:.1f} GB; {kept / 1e9:.1f} GB with what graphs and the allocator keep")

@@ -70,7 +70,8 @@ def measure(step: Step, group: int, tflops: float, tbps: float, repeats: int) ->
         share, utilised = least[name] / time_s, flops[name] / (1e12 * tflops * time_s)
         print(f"| {name} | {time_s:.3f} | {rows / time_s:.0f} | {least[name]:.3f} | {share:.0%} | {utilised:.1%} |")
     hours, floor = (QUESTIONS * group / rows * times["whole step"] / 3600 for times in (took, least))
-    print(f"\none pass over {QUESTIONS:,} questions: {hours:.2f} hours; floor {floor:.3f}")
+    if step.scale is PAPER:
+        print(f"\none pass over {QUESTIONS:,} questions: {hours:.2f} hours; floor {floor:.3f}")
     return {"group": group, "seconds": took, "floors": least, "flops": flops, "hours": hours, "floor_h": floor}
 
 

@@ -22,7 +22,7 @@ from yonder.generation.cache import FixedLayer, contents
 from yonder.generation.drawing import Sampling
 from yonder.generation.dynamic import DynamicDecoder
 from yonder.generation.graphs import Graphs, Watch
-from yonder.generation.picking import Batch, pick_decoder
+from yonder.generation.picking import Batch, Picker
 from yonder.generation.room import Room, Size, rounded
 from yonder.generation.sampler import PolicySampler
 from yonder.generation.soundness import refusal
@@ -36,7 +36,7 @@ from yonder.training.update import LossSettings, annotate
 
 MOST = 40  # tokens: several chunks
 ENDS = tuple(range(0, 4096, 20))  # one token in twenty ends, so that rows leave at many places
-FIRST = Batch([(1, 2, 3), (4, 5)], 4, MOST, Sampling(1.0))
+FIRST = Batch([(1, 2, 3), (4, 5)], [MOST] * 2, 4, Sampling(1.0))
 SETTINGS = (Sampling(None), Sampling(1.0), Sampling(0.7, top_k=50), Sampling(1.3, top_p=0.9))
 
 
@@ -68,10 +68,10 @@ def test_completions_are_those_of_a_growing_cache(family: str, settings: Samplin
     fixed, growing = (sampler(policy(family), way) for way in ("static", "dynamic"))
     found = drawn(fixed, settings)
     assert_same(found, drawn(growing, settings))
-    assert isinstance(fixed._decoder, StaticDecoder)
+    assert isinstance(fixed.picker.picked, StaticDecoder)
     if settings.temperature is not None:  # rows have left on the way
         assert len({len(rollout.completion.token_ids) for rollout in found}) > 2
-        assert len({rows for rows, _, _ in fixed._decoder._steps}) > 1
+        assert len({rows for rows, _, _ in fixed.picker.picked._steps}) > 1
 
 
 @pytest.mark.parametrize("batch", [1, 8, 16])
@@ -79,15 +79,15 @@ def test_several_batches_share_a_room(batch: int) -> None:
     fixed, growing = (sampler(policy("llama"), way, batch, 70) for way in ("static", "dynamic"))
     for seed in (1, 2):
         assert_same(drawn(fixed, Sampling(1.0), seed=seed), drawn(growing, Sampling(1.0), seed=seed))
-    assert isinstance(fixed._decoder, StaticDecoder)
-    room = fixed._decoder._room
+    assert isinstance(fixed.picker.picked, StaticDecoder)
+    room = fixed.picker.picked._room
     assert room is not None
     places = [x.data_ptr() for x in room.tensors]
     drawn(fixed, Sampling(1.0))
     assert [x.data_ptr() for x in room.tensors] == places
     long = prompts("word " * 30)  # no row of the room is so wide
     assert_same(fixed.sample(long, 2, 1.0, 0), growing.sample(long, 2, 1.0, 0))
-    assert fixed._decoder._room is not room
+    assert fixed.picker.picked._room is not room
 
 
 def test_a_completion_is_told_of_once_and_limits_hold() -> None:
@@ -135,22 +135,22 @@ def test_weights_at_new_places_are_captured_anew() -> None:
     model = own("llama")
     fixed = sampler(model, "static")
     before = drawn(fixed, Sampling(None))
-    assert isinstance(fixed._decoder, StaticDecoder)
-    steps = dict(fixed._decoder._steps)
+    assert isinstance(fixed.picker.picked, StaticDecoder)
+    steps = dict(fixed.picker.picked._steps)
     drawn(fixed, Sampling(None))
-    assert dict(fixed._decoder._steps) == steps
+    assert dict(fixed.picker.picked._steps) == steps
     weight = model.trunk.head.weight
     weight.data = -weight.data
     assert [r.completion.token_ids for r in drawn(fixed, Sampling(None))] != [r.completion.token_ids for r in before]
-    assert not set(map(id, fixed._decoder._steps.values())) & set(map(id, steps.values()))
+    assert not set(map(id, fixed.picker.picked._steps.values())) & set(map(id, steps.values()))
 
 
 def test_numbers_that_are_none_do_not_stay_in_the_room() -> None:
     fixed = sampler(policy("llama"), "static")
     before = drawn(fixed, Sampling(1.0))
-    assert isinstance(fixed._decoder, StaticDecoder)
-    assert fixed._decoder._room is not None
-    for pair in contents(fixed._decoder._room.cache):
+    assert isinstance(fixed.picker.picked, StaticDecoder)
+    assert fixed.picker.picked._room is not None
+    for pair in contents(fixed.picker.picked._room.cache):
         for x in pair:
             x.fill_(float("nan"))
     assert drawn(fixed, Sampling(1.0)) == before
@@ -163,8 +163,8 @@ def test_rows_that_are_nobodys_start_anew_and_none_goes_beyond_its_limit() -> No
     states: list[list[list[int]]] = []
     for _ in range(3):
         fixed.sample(prompts(), 3, 1.0, 7)  # 9 rows of 16
-        assert isinstance(fixed._decoder, StaticDecoder)
-        room = fixed._decoder._room
+        assert isinstance(fixed.picker.picked, StaticDecoder)
+        room = fixed.picker.picked._room
         assert room is not None
         assert int(room.positions.max()) < 40
         states.append([x.tolist() for x in (room.tokens, room.positions, room.seen)])
@@ -181,8 +181,8 @@ def test_a_room_for_both_only_where_they_have_much_in_common() -> None:
 def test_what_is_large_is_given_back_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     one, rested = sampler(policy("llama"), "static"), list[int]()
     drawn(one, Sampling(1.0))
-    assert isinstance(one._decoder, StaticDecoder)
-    monkeypatch.setattr(one._decoder, "rest", lambda: rested.append(1))
+    assert isinstance(one.picker.picked, StaticDecoder)
+    monkeypatch.setattr(one.picker.picked, "rest", lambda: rested.append(1))
 
     def fails(rollouts: Sequence[Rollout]) -> None:
         raise KeyError("mine")
@@ -198,7 +198,7 @@ def test_what_is_large_is_given_back_also_after_an_error(monkeypatch: pytest.Mon
 def test_a_room_stays_where_it_is_small(memory: int, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     one = sampler(policy("llama"), "static")
     drawn(one, Sampling(1.0))
-    decoder: Any = one._decoder
+    decoder: Any = one.picker.picked
     monkeypatch.setattr(decoder, "graphs", object())
     properties = type("Properties", (), {"total_memory": memory})
     monkeypatch.setattr(static.torch.cuda, "get_device_properties", lambda _: properties)
@@ -305,8 +305,8 @@ def test_few_steps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static, "MOST_STEPS", 2)
     fixed, growing = (sampler(policy("llama"), way) for way in ("static", "dynamic"))
     assert_same(drawn(fixed, Sampling(1.0)), drawn(growing, Sampling(1.0)))
-    assert isinstance(fixed._decoder, StaticDecoder)
-    assert len(fixed._decoder._steps) == 2
+    assert isinstance(fixed.picker.picked, StaticDecoder)
+    assert len(fixed.picker.picked._steps) == 2
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_what_cannot_be_captured_is_seen_before(
     one = sampler(model, "static")
     decoder = StaticDecoder(model, one.encoder)
     decoder.graphs = Graphs(torch.device("cuda"), "steps of a test")
-    one._decoder = decoder
+    one.picker.picked = decoder
     forward = model.trunk.body.forward
 
     def asking(*inputs: Any, **options: Any) -> Any:
@@ -457,7 +457,7 @@ def test_nothing_stays_when_a_sampler_goes() -> None:
     """No garbage collector is needed: it does not know that a GPU is full."""
     one = sampler(own("llama"), "static")
     drawn(one, Sampling(1.0))
-    decoder = weakref.ref(one._decoder)
+    decoder = weakref.ref(one.picker.picked)
     gc.disable()
     try:
         del one
@@ -476,9 +476,9 @@ def test_on_a_gpu_graphs_write_what_a_growing_cache_does(kind: torch.dtype | Non
         found, expected = (drawn(one, Sampling(1.0), seed=seed) for one in (fixed, growing))
         if kind is None:
             assert_same(found, expected)
-    assert isinstance(fixed._decoder, StaticDecoder)
-    assert fixed._decoder.graphs is not None
-    assert fixed._decoder.graphs.able
+    assert isinstance(fixed.picker.picked, StaticDecoder)
+    assert fixed.picker.picked.graphs is not None
+    assert fixed.picker.picked.graphs.able
 
 
 # ----- which decoder
@@ -486,44 +486,105 @@ def test_on_a_gpu_graphs_write_what_a_growing_cache_does(kind: torch.dtype | Non
 
 def test_who_decodes() -> None:
     model, encoder = policy("llama"), PromptEncoder(tokenizer(), 64, context=128)
-    assert isinstance(pick_decoder(model, encoder, "auto", FIRST), DynamicDecoder)  # on a CPU
-    assert isinstance(pick_decoder(model, encoder, "dynamic", FIRST), DynamicDecoder)
-    assert isinstance(pick_decoder(model, encoder, "static", FIRST), StaticDecoder)
+    assert isinstance(Picker(model, encoder, "auto").decoder(FIRST), DynamicDecoder)  # on a CPU
+    assert isinstance(Picker(model, encoder, "dynamic").decoder(FIRST), DynamicDecoder)
+    assert isinstance(Picker(model, encoder, "static").decoder(FIRST), StaticDecoder)
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[list[list[int]]]:
+    """As if the host waited for this device: the lengths of each race's rows, decoder by decoder."""
+    caplog.set_level("INFO", "yonder")
+    monkeypatch.setattr(picking, "WAITING", ("cpu",))
+    lengths: list[list[list[int]]] = []
+    plain = picking.seconds
+
+    def seconds(policy: Policy, decoder: Any, batch: Batch) -> float:
+        decode = decoder.decode
+
+        def noted(prompts: Any, rows: Any, *others: Any) -> None:
+            decode(prompts, rows, *others)
+            lengths.append([[len(row.ids) for row in rows if row.prompt == p] for p in range(len(prompts))])
+
+        decoder.decode = noted
+        try:
+            return plain(policy, decoder, batch)
+        finally:
+            del decoder.decode
+
+    monkeypatch.setattr(picking, "seconds", seconds)
+    return lengths
 
 
 @pytest.mark.parametrize(("slow", "picked"), [(DynamicDecoder, StaticDecoder), (StaticDecoder, DynamicDecoder)])
 def test_where_the_host_waits_the_faster_one_is_picked(
-    slow: type, picked: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    slow: type, picked: type, waiting: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "yonder")
-    monkeypatch.setattr(picking, "WAITING", ("cpu",))
-    growing = sampler(policy("llama"), "dynamic")
-    decode, lengths = slow.decode, list[list[int]]()
+    growing, decode = sampler(policy("llama"), "dynamic"), slow.decode
 
-    def slowly(self: Any, prompts: Any, rows: Any, *others: Any) -> None:
-        decode(self, prompts, rows, *others)
-        lengths.append([len(row.ids) for row in rows])
+    def slowly(*given: Any) -> None:
+        decode(*given)
         time.sleep(0.5)
 
     monkeypatch.setattr(slow, "decode", slowly)
     one = sampler(policy("llama"), "auto")
     found = drawn(one, Sampling(1.0))
-    assert type(one._decoder) is picked
+    assert type(one.picker.picked) is picked
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith(f"sampling with a cache of {'fixed' if picked is StaticDecoder else 'growing'} size: ")
-    race = lengths[-picking.TURNS - 1 :]  # before them the trial's
-    assert race == [[picking.TOKENS * (1 + i % 4) // 4 for i in range(8)] * len(prompts())] * (picking.TURNS + 1)
-    monkeypatch.undo()
+    quarters = [[8, 16, 24, 32, 8, 16, 24, 32]] * len(prompts())
+    assert waiting == [quarters] * 2 * (picking.TURNS + 1)
     assert_same(found, drawn(growing, Sampling(1.0)))  # no random number was used up
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt2"])
+def test_no_row_of_a_race_is_longer_than_it_may_be(family: str, waiting: list[Any]) -> None:
+    """A long prompt beside short ones: beyond the last position is no embedding."""
+    one, growing = (sampler(policy(family), way) for way in ("auto", "dynamic"))
+    for each in (one, growing):
+        each.encoder.max_prompt_tokens, each.encoder.cut, each.max_total_tokens = 124, True, 128
+    texts = prompts(*["a"] * 7, "word " * 120)
+    found = one.sample(texts, 1, 1.0, 0)
+    left = 128 - max(len(rollout.prompt_ids) for rollout in found)
+    assert left < 8
+    assert waiting[0] == [[8], [16], [24], [32], [8], [16], [24], [left]]  # one sample a prompt: quarters all the same
+    assert_same(found, growing.sample(texts, 1, 1.0, 0))
+
+
+def test_a_much_larger_batch_is_raced_anew(waiting: list[Any]) -> None:
+    one = sampler(policy("llama"), "auto")
+    for samples, races in ((1, 1), (2, 1), (4, 2), (8, 2), (16, 3)):
+        drawn(one, Sampling(1.0), samples)
+        assert len(waiting) == races * 2 * (picking.TURNS + 1)
+
+
+@pytest.mark.parametrize(("broken", "picked"), [(DynamicDecoder, StaticDecoder), (StaticDecoder, DynamicDecoder)])
+def test_one_that_fails_in_the_race_leaves_the_other(
+    broken: type, picked: type, waiting: list[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decode = broken.decode
+
+    def fails(self: Any, prompts: Any, rows: Any, *others: Any) -> None:
+        if len(rows) > 18:  # not in the trial
+            raise torch.OutOfMemoryError("full\nmore")
+        decode(self, prompts, rows, *others)
+
+    monkeypatch.setattr(broken, "decode", fails)
+    one = sampler(policy("llama"), "auto")
+    assert len(drawn(one, Sampling(1.0))) == 8 * len(prompts())
+    assert type(one.picker.picked) is picked
+    assert f"{broken.__name__} fails, so the other way to sample is taken: full" in caplog.messages
 
 
 def test_about_even_is_the_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, encoder = policy("llama"), PromptEncoder(tokenizer(), 64, context=128)
     both = DynamicDecoder(model, encoder), StaticDecoder(model, encoder)
-    for taken, picked in (((1.0, 1.09), both[1]), ((1.0, 1.11), both[0]), ((2.0, 1.0), both[1])):
+    nothing = float("inf")
+    cases = (((1.0, 1.09), 1), ((1.0, 1.11), 0), ((2.0, 1.0), 1), ((nothing, 1.0), 1), ((nothing, nothing), 0))
+    for taken, picked in cases:
         times = dict(zip(both, taken, strict=True))
-        monkeypatch.setattr(picking, "seconds", lambda _policy, one, _first, times=times: times[one])
-        assert picking.faster(model, *both, FIRST) is picked
+        monkeypatch.setattr(picking, "seconds", lambda _policy, one, _batch, times=times: times[one])
+        assert picking.faster(model, *both, FIRST) is both[picked]
 
 
 def test_nothing_is_asked_for() -> None:
@@ -542,7 +603,7 @@ def test_a_model_that_writes_something_else_is_found_out(monkeypatch: pytest.Mon
     monkeypatch.setattr(FixedLayer, "update", elsewhere)
     encoder.end_ids = tuple(range(4096))  # the trial's rows go on all the same
     with pytest.raises(ModelError, match=r"policy.decoding: static is not for this policy: OPTForCausalLM gives other"):
-        pick_decoder(model, encoder, "static", FIRST)
+        Picker(model, encoder, "static").decoder(FIRST)
 
 
 def test_models_that_hide_more_or_take_no_mask_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

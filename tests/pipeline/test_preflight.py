@@ -1,6 +1,8 @@
 """What is found before the first stage, without weights."""
 
+import importlib
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import yaml
 
 from tests.test_errors import tree
 from yonder.data.datasets import warn_once
-from yonder.errors import ModelError
+from yonder.errors import DataError, ModelError
 from yonder.pipeline.preflight import check_inputs, silent_judges
 from yonder.recipe import Recipe, load_recipe
 
@@ -59,3 +61,39 @@ def test_answers_that_cannot_be_compared_are_told(tmp_path: Path, caplog: pytest
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "1 of 2 answers are no numbers" in said and "`about twelve`" in said
     assert "1 of 3 questions have no answer" in said
+
+
+@pytest.mark.parametrize(("words", "overrides", "said"), [
+    (400, [], "more than policy.max_prompt_tokens = 300; raise it, leave the question out"),
+    (400, ["policy.long_prompts=cut"], None),
+    (250, [], None),
+    (250, ["policy.max_prompt_tokens=200"], "more than policy.max_prompt_tokens = 200"),
+    (400, ["policy.max_prompt_tokens=5000", "policy.model.context=256"], "and the policy only 256 positions"),
+])  # fmt: skip
+def test_prompts_that_are_too_long_are_found_at_once(
+    words: int, overrides: list[str], said: str | None, tmp_path: Path
+) -> None:
+    rows = [{"question": "How many?", "answer": "1", "solution": "def solution():\n    return 1"}] * 3
+    recipe(tmp_path, {"model": "yonder:judge"}, [*rows, {"question": "pens " * words, "answer": "2"}])
+    made = load_recipe(str(tmp_path / "r.yaml"), overrides)
+    check_inputs(made, made.stages[:1])  # SFT leaves out what has no solution
+    if said is None:
+        check_inputs(made, made.stages)
+        return
+    with pytest.raises(DataError, match=rf"data\.train: prompt `row-3` has \d+ tokens.*{re.escape(said)}"):
+        check_inputs(made, made.stages)
+
+
+def test_a_compiler_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe(tmp_path, {"model": "yonder:judge"})
+    compiled, static = (
+        load_recipe(str(tmp_path / "r.yaml"), [f"policy.decoding={way}"]) for way in ("compiled", "static")
+    )
+
+    def missing() -> str:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(importlib.import_module("torch._inductor.cpp_builder"), "get_cpp_compiler", missing)
+    check_inputs(static, static.stages)
+    with pytest.raises(ModelError, match="compiled needs a C\\+\\+ compiler, and none is here; install g\\+\\+, or"):
+        check_inputs(compiled, compiled.stages)

@@ -190,6 +190,20 @@ def test_a_finished_stage_is_set_aside_with_the_keys_that_changed(tmp_path: Path
     assert any(line.startswith(words) for line in heard.said)
 
 
+def test_how_is_sampled_does_not_concern_a_warm_up_that_samples_nothing(tmp_path: Path) -> None:
+    path = str(write(tmp_path, tree(tmp_path)["stages"][:1]))
+    run(load_recipe(path))
+    for key, value in (("decoding", "static"), ("generation_batch", 7), ("max_completion_tokens", 9)):
+        heard = Heard()
+        run(load_recipe(path, [f"policy.{key}={value}"]), progress=heard)
+        assert "warmup: unchanged, skipped" in heard.said
+    measured = ["warmup.evaluate.data=train.development", "warmup.evaluate.every=1", "data.train.development=4"]
+    run(load_recipe(path, measured))
+    heard = Heard()
+    run(load_recipe(path, [*measured, "policy.decoding=static"]), progress=heard)
+    assert any("changed (policy.decoding: auto -> static)" in line for line in heard.said)
+
+
 def test_a_stage_without_its_record_is_set_aside_not_trusted(tmp_path: Path) -> None:
     path = unfinished(tmp_path)
     (tmp_path / "run/stages/rl/stage.json").write_text('{"name": "rl", ')

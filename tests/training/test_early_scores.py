@@ -66,7 +66,7 @@ class Slow(DynamicDecoder):
 def writing(own: PolicySampler, decoder: type[DynamicDecoder]) -> PolicySampler:
     """A sampler that writes at most four tokens with such a decoder."""
     found = PolicySampler(own.policy, own.encoder, 4, batch=8)
-    found._decoder = decoder(own.policy, own.encoder)
+    found.picker.picked = decoder(own.policy, own.encoder)
     return found
 
 

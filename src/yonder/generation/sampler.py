@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 
 from yonder.errors import ModelError
-from yonder.generation.decoding import Decoder, Row
+from yonder.generation.decoding import Row
 from yonder.generation.drawing import Apart, Sampling, Together, own_numbers
-from yonder.generation.picking import Batch, pick_decoder
+from yonder.generation.picking import Batch, Picker
 from yonder.models.encoding import PromptEncoder
 from yonder.models.policy import Policy
 from yonder.protocols import Finished
@@ -46,8 +46,7 @@ class PolicySampler:
         self.max_total_tokens = max_total_tokens
         self.batch = batch
         self.by_prompt = by_prompt
-        self.decoding: Decoding = decoding
-        self._decoder: Decoder | None = None  # picked when it is needed
+        self.picker = Picker(policy, encoder, decoding)
 
     def refresh(self, step: int) -> None:
         """Nothing: these are the weights that are trained."""
@@ -76,7 +75,8 @@ class PolicySampler:
         encoded = [self.encoder.encode(prompt) for prompt in prompts]
         each = max(1, self.batch // samples)
         settings = Sampling(temperature, top_p, top_k)
-        decoder = self._pick(encoded[:each], samples, settings)
+        batch = Batch(encoded[:each], [self._limit(ids) for ids in encoded[:each]], samples, settings)
+        decoder = self.picker.decoder(batch)
         order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]), reverse=decoder.longest_first)
         generator = torch.Generator(device=self.policy.device).manual_seed(seed)
         done: dict[int, list[Row]] = {}
@@ -112,13 +112,6 @@ class PolicySampler:
             if total is None
             else max(1, min(self.max_completion_tokens, total - len(prompt)))
         )
-
-    def _pick(self, prompts: Sequence[tuple[int, ...]], samples: int, settings: Sampling) -> Decoder:
-        """The first batch, which this may be, tells what batches are like."""
-        if self._decoder is None:
-            first = Batch(prompts, samples, max(map(self._limit, prompts)), settings)
-            self._decoder = pick_decoder(self.policy, self.encoder, self.decoding, first)
-        return self._decoder
 
     def _completion(self, row: Row) -> Completion:
         return Completion(tuple(row.ids), tuple(row.logprobs), self.encoder.decode(row.ids), row.finished)

@@ -10,11 +10,13 @@ from yonder.data.sources import fingerprint, on_hub
 from yonder.engines.build import check_engine, check_servers
 from yonder.errors import DataError, ModelError, SandboxError
 from yonder.evaluation.alpaca_eval import read_inputs
+from yonder.generation.picking import require_compiler
 from yonder.judges.preference import read_preference_prompt
 from yonder.judges.prompt import read_judge_prompt
 from yonder.judges.rating import read_rating_prompt
 from yonder.models.loading import load_tokenizer, locate, pick_device, pick_devices, require_packing
 from yonder.models.lora import require_peft
+from yonder.pipeline.lengths import check_lengths
 from yonder.recipe import Recipe
 from yonder.recipe.alpaca_eval import AlpacaEvalStage
 from yonder.recipe.answers import CollectStage
@@ -48,8 +50,9 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
     require_checks(recipe, stages)
     require_trackers(recipe.trackers)
     pick_device(recipe.policy.device)
+    require_compiler(recipe.policy.decoding)
     check_sandbox(recipe)
-    check_data(recipe, stages)
+    loaded = check_data(recipe, stages)
     for stage in stages:
         if getattr(getattr(stage, "refit", stage), "lora", None) is not None:
             require_peft()
@@ -72,6 +75,7 @@ def check_inputs(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             load_tokenizer(model, tokenizer)
         except ModelError as error:
             raise ModelError(f"{key}: {error}") from error
+    check_lengths(recipe, stages, loaded)
     for name in dict.fromkeys(name for stage in stages for name in rewards_of(recipe, stage)):
         _check_labels(name, recipe.rewards[name])
 
@@ -144,8 +148,9 @@ def check_teacher(stage: StageSettings) -> None:
             raise ModelError(f"stages.{stage.name}.teacher: {error}") from error
 
 
-def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
+def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> dict[str, list[Prompt]]:
     """Read every data set of these stages that is at hand, whole; what is on a hub is read when its stage comes."""
+    loaded: dict[str, list[Prompt]] = {}
     for name in dict.fromkeys(name for stage in stages for name in _data_names(recipe, stage)):
         base = name.partition(".")[0]
         settings = recipe.data[base]
@@ -155,7 +160,7 @@ def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             raise DataError(f"data.{base}: {error}") from error
         parts = [settings, *(recipe.data[part.partition(".")[0]] for part in settings.mixture or {})]
         if not any(on_hub(part) for part in parts):
-            prompts = load_data(name, recipe.data, recipe.task, recipe.seed)
+            prompts = loaded[name] = load_data(name, recipe.data, recipe.task, recipe.seed)
             if settings.mixture is None and (settings.task or recipe.task).format in ("program", "text"):
                 _check_answers(name, prompts)
     for stage in stages:
@@ -163,6 +168,7 @@ def check_data(recipe: Recipe, stages: Sequence[StageSettings]) -> None:
             continue  # solutions of a label stage are there when it is done
         if not on_hub(recipe.data[stage.data.partition(".")[0]]):
             with_solutions(load_data(stage.data, recipe.data, recipe.task, recipe.seed), stage.data)
+    return loaded
 
 
 def _check_answers(name: str, prompts: Sequence[Prompt]) -> None:

@@ -22,7 +22,7 @@ from yonder.pipeline.changes import Made, difference, goes_on, refuse_changes, s
 from yonder.pipeline.preflight import check_inputs, check_rollout_servers, check_teacher, silent_judges
 from yonder.pipeline.processes import Lead, Task, follow, leading
 from yonder.recipe import Recipe, dump_recipe
-from yonder.recipe.references import data_behind, data_of, rewards_of, stage_inputs
+from yonder.recipe.references import data_behind, data_of, rewards_of, samples, stage_inputs
 from yonder.recipe.rewards import decisive
 from yonder.recipe.stages import EvaluateStage, StageSettings
 from yonder.reporting.page import write_report
@@ -243,7 +243,7 @@ class Runner:
             f"stages.{stage.name}": stage.decisive(),
             "seed": recipe.seed,
             "threads": recipe.threads,
-            "policy": recipe.policy.model_dump(mode="json"),
+            "policy": recipe.policy.decisive(samples(stage)),
             "task": recipe.task.model_dump(mode="json"),
             "sandbox": recipe.sandbox.model_dump(mode="json"),
             **self._data_parts(stage),

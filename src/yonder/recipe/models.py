@@ -1,6 +1,6 @@
 """Recipe sections about models: where weights come from, and how the policy reads and samples."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -96,6 +96,9 @@ class SamplingSettings(Section):
     """Number of most probable tokens kept; 0 switches it off."""
 
 
+SAMPLING = {"max_completion_tokens", "generation_batch", "decoding"}  # of a policy: nothing else reads them
+
+
 class PolicySettings(Section):
     """The student."""
 
@@ -135,6 +138,10 @@ class PolicySettings(Section):
     steps are replayed as CUDA graphs. compiled: static, through torch.compile first (up to minutes at the start; needs
     a C++ compiler). auto: on a CUDA GPU static, where a trial shows that the model can, unless dynamic is faster for
     the beginning of the first batch; elsewhere dynamic."""
+
+    def decisive(self, samples: bool) -> dict[str, Any]:
+        """The settings that decide what comes of a stage that samples, or does not, as plain values."""
+        return self.model_dump(mode="json", exclude=None if samples else SAMPLING)
 
     @model_validator(mode="after")
     def _room_to_write(self) -> "PolicySettings":

@@ -173,6 +173,13 @@ def data_of(stage: StageSettings) -> tuple[tuple[str, str], ...]:
     return ()
 
 
+def samples(stage: StageSettings) -> bool:
+    """Whether the policy's sampling settings decide what comes of it: SFT that looks at no accuracy writes nothing."""
+    if isinstance(stage, WarmupStage):
+        return stage.evaluate.data is not None
+    return not isinstance(stage, FitJudgeStage | CheckJudgeStage)
+
+
 def trained_on(recipe: Sections, name: str) -> tuple[str, ...]:
     """Data sets whose questions made the checkpoint of a stage what it is: those that it and the stages before it were
     trained on, and those that their fitted judges and labels come from. `base` was trained on none of the recipe."""
