@@ -1,6 +1,7 @@
 """The sizes of a model from its configuration alone: no weight is read or made."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from yonder.core.memory import Linear, Shape
 from yonder.errors import ModelError
+from yonder.models.bases import base_of
 from yonder.models.fresh import fresh_config
 from yonder.models.loading import load_tokenizer, locate
 from yonder.recipe.models import FreshModel, ModelReference
@@ -48,6 +50,8 @@ def _config(reference: ModelReference, tokenizer: str | None) -> PreTrainedConfi
     if isinstance(reference, FreshModel):
         return fresh_config(reference, load_tokenizer(reference, tokenizer))
     source = locate(reference)
+    while (base := base_of(Path(source))) is not None:  # of an adapter
+        source = locate(base)
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
