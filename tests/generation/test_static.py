@@ -587,9 +587,11 @@ def test_about_even_is_the_fixed_one(monkeypatch: pytest.MonkeyPatch) -> None:
         assert picking.faster(model, *both, FIRST) is both[picked]
 
 
-def test_nothing_is_asked_for() -> None:
+def test_nothing_is_asked_for(waiting: list[Any]) -> None:
     one = sampler(policy("llama"), "auto")
     assert one.sample([], 4, 1.0, 0) == []
+    assert one.picker.picked is None  # nothing to race with
+    assert waiting == []
 
 
 def test_a_model_that_writes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
