@@ -494,7 +494,6 @@ def test_who_decodes() -> None:
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[list[list[int]]]:
     """As if the host waited for this device: the lengths of each race's rows, decoder by decoder."""
-    caplog.set_level("INFO", "yonder")
     monkeypatch.setattr(picking, "WAITING", ("cpu",))
     lengths: list[list[list[int]]] = []
     plain = picking.seconds

@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.models.tiny import tokenizer
 from tests.test_errors import tree
 from yonder.data.datasets import warn_once
 from yonder.errors import DataError, ModelError
+from yonder.models.fresh import fresh_model
 from yonder.pipeline.preflight import check_inputs, silent_judges
 from yonder.recipe import Recipe, load_recipe
+from yonder.recipe.models import FreshModel
+
+SOLUTION = "def solution():\n    return 1"
 
 
 def recipe(folder: Path, judge: dict[str, Any], rows: list[dict[str, Any]] | None = None) -> Recipe:
@@ -51,9 +56,8 @@ def test_a_judge_server_that_nobody_started_is_told_at_once(tmp_path: Path) -> N
 
 def test_answers_that_cannot_be_compared_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     warn_once.cache_clear()
-    solution = "def solution():\n    return 1"
     rows = [
-        {"question": f"Q{i}?", "answer": answer, "solution": solution}
+        {"question": f"Q{i}?", "answer": answer, "solution": SOLUTION}
         for i, answer in enumerate(["1", "about twelve", None])
     ]
     made = recipe(tmp_path, {"model": "yonder:judge"}, rows)
@@ -73,7 +77,7 @@ def test_answers_that_cannot_be_compared_are_told(tmp_path: Path, caplog: pytest
 def test_prompts_that_are_too_long_are_found_at_once(
     words: int, overrides: list[str], said: str | None, tmp_path: Path
 ) -> None:
-    rows = [{"question": "How many?", "answer": "1", "solution": "def solution():\n    return 1"}] * 3
+    rows = [{"question": "How many?", "answer": "1", "solution": SOLUTION}] * 3
     recipe(tmp_path, {"model": "yonder:judge"}, [*rows, {"question": "pens " * words, "answer": "2"}])
     made = load_recipe(str(tmp_path / "r.yaml"), overrides)
     check_inputs(made, made.stages[:1])  # SFT leaves out what has no solution
@@ -82,6 +86,18 @@ def test_prompts_that_are_too_long_are_found_at_once(
         return
     with pytest.raises(DataError, match=rf"data\.train: prompt `row-3` has \d+ tokens.*{re.escape(said)}"):
         check_inputs(made, made.stages)
+
+
+def test_another_model_has_another_tokenizer(tmp_path: Path) -> None:
+    """What the recipe's own would make of the prompts says nothing then."""
+    recipe(tmp_path, {"model": "yonder:judge"}, [{"question": "pens " * 400, "answer": "1", "solution": SOLUTION}])
+    fresh_model(FreshModel(hidden_size=32, layers=1, heads=2), tokenizer()).save_pretrained(tmp_path / "other")
+    tokenizer().save_pretrained(tmp_path / "other")
+    other = load_recipe(str(tmp_path / "r.yaml"), [f"warmup.policy={tmp_path / 'other'}"])
+    check_inputs(other, other.stages)
+    own = load_recipe(str(tmp_path / "r.yaml"))
+    with pytest.raises(DataError, match=r"data\.train: prompt `row-0` has"):
+        check_inputs(own, own.stages)
 
 
 def test_a_compiler_that_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

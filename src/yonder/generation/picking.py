@@ -106,7 +106,7 @@ def faster(policy: Policy, dynamic: Decoder, static: Decoder, batch: Batch) -> D
     """The one that takes less time for the beginning of a batch; one after the other, since each may fill a GPU."""
     growing, fixed = (seconds(policy, one, batch) for one in (dynamic, static))
     picked, name = (static, "fixed") if fixed <= AHEAD * growing and fixed < math.inf else (dynamic, "growing")
-    log.info(
+    log.warning(
         "sampling with a cache of %s size: the beginning of a batch took %.2f s with a fixed one, %.2f with a growing",
         name, fixed, growing,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from yonder.models.shapes import longest
 from yonder.recipe import Recipe
 from yonder.recipe.answers import CollectStage
 from yonder.recipe.references import data_of
+from yonder.recipe.stage_base import BASE
 from yonder.recipe.stages import DistillStage, EvaluateStage, StageSettings, WarmupStage
 from yonder.schema import Prompt
 
@@ -44,13 +45,21 @@ def check_lengths(recipe: Recipe, stages: Sequence[StageSettings], loaded: Mappi
 
 def _read(recipe: Recipe, stage: StageSettings) -> Iterator[tuple[str, bool]]:
     """Data sets that the recipe's policy reads, and whether only what has a solution."""
-    start = getattr(stage, "policy", None)
-    if start is not None and not (isinstance(start, str) and start.startswith("stage:")):
-        return  # another model, with a tokenizer of its own
     if isinstance(stage, EvaluateStage):
-        yield from ((recipe.benchmarks[name].data, False) for name in stage.benchmarks)
+        if any(name == BASE or _begins_here(recipe, recipe.stage(name)) for name in stage.checkpoints):
+            yield from ((recipe.benchmarks[name].data, False) for name in stage.benchmarks)
+    elif not _begins_here(recipe, stage):
+        return
     elif isinstance(stage, WarmupStage | DistillStage) or (isinstance(stage, CollectStage) and stage.teacher is None):
         yield from ((name, isinstance(stage, WarmupStage) and key == "data") for key, name in data_of(stage))
+
+
+def _begins_here(recipe: Recipe, stage: StageSettings) -> bool:
+    """Whether a stage's policy was once the recipe's: another model has a tokenizer of its own."""
+    start = getattr(stage, "policy", None)
+    while isinstance(start, str) and start.startswith("stage:"):
+        start = getattr(recipe.stage(start.removeprefix("stage:")), "policy", None)
+    return start is None
 
 
 def _long(prompts: Sequence[Prompt], encoder: PromptEncoder) -> Iterator[Prompt]:
