@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,8 @@ def draw(found: dict[str, dict[str, dict[int, list[float]]]]) -> None:
 
 def main(turns: int = 5, threads: int = 2) -> None:
     """Measure, print and draw."""
+    if find_spec("matplotlib") is None:
+        raise SystemExit("the plot needs matplotlib: pip install -e '.[bench]'")
     torch.set_num_threads(threads)
     found = measured(turns)
     record: dict[str, Any] = {}
